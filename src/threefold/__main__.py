@@ -1,0 +1,5 @@
+"""`python -m threefold`: the command line."""
+
+from threefold.cli import main
+
+main()

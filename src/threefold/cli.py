@@ -1,0 +1,169 @@
+"""The verbs of the command line, thin: arguments in, one function of `stages` called, its result said in a line or two.
+
+Bad input is one line on stderr and exit code 2; a check that says no is exit code 1; ctrl-c is 130. Stages are imported
+inside their verb, so that `threefold --help` and the verbs without a network start in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from threefold.errors import ThreefoldError
+
+app = typer.Typer(
+    help="Train, prove and run classifiers that read mask wearing, gender and age group from one photo of a face.",
+    add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+)  # fmt: skip
+
+Match = Literal["contest", "none"]
+Out = Annotated[Path, typer.Argument(help="folder to make; must be new or empty")]
+Seed = Annotated[int, typer.Option(min=0, help="same seed, same files")]
+
+
+@app.command()
+def sample(
+    out: Out,
+    people: Annotated[int, typer.Option(help="people of the training half; eval/ gets two thirds as many")] = 120,
+    seed: Seed = 0,
+) -> None:
+    """Draw a practice set of people in the contest's layout: OUT/train and OUT/eval, with the answers beside eval."""
+    from threefold.stages.sample import sample as run
+
+    typer.echo(f"practice set: {run(out, people=people, seed=seed)}")
+
+
+@app.command()
+def synth(
+    source: Annotated[str, typer.Argument(help="portraits with landmarks, as csv:PATH")],
+    out: Out,
+    people: Annotated[int, typer.Option(help="people of the training half")] = 2700,
+    match: Annotated[Match, typer.Option(help="contest: its gender x age histogram; none: any people")] = "contest",
+    seed: Seed = 0,
+) -> None:
+    """Draw masks on real portraits: five worn, one incorrect, one none per person, in the contest's layout."""
+    from threefold.stages.synth import synth as run
+
+    typer.echo(f"set with drawn masks: {run(source, out, people=people, match=match, seed=seed)}")
+
+
+@app.command()
+def check(
+    data: Annotated[str, typer.Argument(help="layout:path[,layout:path...] or a path whose layout is recognised")],
+    json: Annotated[bool, typer.Option("--json", help="print the whole report as JSON")] = False,
+) -> None:
+    """What is in a set of photos and what is wrong with it; exit code 1 when a result would be corrupted."""
+    from threefold.stages.check import check_data
+
+    check_data(data, json=json)
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="recipe file")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, as a line of the recipe")] = None,
+    data: Annotated[str, typer.Option(help="layout:path[,layout:path...]")] = "",
+    out: Annotated[Path, typer.Option(help="run directory to make")] = Path("runs/run"),
+    resume: Annotated[bool, typer.Option("--resume", help="go on with an unfinished run")] = False,
+) -> None:
+    """Train every fold of a recipe; write networks, out-of-fold predictions and the score."""
+    _need("torch", "train")
+    from threefold.stages.train import train as run
+
+    done = run(recipe, data=data, out=out, overrides=overrides or [], resume=resume)
+    typer.echo(f"{score_line(done.metrics)}\nrun: {done.path}")
+
+
+@app.command()
+def predict(
+    photos: Annotated[list[Path], typer.Argument(help="photos, folders, or the contest's eval folder")],
+    model: Annotated[Path, typer.Option(help="run directory")],
+    out: Annotated[Path | None, typer.Option(help="CSV to write (default: stdout, or RUN/submission.csv)")] = None,
+    answers: Annotated[Path | None, typer.Option(help="CSV with ImageID,ans[,person,age] to score against")] = None,
+) -> None:
+    """Read photos with a trained run: a table of readings, or a submission for the contest's eval folder."""
+    from threefold.stages.predict import predict as run
+
+    done = run(photos, model, out=out, answers=answers)
+    for line in (score_line(done.score) if done.score else "", f"written: {done.out}" if done.out else ""):
+        if line:
+            typer.echo(line, err=done.out is None)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="run directory")],
+    photos: Annotated[bool, typer.Option(help="embed thumbnails of the worst photos")] = True,
+    out: Annotated[Path | None, typer.Option(help="HTML file to write (default RUN/report.html)")] = None,
+) -> None:
+    """One self-contained HTML page about a run."""
+    _need("matplotlib", "train")
+    from threefold.stages.report import report as make
+
+    typer.echo(f"report: {make(run, photos=photos, out=out)}")
+
+
+@app.command()
+def runs(folder: Annotated[Path, typer.Argument(help="folder of runs")] = Path("runs")) -> None:
+    """A table of all runs below a folder."""
+    from threefold.stages.runs import print_runs
+
+    print_runs(folder)
+
+
+def score_line(metrics: dict[str, Any]) -> str:
+    """`macro F1 0.712 (95 % interval 0.650 to 0.761), accuracy 0.802; 840 photos of 120 people`."""
+    words = [
+        f"{word} {found['value']:.3f} (95 % interval {found['low']:.3f} to {found['high']:.3f})"
+        for word, found in (("macro F1", metrics["macro_f1"]), ("accuracy", metrics["accuracy"]))
+        if found and found["value"] is not None
+    ]
+    words += [
+        f"{name} macro F1 {metrics[name]['macro_f1']['value']:.3f}"
+        for name in ("mask", "gender", "age_group")
+        if name in metrics and metrics[name]["macro_f1"] and metrics[name]["macro_f1"]["value"] is not None
+    ]
+    if not words:
+        return "no validation: trained on all people"
+    return f"{', '.join(words)}; {metrics['photos']:,} photos of {metrics['persons']:,} people"
+
+
+def main() -> None:
+    """Entry point: run a verb, turn what can go wrong into one line."""
+    try:
+        code = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
+        raise SystemExit(code if isinstance(code, int) else 0)
+    except ThreefoldError as error:
+        _end(str(error), error.exit_code)
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # `threefold ... | head` closed the pipe: not a fault
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(1) from None
+        where = f"{error.filename}: " if error.filename else ""
+        _end(f"{where}{error.strerror or error}", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        _end("stopped", 130)
+    except Exception as error:
+        # what the argument parser says no with; its class moved between typer's versions, its two members did not
+        if not (hasattr(error, "format_message") and hasattr(error, "exit_code")):
+            raise
+        verbs = {command.callback.__name__ for command in app.registered_commands if command.callback}
+        verb = f" {sys.argv[1]}" if sys.argv[1] in verbs else ""
+        _end(f"{error.format_message().rstrip('.')}; `threefold{verb} --help` shows what there is", 2)
+
+
+def _need(module: str, extra: str) -> None:
+    from importlib.util import find_spec
+
+    if find_spec(module) is None:
+        _end(f"this verb needs {module}; `pip install threefold[{extra}]` brings it", 2)
+
+
+def _end(text: str, code: int) -> None:
+    print(f"threefold: {text}", file=sys.stderr)
+    raise SystemExit(code)

@@ -1,0 +1,1 @@
+"""Files and records: who is on which photo, what is wrong with it, its fold, how it is prepared. No torch."""

@@ -1,0 +1,180 @@
+"""`read_faces("csv:PATH,utkface:PATH")`: labelled photos of one or several folders as a list of `Face`.
+
+A source is a layout's name and a folder, joined by commas; without a name the layout is recognised. Ids and persons are
+made unique here and are the same on every machine; the order is by id, never by the file system. Also the contest's
+eval folder and its answers. How each layout is read is in `layouts.py`.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from threefold import labels
+from threefold.data import layouts
+from threefold.data.face import Face
+from threefold.data.tables import Note, children, existing, read_age, read_rows, refuse, there
+from threefold.errors import DataError, one_of
+
+
+class Source(Protocol):
+    """One layout's reader."""
+
+    def __call__(self, root: Path, note: Note = refuse) -> Iterator[Face]:
+        """Yield faces with ids and persons local to `root`; tell `note` what is wrong."""
+        ...
+
+
+def read_faces(text: str | Path, note: Note = refuse) -> list[Face]:
+    """Faces of one source or of several joined by commas, sorted by id.
+
+    `id` is the photo's path below the source's root; when sources are joined, ids and persons begin with the root
+    folder's name. A comma inside an existing path belongs to the path. Raises DataError for a folder that is missing or
+    whose layout is not recognised, for no photos at all, and (unless `note` collects them) for the first error.
+    """
+    sources = split_sources(text)
+    faces: list[Face] = []
+    for name, (layout, root) in zip(source_names(sources), sources, strict=True):
+        prefix = f"{name}/" if len(sources) > 1 else ""
+        found = [
+            replace(face, id=_normal(prefix + face.id), person=_normal(prefix + face.person), source=name)
+            for face in SOURCES[layout](root, note)
+        ]
+        if not found:
+            raise DataError(f"{root}: no labelled photos found (read as {layout})")
+        faces += found
+    return sorted(faces, key=lambda face: face.id)
+
+
+def split_sources(text: str | Path) -> list[tuple[str, Path]]:
+    """[(layout, existing root)] of a source text. See `read_faces`."""
+    pieces = [str(text)] if isinstance(text, Path) else text.split(",")
+    sources: list[tuple[str, Path]] = []
+    while pieces:
+        joined = (n for n in range(len(pieces), 0, -1) if there(_split_prefix(",".join(pieces[:n]))[1]))
+        taken = next(joined, 1)
+        piece = ",".join(pieces[:taken]).strip()
+        if not piece:
+            raise DataError(f"data: an empty source in {text!r}; expected LAYOUT:PATH joined by commas")
+        layout, root = _split_prefix(piece)
+        sources.append((layout or recognise(existing(root)), existing(root)))
+        pieces = pieces[taken:]
+    return sources
+
+
+def _split_prefix(piece: str) -> tuple[str, Path]:
+    head, colon, rest = piece.strip().partition(":")
+    whole = Path(piece.strip()).expanduser()
+    if not colon or there(whole) or not re.fullmatch(r"\w{2,}", head):
+        return "", whole
+    if head not in SOURCES:
+        raise DataError(f"data: {head!r} in {piece!r} is no layout ({one_of(SOURCES, head)})")
+    return head, Path(rest).expanduser()
+
+
+def recognise(root: Path) -> str:
+    """Name of the layout of an existing folder (or .csv file); raises DataError saying what was looked for."""
+    if root.is_file() and root.suffix.lower() == ".csv":
+        return "csv"
+    if layouts.contest_folder(root):
+        return "contest"
+    if (root / "labels.csv").is_file():
+        return "csv"
+    if layouts.looks_like_utkface(root):
+        return "utkface"
+    if any(entry.is_dir() and layouts.folder_labels(entry.name) for entry in children(root)):
+        return "folders"
+    raise DataError(
+        f"{root}: no known layout; looked for train.csv or images/ID_GENDER_RACE_AGE (contest), labels.csv (csv), "
+        "AGE_GENDER_RACE_DATE.jpg (utkface), folders named after classes or labels (folders)"
+    )
+
+
+def source_names(sources: Sequence[tuple[str, Path]]) -> list[str]:
+    """`Face.source` of each source: its root folder's name; the second of one name is name-2, and so on."""
+    names: list[str] = []
+    for _, root in sources:
+        full = root.resolve()
+        base = (full.parent.name if full.is_file() else full.name) or "root"
+        free = (base if n == 1 else f"{base}-{n}" for n in range(1, len(sources) + 1))
+        names.append(next(name for name in free if name not in names))
+    return names
+
+
+def _normal(name: str) -> str:
+    """NFC: the file system of a Mac hands out Korean names decomposed, and ids must not depend on the machine."""
+    return unicodedata.normalize("NFC", name)
+
+
+def eval_photos(root: Path) -> list[tuple[str, Path]] | None:
+    """(ImageID, path) in the order of `info.csv` of the contest's eval folder (`root/eval` or `root`).
+
+    None when there is no info.csv. Raises DataError for no ids, ids that repeat and photos that are missing.
+    """
+    folder = next((folder for folder in (root / "eval", root) if (folder / "info.csv").is_file()), None)
+    if folder is None:
+        return None
+    ids = [row.get("imageid") for row in read_rows(folder / "info.csv", ("imageid",))[1]]
+    if not ids:
+        raise DataError(f"{folder / 'info.csv'}: lists no photo")
+    _refuse_repeated(ids, folder / "info.csv")
+    photos = folder / "images" if (folder / "images").is_dir() else folder
+    outside = [name for name in ids if not name or Path(name).is_absolute() or ".." in Path(name).parts]
+    if outside:
+        raise DataError(f"{folder / 'info.csv'}: ImageID {outside[0]!r} is no path below {photos}")
+    missing = [name for name in ids if not (photos / name).is_file()]
+    if missing:
+        raise DataError(f"{photos}: {len(missing)} of {len(ids)} photos of info.csv are missing, first {missing[0]}")
+    return [(name, photos / name) for name in ids]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """True classes of N photos. label: [N] int64 0..17. persons: [N] str or None. ages: [N] float32 years (NaN
+    where unknown) or None."""
+
+    ids: tuple[str, ...]
+    label: NDArray[np.int64]
+    persons: tuple[str, ...] | None = None
+    ages: NDArray[np.float32] | None = None
+
+
+def read_answers(path: Path) -> Answers:
+    """Answers from a CSV with the header `ImageID,ans` and perhaps `person` and `age`; DataError names a bad line."""
+    columns, rows = read_rows(path, ("imageid", "ans"))
+    if not rows:
+        raise DataError(f"{path}: no answers in it")
+    codes = []
+    for row in rows:
+        text = row.get("ans")
+        if not re.fullmatch(r"\d{1,2}", text, re.ASCII) or int(text) >= labels.CLASSES:
+            raise DataError(f"{row.where('ans')}: {text!r} is no class; expected 0..{labels.CLASSES - 1}")
+        codes.append(int(text))
+    ids = tuple(row.get("imageid") for row in rows)
+    _refuse_repeated(ids, path)
+    persons = tuple(row.get("person") or row.get("imageid") for row in rows) if "person" in columns else None
+    years = [read_age(row, refuse) for row in rows] if "age" in columns else None
+    ages = None if years is None else np.array([np.nan if y is None else y for y in years], dtype=np.float32)
+    return Answers(ids, np.array(codes, dtype=np.int64), persons, ages)
+
+
+def _refuse_repeated(ids: Sequence[str], path: Path) -> None:
+    if len(set(ids)) < len(ids):
+        again = next(name for name, count in Counter(ids).items() if count > 1)
+        raise DataError(f"{path}: ImageID {again!r} occurs twice")
+
+
+SOURCES: dict[str, Source] = {
+    "contest": layouts.contest,
+    "csv": layouts.table,
+    "utkface": layouts.utkface,
+    "folders": layouts.folders,
+}

@@ -1,0 +1,163 @@
+"""The ground under the sources: CSV rows that know their line, folder listings without junk, and `Problem`.
+
+Everything here is about reading what people wrote, forgiving in form (BOM, CRLF, quotes, capital letters, backslashes,
+extra columns) and strict in content. What a label means is said in `labels.py`, the layouts are in `layouts.py`.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal
+
+from threefold import labels
+from threefold.data.photo import EXTENSIONS
+from threefold.errors import DataError, one_of
+
+PHOTO_SUFFIXES = frozenset(suffix for suffixes in EXTENSIONS.values() for suffix in suffixes)
+AGES = (0, 120)
+"""Years that are believed."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with the data. An `error` would corrupt a result, a `warning` is worth knowing.
+
+    `kind` groups problems of one sort (`rows without photos`); `where` names file, line and column.
+    """
+
+    severity: Literal["error", "warning"]
+    kind: str
+    where: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.text}"
+
+
+Note = Callable[[Problem], None]
+
+
+def refuse(problem: Problem) -> None:
+    """The default `Note`: an error is raised as DataError at once, a warning is left to `check`."""
+    if problem.severity == "error":
+        raise DataError(str(problem))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: lower-case column name -> stripped text. `line` counts from 1, the header's."""
+
+    path: Path
+    line: int
+    cells: dict[str, str]
+
+    def get(self, column: str) -> str:
+        """Text of a cell, '' where column or cell is missing."""
+        return self.cells.get(column, "")
+
+    def where(self, column: str) -> str:
+        """`labels.csv, line 3, column age`."""
+        return f"{self.path}, line {self.line}, column {column}"
+
+
+def read_rows(path: Path, required: Iterable[str]) -> tuple[list[str], list[Row]]:
+    """Columns and rows of a CSV file with a header; blank lines are skipped.
+
+    Raises DataError when the file is not there, is no UTF-8 or no CSV, lacks a required column, names a column twice or
+    has a line with more cells than columns (an unquoted comma would shift every label after it).
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            columns = [name.strip().lower() for name in next(reader, [])]
+            table = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a CSV file in UTF-8 ({error})") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    for name in required:
+        if name not in columns:
+            raise DataError(f"{path}: there is no column {name!r} in its first line ({one_of(columns, name)})")
+    named = [name for name in columns if name]
+    if len(set(named)) < len(named):
+        raise DataError(f"{path}: column {max(named, key=named.count)!r} occurs twice in its first line")
+    for line, cells in table:
+        if len(cells) > len(columns):
+            raise DataError(f"{path}, line {line}: {len(cells)} cells for {len(columns)} columns (a comma unquoted?)")
+    return columns, [Row(path, line, dict(zip(columns, map(str.strip, cells), strict=False))) for line, cells in table]
+
+
+def read_label(row: Row, attribute: str, note: Note) -> int | None:
+    """Code of the cell in column `attribute`; None where it is unknown or (noted as an error) not a label."""
+    try:
+        code = labels.parse(attribute, row.get(attribute))
+    except DataError as error:
+        note(Problem("error", "unknown labels", row.where(attribute), str(error)))
+        return None
+    return None if code == labels.UNKNOWN else code
+
+
+def read_age(row: Row, note: Note) -> float | None:
+    """Years in column `age`; None where they are unknown or (noted as an error) not a number in 0..120."""
+    text = row.get("age")
+    if text.lower() in ("", "unknown", "?", "nan"):
+        return None
+    try:
+        years = float(text)
+    except ValueError:
+        years = -1.0
+    if AGES[0] <= years <= AGES[1]:
+        return years
+    expected = f"expected years {AGES[0]}..{AGES[1]} or nothing"
+    note(Problem("error", "unknown labels", row.where("age"), f"age {text!r} cannot be; {expected}"))
+    return None
+
+
+def visible(name: str) -> bool:
+    """False for what an operating system leaves behind: `.DS_Store`, `._mask1.jpg`, `__MACOSX`."""
+    return not name.startswith(".") and name != "__MACOSX"
+
+
+def is_photo(path: Path) -> bool:
+    """True for a visible file name with a photo's suffix, in capitals or not."""
+    return visible(path.name) and path.suffix.lower() in PHOTO_SUFFIXES
+
+
+def children(folder: Path) -> list[Path]:
+    """Visible entries of a folder sorted by name; [] where there is no folder."""
+    try:
+        return sorted(entry for entry in folder.iterdir() if visible(entry.name)) if folder.is_dir() else []
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror})") from None
+
+
+def photos_below(root: Path) -> Iterator[Path]:
+    """Every photo below `root`, sorted folder by folder. Links to folders are followed, but not upwards."""
+    for base, folders, names in os.walk(root, followlinks=True):
+        here = Path(base).resolve()
+        folders[:] = [
+            name for name in sorted(folders) if visible(name) and not here.is_relative_to((here / name).resolve())
+        ]
+        yield from (path for name in sorted(names) if is_photo(path := Path(base) / name))
+
+
+def there(path: Path) -> bool:
+    """`path.exists()`, and False rather than OSError for what cannot be a path (a name too long)."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def existing(path: Path) -> Path:
+    """`path` if it is there; else DataError with the nearest name beside it."""
+    if there(path):
+        return path
+    parent = path.parent
+    near = get_close_matches(path.name, [entry.name for entry in children(parent)], n=1, cutoff=0.4)
+    raise DataError(f"{path}: no such folder or file" + (f"; nearest: {parent / near[0]}" if near else ""))

@@ -1,0 +1,68 @@
+"""The exception tree: everything threefold says no with.
+
+Each message is one line for a person: the file or key, the value, what was expected and, where names are
+involved, the nearest valid one. The command line prints it without a traceback and exits with `exit_code`.
+
+    ThreefoldError            exit 2
+    ├── RecipeError           a recipe file, key, value or component spec that cannot be used
+    ├── DataError             a folder, table or label that cannot be used
+    │   ├── PhotoError        one photo that cannot be read
+    │   └── LeakError         a person (or a copied photo) on both sides of a split
+    ├── RunError              a run directory that is missing, incomplete, taken or of an unknown format
+    ├── AssetError            a model file that is not here and how to get it
+    ├── TrainingError         training that cannot go on (a loss that is not finite, ...)
+    └── CheckFailed           exit 1: the work was done, and its answer is "no"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class ThreefoldError(Exception):
+    """Root of the tree. `exit_code` is what the command line ends with."""
+
+    exit_code = 2
+
+
+class RecipeError(ThreefoldError):
+    """A recipe file, key, value or component spec that cannot be used."""
+
+
+class DataError(ThreefoldError):
+    """A folder, table or label that cannot be used."""
+
+
+class PhotoError(DataError):
+    """One photo that cannot be read."""
+
+
+class LeakError(DataError):
+    """A person, or a copied photo, would be on both sides of a split."""
+
+
+class RunError(ThreefoldError):
+    """A run directory that is missing, incomplete, already taken or of an unknown format."""
+
+
+class AssetError(ThreefoldError):
+    """A model file that is not on this machine; the message says how to get it."""
+
+
+class TrainingError(ThreefoldError):
+    """Training cannot go on."""
+
+
+class CheckFailed(ThreefoldError):
+    """The work was done and its answer is no."""
+
+    exit_code = 1
+
+
+def one_of(known: Iterable[str], value: str) -> str:
+    """`known: a, b, c; nearest: b` - the tail of every message about an unknown name."""
+    names = sorted(known)
+    near = get_close_matches(value, names, n=1, cutoff=0.4)
+    listed = ", ".join(names) if names else "none"
+    return f"known: {listed}" + (f"; nearest: {near[0]}" if near else "")

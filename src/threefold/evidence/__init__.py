@@ -1,0 +1,1 @@
+"""What can be claimed. Numpy on `Predictions` only; never torch, never a photo."""

@@ -1,0 +1,1 @@
+"""Photos in, readings out. Torch only inside the torch backend, when a run is opened."""

@@ -1,0 +1,1 @@
+"""All of torch: targets, mixing, augmentation, losses, heads, networks, optimisers, the loop."""

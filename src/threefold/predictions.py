@@ -1,0 +1,133 @@
+"""`Predictions`: the one file that joins training and evidence.
+
+Whatever the network was, it ends here as [N, 18] probabilities beside the truth, and everything that is claimed
+later is numpy on this file. Saved as an .npz without pickles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from threefold import labels
+from threefold.errors import DataError, RunError
+from threefold.files import atomic_write
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a classifier said about N photos.
+
+    photos: [N] str, ids of the photos, unique. persons: [N] str. probabilities: [N, 18] float32, rows sum to 1.
+    truth: [N, 3] int8, (mask, gender, age group), UNKNOWN (-1) where nobody said.
+    ages: [N] float32 true years, NaN where unknown. years: [N] float32 predicted years, NaN where the model has none.
+    fold: [N] int16, which fold's model predicted the photo; -1 where that means nothing.
+    Raises DataError when shapes, ranges or ids do not fit.
+    """
+
+    photos: NDArray[np.str_]
+    persons: NDArray[np.str_]
+    probabilities: NDArray[np.float32]
+    truth: NDArray[np.int8]
+    ages: NDArray[np.float32]
+    years: NDArray[np.float32]
+    fold: NDArray[np.int16]
+
+    def __post_init__(self) -> None:
+        count = self.photos.size
+        shapes = {"photos": (count,), "persons": (count,), "probabilities": (count, labels.CLASSES),
+                  "truth": (count, 3), "ages": (count,), "years": (count,), "fold": (count,)}  # fmt: skip
+        for field, shape in shapes.items():
+            if getattr(self, field).shape != shape:
+                raise DataError(f"predictions: {field} has shape {getattr(self, field).shape}, expected {shape}")
+        if count and {self.photos.dtype.kind, self.persons.dtype.kind} != {"U"}:
+            raise DataError("predictions: photos and persons must be strings")
+        ids, times = np.unique(self.photos, return_counts=True)
+        if len(ids) != count:
+            raise DataError(f"predictions: photo id {str(ids[times > 1][0])!r} occurs twice")
+        if not np.allclose(self.probabilities.sum(1), 1, atol=1e-3) or (self.probabilities < 0).any():
+            raise DataError("predictions: a row of probabilities is negative somewhere or does not sum to 1")
+        if (self.truth < labels.UNKNOWN).any() or (self.truth >= list(labels.SIZES.values())).any():
+            raise DataError("predictions: truth holds a code that is no label")
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    @property
+    def label(self) -> NDArray[np.int64]:
+        """[N] true class 0..17, UNKNOWN where a part is unknown."""
+        return labels.encode_all(self.truth)
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """[N] most probable class."""
+        return np.asarray(self.probabilities.argmax(1), dtype=np.int64)
+
+    def marginals(self) -> dict[str, NDArray[np.floating]]:
+        """Probabilities per attribute; see `labels.marginals`."""
+        return labels.marginals(self.probabilities)
+
+    def take(self, rows: NDArray[Any]) -> Predictions:
+        """The same predictions for some rows (mask or indices), in that order."""
+        return Predictions(**{name: value[rows] for name, value in self._arrays().items()})
+
+    def align(self, photos: Sequence[str]) -> Predictions:
+        """Rows in the order of `photos`; raises DataError naming the first that is missing."""
+        where = {photo: row for row, photo in enumerate(self.photos.tolist())}
+        missing = [photo for photo in photos if photo not in where]
+        if missing:
+            raise DataError(f"predictions: {len(missing)} photos are missing, the first is {missing[0]!r}")
+        return self.take(np.array([where[photo] for photo in photos], dtype=np.int64))
+
+    def save(self, path: Path) -> None:
+        """Write atomically as .npz."""
+        arrays: dict[str, Any] = {**self._arrays(), "format": np.array(FORMAT)}
+        atomic_write(path, lambda file: np.savez_compressed(file, **arrays))
+
+    @classmethod
+    def load(cls, path: Path) -> Predictions:
+        """Read what `save` wrote; raises RunError on a missing, broken or foreign file."""
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+                stored = int(data["format"]) if "format" in data else None
+                if stored != FORMAT:
+                    raise RunError(f"{path}: predictions of format {stored}, this version reads {FORMAT}")
+                return cls(**{name: data[name] for name in cls.__dataclass_fields__})
+        except FileNotFoundError:
+            raise RunError(f"{path}: no predictions here") from None
+        except RunError:
+            raise
+        except Exception as error:  # a damaged or foreign zip fails in a dozen ways, down to zlib.error and EOFError
+            raise RunError(f"{path}: not a predictions file ({error})") from None
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+def join(parts: Sequence[Predictions]) -> Predictions:
+    """Predictions of different photos, one after the other (the folds of a cross-validation)."""
+    arrays = [part._arrays() for part in parts]
+    return Predictions(**{name: np.concatenate([a[name] for a in arrays]) for name in arrays[0]})
+
+
+def average(parts: Sequence[Predictions], weights: Sequence[float] | None = None) -> Predictions:
+    """Weighted mean of the probabilities (and years) of several models about the same photos, rows as in the first.
+
+    Raises DataError when a photo is missing or the weights are not one per model, 0 or more, with a positive sum.
+    """
+    first = parts[0]
+    same = [part.align(first.photos.tolist()) for part in parts]
+    share = np.asarray(weights if weights is not None else np.ones(len(same)), dtype=np.float64)
+    if share.shape != (len(same),) or not (share >= 0).all() or not 0 < share.sum() < np.inf:
+        raise DataError(f"average: weights {share.tolist()} do not fit {len(same)} predictions")
+    share = share / share.sum()
+    mixed = np.tensordot(share, np.stack([part.probabilities for part in same]), axes=1).astype(np.float32)
+    years = np.tensordot(share, np.stack([part.years for part in same]), axes=1).astype(np.float32)
+    return replace(first, probabilities=mixed / mixed.sum(1, keepdims=True), years=years)

@@ -1,0 +1,211 @@
+"""The typed schema of a recipe: every key, its default and what it may hold.
+
+A recipe file is YAML that holds differences from these defaults, as flat dotted keys (`model.head: flat18`) or nested.
+`key=value` on the command line has the same form as a line in the file. No inheritance, no interpolation. Component
+values are spec strings (`spec.py`); which names exist is the business of the table of the component's own file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from threefold.errors import RecipeError, one_of
+from threefold.files import write_text
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_as_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in (int, float):
+            raise PydanticCustomError("number", "input should be a number")  # YAML reads `yes` and `on` as true
+        return value
+
+
+class Data(_Part):
+    """Where the photos come from and how people are dealt."""
+
+    source: str = Field("", description="layout:path[,layout:path...]; usually given as --data")
+    folds: str = Field("5", description="number of folds, holdout(share), all, or the path of a split.csv")
+    seed: int = Field(0, ge=0, description="seed of the dealing of people, apart from the training seed")
+
+    @field_validator("folds", mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class PrepareKeys(_Part):
+    """The one preprocessing, stored with the model."""
+
+    crop: str = Field("none", description="none, centre(h,w) or face(margin)")
+    size: str = Field("128x96", description="height x width in pixels")
+    interpolation: str = Field("area", description="area, bilinear or bicubic")
+    normalise: str = Field(
+        "auto", description="auto (as the weights were trained), imagenet, half, dataset, given(mean=,std=)"
+    )
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return "x".join(str(v) for v in value)
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class Model(_Part):
+    """Backbone, its weights, and the head that turns features into one joint distribution."""
+
+    backbone: str = Field("tf_efficientnet_lite0", description="any timm name; efficientnet_lite0 is short for tf_...")
+    pretrained: str = Field("registry", description="registry, hub, none or the path of a .safetensors/.pt file")
+    head: str = Field("multi", description="a head of learn/heads.py")
+
+
+class Loss(_Part):
+    """Loss per attribute; an empty one is `default`."""
+
+    default: str = "ce"
+    mask: str = ""
+    gender: str = ""
+    age: str = ""
+
+
+class Train(_Part):
+    """The loop."""
+
+    epochs: int = Field(10, ge=1)
+    batch: int = Field(32, ge=1)
+    augment: str = Field("flip", description="chain of augmentations on batches: flip|rotate(10)|...; none")
+    mix: str = Field("none", description="none, cutmix, mixup")
+    sampler: str = Field("shuffle", description="order and frequency of the training photos")
+    early_stop: str = Field("none", description="none or patience(epochs, on=macro_f1|loss)")
+    ema: float = Field(0.0, ge=0, lt=1, description="decay of the moving average of the weights; 0 = off")
+    clip: float = Field(0.0, ge=0, description="largest gradient norm; 0 = off")
+    precision: str = Field("auto", description="auto (bf16 on a GPU, else 32), 32-true, bf16-mixed, 16-mixed")
+    device: str = Field("auto", description="auto, cpu, cuda, mps")
+    final: bool = Field(False, description="after the folds, one more network on all people; predict uses it")
+
+
+class Recipe(_Part):
+    """A complete recipe. Frozen; `override` makes another one."""
+
+    hypothesis: str = ""
+    baseline: str = Field("", description="the recipe file or run this one is to be compared with")
+    data: Data = Data()
+    prepare: PrepareKeys = PrepareKeys()
+    model: Model = Model()
+    loss: Loss = Loss()
+    train: Train = Train()
+    optim: str = "adamw(lr=1e-3, weight_decay=0.05)"
+    schedule: str = "cosine(warmup=0.1)"
+    seed: int = Field(0, ge=0)
+
+    def flat(self) -> dict[str, Any]:
+        """`{"data.folds": "5", ...}`: every key in the order of the schema."""
+        return _flatten(self.model_dump())
+
+
+def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe file, apply `key=value` overrides, check names and types.
+
+    Raises RecipeError, one line: file, key, value, what was expected, nearest key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        raise RecipeError(f"{path}: no such recipe ({one_of(near, path.name)} in {path.parent})") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read as a recipe ({error})") from None
+    try:
+        content = yaml.load(text, _Loader)
+        if not isinstance(content, dict | None):
+            raise RecipeError(f"{path}: expected lines like `train.epochs: 10`, found {type(content).__name__}")
+        flat = _flatten(content or {})
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2026-13-45 looks like a date
+        raise RecipeError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    return make_recipe(flat, overrides, where=str(path))
+
+
+def make_recipe(values: Mapping[str, Any], overrides: Iterable[str] = (), where: str = "recipe") -> Recipe:
+    """A Recipe from flat keys plus `key=value` strings (which win); raises RecipeError."""
+    flat = dict(values)
+    origin = dict.fromkeys(flat, where)
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise RecipeError(f"{text!r}: expected key=value, as in train.epochs=20")
+        try:
+            flat[key.strip()] = yaml.load(value, _Loader) if value.strip() else ""
+        except (yaml.YAMLError, ValueError, RecursionError):
+            flat[key.strip()] = value
+        origin[key.strip()] = "command line"
+    for key in flat:
+        if key not in KEYS:
+            raise RecipeError(f"{origin[key]}: unknown key {key!r} ({one_of(KEYS, key)})")
+    try:
+        return Recipe.model_validate(_nest({k: v for k, v in flat.items() if v is not None}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"][0].lower() + first["msg"][1:]
+        raise RecipeError(f"{origin.get(key, where)}: {key} cannot be {first['input']!r}: {reason}") from None
+
+
+def differences(one: Recipe, other: Recipe) -> list[tuple[str, Any, Any]]:
+    """(key, value in one, value in other) for every key that differs, in the order of the schema."""
+    left, right = one.flat(), other.flat()
+    return [(key, left[key], right[key]) for key in KEYS if left[key] != right[key]]
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    """Write every key, flat, atomically."""
+    lines = (  # PyYAML reads back what it writes of unusual white space only when that is escaped
+        yaml.safe_dump({key: value}, allow_unicode=str(value).isprintable(), width=1000)
+        for key, value in recipe.flat().items()
+    )
+    write_text(path, "".join(lines))
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses a key written twice, where YAML would silently take the second."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if str(key) in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is there twice", key_node.start_mark)
+            seen.add(str(key))
+        return super().construct_mapping(node, deep)
+
+
+def _flatten(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        full = f"{prefix}{key}"
+        more = _flatten(value, f"{full}.") if isinstance(value, dict) else {full: value}
+        for twice in more.keys() & flat.keys():  # once dotted and once nested
+            raise ValueError(f"key {twice!r} is there twice")
+        flat |= more
+    return flat
+
+
+def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for key, value in flat.items():
+        room, dot, leaf = key.rpartition(".")
+        (tree.setdefault(room, {}) if dot else tree)[leaf] = value
+    return tree
+
+
+KEYS: tuple[str, ...] = tuple(Recipe().flat())
+"""Every key of a recipe, in the order of the schema."""

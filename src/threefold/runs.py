@@ -1,0 +1,156 @@
+"""A run directory: create it, fill it with whole files, tell its state, list many.
+
+    recipe.yaml stamp.json split.csv photos.csv log.jsonl events.*  fold0/ fold1/ ... [final/]  oof.npz metrics.json
+
+`metrics.json` is written last: its presence means complete. `failed.txt` holds the traceback of what stopped it. A run
+is never edited and never overwritten; later stages add files. While one process trains, it holds `.lock`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from threefold.errors import RunError, one_of
+from threefold.files import new_folder, write_json, write_text
+from threefold.recipe import Recipe, load_recipe, write_recipe
+
+FORMAT = 1
+
+
+class Run:
+    """A run directory that exists. Reading is lazy; a missing or broken file raises RunError naming it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, recipe: Recipe, stamp: dict[str, Any]) -> Run:
+        """Make `path` with recipe.yaml and stamp.json, at once; raises RunError when something is there already."""
+        cls.need_free(path)
+        with new_folder(path) as building:
+            write_recipe(recipe, building / "recipe.yaml")
+            write_json(building / "stamp.json", {"format": FORMAT, **stamp})
+        return cls(path)
+
+    @staticmethod
+    def need_free(path: Path) -> None:
+        """Raise RunError when `path` cannot become a new run, saying what can be done."""
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            hint = "; --resume goes on with it" if (path / "stamp.json").exists() else ""
+            raise RunError(f"{path}: is already there and a run is never overwritten; choose another --out{hint}")
+
+    @classmethod
+    def open(cls, path: Path) -> Run:
+        """An existing run; raises RunError when `path` is none or of an unknown format."""
+        if not path.is_dir():
+            near = [stamp.parent.name for stamp in path.parent.glob("*/stamp.json")]
+            raise RunError(f"{path}: no such run ({one_of(near, path.name)} in {path.parent})")
+        if not (path / "stamp.json").exists():
+            raise RunError(f"{path}: not a run directory (no stamp.json)")
+        run = cls(path)
+        if run.stamp.get("format") != FORMAT:
+            raise RunError(f"{path}: run of format {run.stamp.get('format')}, this version reads {FORMAT}")
+        return run
+
+    @property
+    def name(self) -> str:
+        """Name of the directory."""
+        return self.path.resolve().name
+
+    @property
+    def recipe(self) -> Recipe:
+        """The complete recipe the run was made from."""
+        return load_recipe(self.path / "recipe.yaml")
+
+    @property
+    def stamp(self) -> dict[str, Any]:
+        """Commit, versions, device, command, digests, seed."""
+        return self.read("stamp.json")
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What the finished run measured; RunError while it is incomplete."""
+        return self.read("metrics.json")
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """One dict per epoch and fold; a half-written last line is left out. RunError when another is broken."""
+        path = self.path / "log.jsonl"
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        try:
+            return [json.loads(line) for line in lines if line.endswith(b"\n")]
+        except ValueError as error:
+            raise RunError(f"{path}: cannot be read ({error})") from None
+
+    @property
+    def state(self) -> str:
+        """complete, failed, running (a process holds the lock) or stopped."""
+        if (self.path / "metrics.json").exists():
+            return "complete"
+        if self._locked():
+            return "running"
+        return "failed" if (self.path / "failed.txt").exists() else "stopped"
+
+    def need_complete(self) -> None:
+        """Raise RunError unless the run is complete, saying what to do."""
+        if self.state != "complete":
+            raise RunError(
+                f"{self.path}: run is {self.state}, not complete; `threefold train ... --resume` finishes it"
+            )
+
+    @contextlib.contextmanager
+    def training(self) -> Iterator[None]:
+        """Hold the run while it is trained; a traceback goes to failed.txt. RunError if another process has it."""
+        with (self.path / ".lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RunError(f"{self.path}: another process is training this run") from None
+            (self.path / "failed.txt").unlink(missing_ok=True)
+            try:
+                yield
+            except Exception:
+                with contextlib.suppress(OSError):  # a full disk must not hide what went wrong
+                    write_text(self.path / "failed.txt", traceback.format_exc())
+                raise
+
+    def _locked(self) -> bool:
+        path = self.path / ".lock"
+        if not path.exists():
+            return False
+        with path.open("rb") as file:  # shared and for reading: two who look do not see each other, nor need to own it
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
+
+    def read(self, name: str) -> dict[str, Any]:
+        """A JSON object of the run by its file name; raises RunError when it is missing or broken."""
+        path = self.path / name
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunError(f"{path}: is missing; the run is incomplete") from None
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path}: cannot be read ({error})") from None
+        if not isinstance(value, dict):
+            raise RunError(f"{path}: expected an object, found {type(value).__name__}")
+        return value
+
+
+def list_runs(root: Path) -> list[Run]:
+    """Every run directory below `root` (itself included), by path; unreadable ones are left out."""
+    if not root.is_dir():
+        raise RunError(f"{root}: no such folder of runs")
+    found = []
+    for stamp in sorted(root.rglob("stamp.json")):
+        with contextlib.suppress(RunError):
+            found.append(Run.open(stamp.parent))
+    return found

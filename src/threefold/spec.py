@@ -1,0 +1,160 @@
+"""`name(k=v)|name(...)` and `0.4*f1+0.6*focal`: components as one string, the same in a file, an argument and a table.
+
+The text is parsed as a Python expression but never evaluated: names, literals, `|`, `+` and `number*` only. A bare
+word as an option is a string (`half=vertical`). A dotted name is imported and called, so a recipe that holds one is to
+be trusted like the code it names. `build` is the only function of the package that sees both a recipe's string and the
+objects made from it.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from threefold.errors import RecipeError, one_of
+
+Table = Mapping[str, Callable[..., Any]]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One component: `name(*args, **options)`, times `weight` in a sum."""
+
+    name: str
+    args: tuple[Any, ...] = ()
+    options: tuple[tuple[str, Any], ...] = ()
+    weight: float = 1.0
+
+
+def parse(text: str, key: str = "spec") -> tuple[Call, ...]:
+    """Components of a chain (`a|b`) or a sum (`a+0.5*b`), in order; raises RecipeError naming key and text."""
+    if not isinstance(text, str):
+        raise RecipeError(f"{key}: expected a component like name(option=value), not {text!r}")
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+        kinds: set[type] = set()
+        calls = tuple(_terms(tree, key, text, kinds))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: nested beyond what ast can hold
+        raise RecipeError(f"{key}: cannot read {text!r}; expected name(option=value)|name or 0.5*name+name") from None
+    if len(kinds) > 1:
+        raise RecipeError(f"{key}: {text!r} mixes '|' and '+'; use one of them")
+    return calls
+
+
+def _terms(node: ast.expr, key: str, text: str, kinds: set[type]) -> list[Call]:
+    match node:
+        case ast.BinOp(left, ast.BitOr() | ast.Add() as operator, right):
+            kinds.add(type(operator))
+            return _terms(left, key, text, kinds) + _terms(right, key, text, kinds)
+        case ast.BinOp(
+            ast.Constant(int() | float() as weight), ast.Mult(), (ast.Call() | ast.Name() | ast.Attribute()) as right
+        ):
+            if isinstance(weight, bool) or weight > 1e9:  # `1e999` is infinite, `True` an int
+                raise RecipeError(f"{key}: weight {weight!r} in {text!r} is not a finite number")
+            return [replace(call, weight=float(weight)) for call in _terms(right, key, text, kinds)]
+        case ast.Call(function, args, keywords) if all(word.arg for word in keywords):
+            values = tuple(_literal(arg, key, text) for arg in args)
+            options = tuple((str(word.arg), _literal(word.value, key, text)) for word in keywords)
+            name = _dotted(function, key, text)
+            if len(dict(options)) < len(options):
+                raise RecipeError(f"{key}: {name} in {text!r} has an option twice")
+            return [Call(name, values, options)]
+        case ast.Name() | ast.Attribute():
+            return [Call(_dotted(node, key, text))]
+    raise RecipeError(f"{key}: cannot read {ast.unparse(node)!r} in {text!r}; expected name(option=value)")
+
+
+def _dotted(node: ast.expr, key: str, text: str) -> str:
+    match node:
+        case ast.Name(name):
+            return name
+        case ast.Attribute(value, name):
+            return f"{_dotted(value, key, text)}.{name}"
+    raise RecipeError(f"{key}: {ast.unparse(node)!r} in {text!r} is not the name of a component")
+
+
+def _literal(node: ast.expr, key: str, text: str) -> Any:
+    if isinstance(node, ast.Name):
+        return node.id
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, SyntaxError, TypeError):
+        raise RecipeError(f"{key}: option {ast.unparse(node)!r} in {text!r} is not a plain value") from None
+
+
+def build(text: str, table: Table, key: str, *given: Any) -> list[tuple[float, Any]]:
+    """Make every component of `text` as (weight, object): `table[name](*given, *args, **options)`.
+
+    `given` is what the code, not the recipe, provides (positional). A name with a dot that the table does not know is
+    imported. Raises RecipeError naming key, component, option, what is known and the nearest.
+    """
+    return [(call.weight, bind(call, table, key, *given)()) for call in parse(text, key)]
+
+
+def build_one(text: str, table: Table, key: str, *given: Any) -> Any:
+    """`build` where exactly one component without a weight makes sense."""
+    calls = parse(text, key)
+    if len(calls) != 1 or calls[0].weight != 1.0:
+        raise RecipeError(f"{key}: expected one component, not {text!r}")
+    return bind(calls[0], table, key, *given)()
+
+
+def bind(call: Call, table: Table, key: str, *given: Any) -> Callable[[], Any]:
+    """Check a component against its signature and annotations without making it; calling the result makes it."""
+    factory = table[call.name] if call.name in table else _import(call.name, table, key)
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError) as error:  # not callable, or built in without a signature
+        raise RecipeError(f"{key}: {call.name} is not a component ({error})") from None
+    options = dict(call.options)
+    names = [name for name, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD][len(given) :]
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    for option in options:
+        if option not in names and not open_ended:
+            raise RecipeError(f"{key}: {call.name} has no option {option!r} ({one_of(names, option)})")
+    try:
+        bound = signature.bind(*given, *call.args, **options)
+    except TypeError as error:
+        raise RecipeError(f"{key}: {call.name}({', '.join(names)}): {error}") from None
+    hints = _hints(factory)
+    for name in names:
+        if (
+            name in bound.arguments
+            and name in hints
+            and signature.parameters[name].kind is not inspect.Parameter.VAR_POSITIONAL
+        ):
+            bound.arguments[name] = _checked(bound.arguments[name], hints[name], f"{key}: {call.name}({name}=...)")
+    return lambda: factory(*bound.args, **bound.kwargs)
+
+
+def _hints(factory: Callable[..., Any]) -> dict[str, Any]:
+    target = factory.__init__ if inspect.isclass(factory) else factory
+    try:
+        return typing.get_type_hints(target)
+    except (NameError, TypeError, AttributeError):  # a component from outside may be annotated with names we cannot see
+        return {}
+
+
+def _checked(value: Any, hint: Any, where: str) -> Any:
+    try:
+        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise RecipeError(f"{where} cannot be {value!r}: {reason[0].lower()}{reason[1:]}") from None
+
+
+def _import(name: str, table: Table, key: str) -> Callable[..., Any]:
+    module, _, attribute = name.rpartition(".")
+    if module:
+        try:
+            return typing.cast(Callable[..., Any], getattr(importlib.import_module(module), attribute))
+        except Exception as error:  # a module from outside may fail to load in any way
+            raise RecipeError(f"{key}: cannot import {name!r} ({error})") from None
+    raise RecipeError(f"{key}: {name!r} is not known ({one_of(table, name)})")

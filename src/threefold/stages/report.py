@@ -1,0 +1,314 @@
+"""`threefold report RUN`: one self-contained HTML page about a complete run.
+
+The page is made from files of the run directory alone (metrics.json, oof.npz, photos.csv, split.csv, log.jsonl,
+recipe.yaml, stamp.json, and eval.json where it exists), so it can be made again anywhere; only thumbnails need the
+photos, and where they are gone the page says so. Everything that came from a file is escaped by the template.
+
+No number is computed here that is not a count: scores and intervals come from metrics.json.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+
+from threefold import labels
+from threefold.errors import DataError, RecipeError, RunError, ThreefoldError
+from threefold.evidence.metrics import TASKS, confusion, tasks
+from threefold.files import write_text
+from threefold.predictions import Predictions
+from threefold.recipe import Recipe, differences, load_recipe
+from threefold.runs import Run
+from threefold.stages import figures
+
+WORST = 24
+TITLES = {"all": "18 classes", "mask": "Mask", "gender": "Gender", "age_group": "Age group"}
+CLASS_NAMES = {"all": tuple(labels.class_name(code) for code in range(labels.CLASSES)), **labels.NAMES}
+_NOT_TRIED = ("hypothesis", "baseline")  # keys that say what a run is for and change nothing in it
+
+
+def report(run: Path, *, photos: bool = True, out: Path | None = None) -> Path:
+    """Write the report of a complete run and return where: `out`, or report.html in the run.
+
+    photos: with thumbnails and ids of the worst mistakes; False leaves that part out, so that the page can be handed
+    to people who may not see the photos. Raises RunError when the run is not complete or one of its files is broken.
+    """
+    opened = Run.open(run)
+    opened.need_complete()
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"duration": _duration, "number": lambda value: f"{value:,}"}
+    target = out or run / "report.html"
+    try:
+        page = environment.get_template("report.html.j2").render(_context(opened, photos))
+    except (KeyError, jinja2.UndefinedError) as error:  # a file that was written by something else
+        raise RunError(f"{run}: a file of this run lacks what the report needs ({error})") from None
+    write_text(target, page)
+    return target
+
+
+@dataclass(frozen=True)
+class _Photos:
+    """photos.csv joined with split.csv: ids, paths and persons [N], truth [N, 3], fold [N] (-1: always training)."""
+
+    ids: list[str]
+    paths: list[Path]
+    persons: NDArray[np.str_]
+    truth: NDArray[np.int8]
+    fold: NDArray[np.int64]
+
+
+def _context(run: Run, photos: bool) -> dict[str, Any]:
+    table = _photos(run)
+    metrics, stamp = run.metrics, run.stamp
+    oof = Predictions.load(run.path / "oof.npz") if metrics["photos"] else None
+    logs: dict[str, list[dict[str, Any]]] = {}
+    for line in run.log:
+        logs.setdefault(_fold_name(line), []).append(line)
+    return {
+        "name": run.name,
+        "recipe": run.recipe.flat(),
+        "changes": _changes(run),
+        "stamp": stamp,
+        "cost": _cost(run, metrics),
+        "scores": _scores(run, metrics),
+        "titles": TITLES,
+        "data": _data(table),
+        "folds": _folds(table, metrics),
+        "curves": [(name, figures.curves(lines)) for name, lines in logs.items()],
+        "confusions": _confusions(oof) if oof else [],
+        "mistakes": _mistakes(oof) if oof else [],
+        "age_errors": _age_errors(oof) if oof else None,
+        "worst": _worst(oof, table) if oof and photos else None,
+        "groups": [(gender, group) for gender in range(2) for group in range(3)],
+        "names": labels.NAMES,
+    }
+
+
+def _fold_name(line: dict[str, Any]) -> str:
+    return f"fold {line['fold']}" if isinstance(line["fold"], int) and line["fold"] >= 0 else "final fit"
+
+
+def _rows(path: Path, columns: set[str]) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = columns - set(reader.fieldnames or ())
+            if missing:
+                raise RunError(f"{path}: has no column {sorted(missing)[0]!r}")
+            return list(reader)
+    except FileNotFoundError:
+        raise RunError(f"{path}: is missing; the report needs it") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise RunError(f"{path}: cannot be read ({error})") from None
+
+
+def _photos(run: Run) -> _Photos:
+    rows = _rows(run.path / "photos.csv", {"photo", "path", "person", *labels.ATTRIBUTES})
+    split = _rows(run.path / "split.csv", {"photo", "person", "fold"})
+    try:
+        fold = {row["photo"]: int(row["fold"]) for row in split}
+        truth = [[labels.parse(name, row[name]) for name in labels.ATTRIBUTES] for row in rows]
+    except (DataError, ValueError) as error:
+        raise RunError(f"{run.path}: photos.csv or split.csv cannot be read ({error})") from None
+    stray = [row["photo"] for row in rows if row["photo"] not in fold]
+    if stray:
+        raise RunError(f"{run.path / 'split.csv'}: does not know {stray[0]!r}, which photos.csv lists")
+    return _Photos(
+        [row["photo"] for row in rows],
+        [Path(row["path"]) for row in rows],
+        np.array([row["person"] for row in rows], dtype=np.str_),
+        np.array(truth, dtype=np.int8).reshape(-1, 3),
+        np.array([fold[row["photo"]] for row in rows], dtype=np.int64),
+    )
+
+
+def _scores(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
+    """Out-of-fold scores and, where `predict --answers` left them, those on people outside training."""
+    outside = run.path / "eval.json"
+    try:
+        evaluated = json.loads(outside.read_text(encoding="utf-8")) if outside.exists() else None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{outside}: cannot be read ({error})") from None
+    return {"oof": metrics if metrics["photos"] else None, "eval": evaluated}
+
+
+def _people(table: _Photos, rows: NDArray[np.bool_]) -> dict[str, int]:
+    return {"photos": int(rows.sum()), "people": len(np.unique(table.persons[rows]))}
+
+
+def _data(table: _Photos) -> dict[str, Any]:
+    """Counts per class, indexed by its code, and per value of each attribute with what is unknown."""
+    label = labels.encode_all(table.truth)
+    attributes = []
+    for column, (name, values) in enumerate(labels.NAMES.items()):
+        codes = [*enumerate(values), (labels.UNKNOWN, "unknown")]
+        counted = [(value, _people(table, table.truth[:, column] == code)) for code, value in codes]
+        attributes.append((TITLES[name], [row for row in counted if row[1]["photos"] or row[0] != "unknown"]))
+    return {
+        "total": _people(table, np.ones(len(label), dtype=bool)),
+        "full": _people(table, label >= 0),
+        "classes": [_people(table, label == code) for code in range(labels.CLASSES)],
+        "masks": [_people(table, (label >= 0) & (label // 6 == mask)) for mask in range(3)],
+        "groups": [_people(table, (label >= 0) & (label % 6 == group)) for group in range(6)],
+        "attributes": attributes,
+    }
+
+
+def _folds(table: _Photos, metrics: dict[str, Any]) -> dict[str, Any]:
+    """Share of every class in every fold, people on more than one side, and what each fold scored."""
+    numbers = [int(fold) for fold in np.unique(table.fold) if fold >= 0]
+    sides = {(person, fold) for person, fold in zip(table.persons.tolist(), table.fold.tolist(), strict=True)}
+    shared = [person for person, count in Counter(person for person, _ in sides).items() if count > 1]
+    truths: dict[str, NDArray[np.integer]] = {"all": labels.encode_all(table.truth)}
+    if not (truths["all"] >= 0).any():
+        truths = {name: table.truth[:, column] for column, name in enumerate(labels.ATTRIBUTES)}
+    rows: list[dict[str, Any]] = []
+    for task, truth in truths.items():
+        known = [max(1, int(((truth >= 0) & (table.fold == fold)).sum())) for fold in numbers]
+        for code in range(TASKS[task]):
+            cells = [_people(table, (truth == code) & (table.fold == fold)) for fold in numbers]
+            shares = [cell["photos"] / of for cell, of in zip(cells, known, strict=True)]
+            spread = max(shares) - min(shares) if shares else 0.0
+            name = CLASS_NAMES[task][code]
+            rows.append({"name": name, "cells": list(zip(cells, shares, strict=True)), "spread": spread})
+    scored = [fold for fold in metrics["folds"] if fold["macro_f1"] is not None]
+    values = [fold["macro_f1"] for fold in scored]
+    return {
+        "numbers": numbers,
+        "sizes": [_people(table, table.fold == fold) for fold in numbers],
+        "training": _people(table, table.fold < 0),
+        "shared": len(shared),
+        "rows": rows,
+        "spread": max((row["spread"] for row in rows), default=0.0),
+        "scored": scored,
+        "mean": statistics.fmean(values) if values else None,
+        "sd": statistics.stdev(values) if len(values) > 1 else None,
+    }
+
+
+def _confusions(oof: Predictions) -> list[dict[str, Any]]:
+    """Of each task with known photos: the table as cells (count, share of the row, style)."""
+    found = []
+    for task, truth, predicted in tasks(oof):
+        table = confusion(truth, predicted, TASKS[task])
+        if not table.sum():
+            continue
+        share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+        cells = [
+            [(int(n), float(share[i, j]), figures.shade(float(share[i, j]), i == j)) for j, n in enumerate(row)]
+            for i, row in enumerate(table)
+        ]
+        found.append({"task": task, "names": CLASS_NAMES[task], "cells": cells})
+    return found
+
+
+def _mistakes(oof: Predictions) -> list[dict[str, Any]]:
+    """The most frequent confusions of two classes, with how many people they are about."""
+    label, predicted = oof.label, oof.predicted
+    wrong = np.flatnonzero((label >= 0) & (label != predicted))
+    pairs = Counter(zip(label[wrong].tolist(), predicted[wrong].tolist(), strict=True))
+    found = []
+    for (truth, said), count in pairs.most_common(8):
+        people = len(np.unique(oof.persons[(label == truth) & (predicted == said)]))
+        names = [_parts(labels.decode(code)) for code in (truth, said)]
+        found.append({"pair": list(zip(*names, strict=True)), "count": count, "people": people})
+    return found
+
+
+def _parts(codes: Any) -> list[str]:
+    return [labels.name(name, int(code)) or "unknown" for name, code in zip(labels.ATTRIBUTES, codes, strict=True)]
+
+
+def _age_errors(oof: Predictions) -> str | None:
+    truth = oof.truth[:, list(labels.ATTRIBUTES).index("age_group")]
+    rows = np.isfinite(oof.ages) & (truth >= 0)
+    wrong = oof.marginals()["age_group"].argmax(1) != truth
+    return figures.age_errors(oof.ages[rows], wrong[rows]) if rows.any() else None
+
+
+def _worst(oof: Predictions, table: _Photos) -> list[dict[str, Any]]:
+    """Photos whose most probable class contradicts what is known of them, surest first, one per person."""
+    said = labels.decode_all(oof.predicted)
+    clash = (oof.truth != said) & (oof.truth != labels.UNKNOWN)
+    wrong = clash.any(axis=1)
+    confidence = oof.probabilities.max(axis=1)
+    per_person = Counter(oof.persons.tolist())
+    wrong_per_person = Counter(oof.persons[wrong].tolist())
+    paths = dict(zip(table.ids, table.paths, strict=True))
+    chosen: dict[str, int] = {}
+    for row in sorted(np.flatnonzero(wrong).tolist(), key=lambda row: -confidence[row]):
+        chosen.setdefault(str(oof.persons[row]), row)
+    found = []
+    for person, row in list(chosen.items())[:WORST]:
+        photo = str(oof.photos[row])
+        truth, predicted = _parts(oof.truth[row]), _parts(said[row])
+        found.append({
+            "photo": photo,
+            "person": person,
+            "fold": int(oof.fold[row]),
+            "picture": figures.thumbnail(paths[photo]) if photo in paths else None,
+            "confidence": float(confidence[row]),
+            "age": None if np.isnan(oof.ages[row]) else round(float(oof.ages[row])),
+            "parts": list(zip(truth, predicted, clash[row].tolist(), strict=True)),
+            "wrong": wrong_per_person[person],
+            "of": per_person[person],
+        })  # fmt: skip
+    return found
+
+
+def _changes(run: Run) -> dict[str, Any]:
+    """What differs from the baseline the recipe names; from the defaults where it names none or it is not here."""
+    recipe = run.recipe
+    name, score, missing = "the defaults", None, None
+    other = Recipe()
+    if recipe.baseline:
+        try:
+            other, score = _baseline(recipe.baseline, run.path)
+            name = recipe.baseline
+        except ThreefoldError as error:
+            missing = str(error)
+    rows = [row for row in differences(recipe, other) if row[0] not in _NOT_TRIED]
+    rows = [row for row in rows if row[0] != "data.source" or row[2]]  # a recipe file leaves the data to --data
+    return {"name": name, "rows": rows, "score": score, "missing": missing}
+
+
+def _baseline(named: str, run: Path) -> tuple[Recipe, dict[str, Any] | None]:
+    """Recipe of a baseline (a recipe file, or a run, then with its score), seen from here, the run or its folder."""
+    for place in (Path(), run, run.parent):
+        path = place / named
+        if path.is_dir():
+            other = Run.open(path)
+            return other.recipe, (other.metrics if other.state == "complete" else None)
+        if path.is_file():
+            return load_recipe(path), None
+    raise RecipeError(f"baseline {named!r} is not here")
+
+
+def _cost(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
+    speeds = [line["photos_per_second"] for line in run.log if line.get("photos_per_second")]
+    return {
+        "seconds": metrics["seconds"],
+        "speed": statistics.median(speeds) if speeds else None,
+        "epochs": len(run.log),
+    }
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

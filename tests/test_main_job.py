@@ -1,0 +1,207 @@
+"""The main job as a user does it, on the real command line: train, predict, report, runs; kill it, resume it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import COMMAND, SHARED, TINY, contest, environment, threefold
+
+from threefold.predictions import Predictions
+from threefold.runs import Run
+
+ROOT = Path(__file__).resolve().parents[1]
+BASE = ROOT / "recipes" / "base.yaml"
+SHORT = (
+    *TINY,
+    "train.epochs=3",
+    "data.folds=3",
+    "train.ema=0.9",
+    "train.mix=cutmix(p=0.5)",
+    "train.augment=flip|erase",
+)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a practice set and a finished run."""
+    home = tmp_path_factory.mktemp("job")
+    contest(home / "data")
+    threefold("train", BASE, "--data", "data", "--out", "runs/whole", *SHORT, cwd=home)
+    return home
+
+
+def test_a_run_holds_what_it_promises(home: Path) -> None:
+    run = Run.open(home / "runs/whole")
+    assert run.state == "complete"
+    metrics = run.metrics
+    assert (metrics["photos"], metrics["persons"]) == (84, 12)
+    for name in ("macro_f1", "accuracy"):
+        assert 0 <= metrics[name]["low"] <= metrics[name]["value"] <= metrics[name]["high"] <= 1
+    for name in ("mask", "gender", "age_group"):
+        assert set(metrics[name]) == {"accuracy", "macro_f1"}
+    oof = Predictions.load(run.path / "oof.npz")
+    assert len(oof) == 84 and set(oof.fold.tolist()) == {0, 1, 2}
+    sides = {person: set(oof.fold[oof.persons == person].tolist()) for person in oof.persons.tolist()}
+    assert all(len(folds) == 1 for folds in sides.values()), "a person is never on both sides"
+    assert [row["epoch"] for row in run.log] == [1, 2, 3] * 3
+    assert all(list((run.path / f"fold{k}").glob("events.*")) for k in range(3))
+    assert run.recipe.data.source == "data" and run.stamp["seed"] == 0
+
+
+def test_predict_writes_the_submission_in_the_contests_order_and_scores_it(home: Path) -> None:
+    done = threefold("predict", "data/eval", "--model", "runs/whole", "--answers", "data/eval/answers.csv", cwd=home)
+    assert done.stdout.startswith("macro F1 0.") and "written: runs/whole/submission.csv" in done.stdout
+    with (home / "data/eval/info.csv").open() as info, (home / "runs/whole/submission.csv").open() as ours:
+        wanted, found = list(csv.DictReader(info)), list(csv.DictReader(ours))
+    assert [row["ImageID"] for row in found] == [row["ImageID"] for row in wanted]
+    assert list(found[0]) == ["ImageID", "ans"] and all(0 <= int(row["ans"]) < 18 for row in found)
+    score = json.loads((home / "runs/whole/eval.json").read_text())
+    assert score["persons"] == 6 and score["photos"] == 42
+
+
+def test_predict_on_files_and_folders_is_a_table(home: Path) -> None:
+    folder = sorted((home / "data/train/images").iterdir())[0]
+    done = threefold("predict", folder.relative_to(home), folder / "normal.jpg", "--model", "runs/whole", cwd=home)
+    rows = list(csv.DictReader(done.stdout.splitlines()))
+    assert len(rows) == 8
+    assert list(rows[0]) == ["file", "face", "class", "mask", "gender", "age_group", "age", "confidence"]
+    assert rows[-1]["file"] == str(folder / "normal.jpg")
+    assert all(0 < float(row["confidence"]) <= 1 for row in rows)
+    threefold("predict", folder, "--model", "runs/whole", "--out", "out.csv", cwd=home)
+    assert len((home / "out.csv").read_text().splitlines()) == 8
+
+
+def test_prediction_of_a_validation_photo_is_what_validation_saw(home: Path) -> None:
+    """One preprocessing: the run's fold networks, asked through predict's way, give the out-of-fold numbers."""
+    from threefold.infer.backends import open_run
+    from threefold.infer.reader import Reader
+
+    run = home / "runs/whole"
+    backend = open_run(run)
+    oof = Predictions.load(run / "oof.npz")
+    for fold in range(3):
+        reader = Reader(type(backend)([backend.nets[fold]], backend.prepare))
+        part = oof.take(oof.fold == fold)
+        readings = reader.read([home / "data/train" / photo for photo in part.photos.tolist()])
+        found = np.stack([reading.probabilities for reading in readings])
+        assert np.allclose(found, part.probabilities, atol=1e-5)
+
+
+def test_report_and_runs(home: Path) -> None:
+    assert "report: runs/whole/report.html" in threefold("report", "runs/whole", cwd=home).stdout
+    page = (home / "runs/whole/report.html").read_text()
+    assert "<img" in page and "http://" not in page.replace("http://www.w3.org", "")
+    threefold("report", "runs/whole", "--no-photos", "--out", "plain.html", cwd=home)
+    assert len((home / "plain.html").read_text()) < len(page)
+    table = threefold("runs", "runs", cwd=home, COLUMNS="200").stdout
+    assert "whole" in table and "complete" in table
+
+
+@pytest.mark.parametrize("moment", ["fold0/last.pt", "fold1/best.safetensors", "fold2/prepare.json"])
+def test_killed_for_real_and_resumed_it_ends_bit_identical(home: Path, moment: str) -> None:
+    out = f"runs/cut-{moment.replace('/', '-')}"
+    command = ["train", str(BASE), "--data", "data", "--out", out, *SHORT]
+    process = subprocess.Popen(
+        [*COMMAND, *command], cwd=home, env=environment(home), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    until = time.monotonic() + 120
+    while not (home / out / moment).exists():
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert Run.open(home / out).state == "stopped"
+    assert "--resume" in threefold("train", *command[1:], cwd=home, check=2).stderr, "a run is never overwritten"
+    threefold(*command, "--resume", cwd=home)
+    names = [
+        "oof.npz",
+        *(f"fold{k}/{name}" for k in range(3) for name in ("best.safetensors", "valid.npz", "prepare.json")),
+    ]
+    for name in (*names, "split.csv", "photos.csv", "recipe.yaml"):
+        assert (home / out / name).read_bytes() == (home / "runs/whole" / name).read_bytes(), name
+    timeless = [
+        [{k: v for k, v in row.items() if "second" not in k} for row in Run.open(home / run).log]
+        for run in (out, "runs/whole")
+    ]
+    assert timeless[0] == timeless[1]
+
+
+def test_resume_refuses_another_recipe_and_other_data(home: Path) -> None:
+    same = ("train", BASE, "--data", "data", "--out", "runs/whole", "--resume")
+    assert "is complete already" in threefold(*same, *SHORT, cwd=home).stderr
+    changed = threefold(*same, *SHORT, "optim=sgd(lr=0.1)", cwd=home, check=2).stderr
+    assert "--resume with optim='sgd(lr=0.1)', but the run was started with" in changed
+
+
+def test_holdout_and_all_people(home: Path) -> None:
+    """A fifth held out, then one network on everybody; and everybody alone, without a score."""
+    one = (*TINY, "train.epochs=1")
+    threefold(
+        "train",
+        BASE,
+        "--data",
+        "data",
+        "--out",
+        "runs/half",
+        *one,
+        "data.folds=holdout(0.4)",
+        "train.final=true",
+        cwd=home,
+    )
+    metrics = Run.open(home / "runs/half").metrics
+    assert 0 < metrics["persons"] < 12 and (home / "runs/half/final/best.safetensors").exists()
+    done = threefold("train", BASE, "--data", "data", "--out", "runs/all", *one, "data.folds=all", cwd=home)
+    assert "no validation" in done.stdout
+    threefold("predict", "data/eval", "--model", "runs/all", cwd=home)
+    threefold("report", "runs/all", cwd=home)
+    assert "all" in threefold("runs", "runs", cwd=home).stdout
+
+
+def test_a_given_split_is_used_and_a_leaking_one_refused(home: Path) -> None:
+    split = home / "runs/whole/split.csv"
+    threefold(
+        "train", BASE, "--data", "data", "--out", "runs/given", *TINY, "train.epochs=1", f"data.folds={split}", cwd=home
+    )
+    assert (home / "runs/given/split.csv").read_bytes() == split.read_bytes()
+    lines = split.read_text().splitlines()
+    photo, person, fold = lines[1].split(",")
+    lines[1] = f"{photo},{person},{(int(fold) + 1) % 3}"
+    (home / "leak.csv").write_text("\n".join(lines) + "\n")
+    said = threefold(
+        "train", BASE, "--data", "data", "--out", "runs/leak", *TINY, "data.folds=leak.csv", cwd=home, check=2
+    )
+    assert "both sides" in said.stderr and person in said.stderr and not (home / "runs/leak").exists()
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the development photos are not here")
+def test_sets_that_know_different_things_train_together(home: Path, tmp_path: Path) -> None:
+    """Ages from one set, masks from another (a few photos of each): every attribute is scored where it is known."""
+    for name, count in (("aaf", 40), ("masks_real", 60)):
+        lines = (SHARED / name / "labels.csv").read_text().splitlines()
+        rows = lines[1 : 1 + count * 20 : 20]
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "images").symlink_to(SHARED / name / "images")
+        (tmp_path / name / "labels.csv").write_text("\n".join([lines[0], *rows]) + "\n")
+    threefold(
+        "train",
+        BASE,
+        "--data",
+        "csv:aaf,csv:masks_real",
+        "--out",
+        "run",
+        *TINY,
+        "train.epochs=1",
+        "data.folds=2",
+        cwd=tmp_path,
+    )
+    metrics = Run.open(tmp_path / "run").metrics
+    assert metrics["known"] == {"all": 40, "mask": 100, "gender": 40, "age_group": 40}
+    assert metrics["mask"]["accuracy"]["value"] is not None

@@ -1,0 +1,106 @@
+"""The public surface: complete, sorted, found where it says; and what starts without torch."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import threefold
+import threefold.data
+import threefold.evidence
+
+HEAVY = ("torch", "timm", "kornia", "lightning", "lightning_fabric", "matplotlib", "tensorboard")
+ROOMS = [
+    module.name
+    for room in (threefold.data, threefold.evidence)
+    for module in pkgutil.iter_modules(room.__path__, f"{room.__name__}.")
+]
+
+
+def for_type_checkers():
+    """Public name -> module, as the TYPE_CHECKING block of the package tells type checkers."""
+    tree = ast.parse(Path(inspect.getfile(threefold)).read_text(encoding="utf-8"))
+    (block,) = [n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
+    return {
+        name.name: str(line.module) for line in block.body if isinstance(line, ast.ImportFrom) for name in line.names
+    }
+
+
+def test_the_surface_is_sorted_and_complete():
+    assert threefold.__all__ == sorted(set(threefold.__all__))
+    assert set(threefold.__all__) == set(threefold._HOMES) == set(for_type_checkers())
+    promised = {"train", "load", "Reader", "read_faces", "deal_folds", "Predictions", "macro_f1", "ThreefoldError"}
+    assert promised <= set(threefold.__all__)
+    assert set(threefold.__all__) <= set(dir(threefold))
+
+
+@pytest.mark.parametrize("name", threefold.__all__)
+def test_a_name_is_where_it_says_and_documented(name):
+    home = for_type_checkers()[name]
+    value = getattr(threefold, name)
+    assert value is getattr(sys.modules[home], name)
+    assert value.__module__ == home
+    assert value.__doc__
+
+
+def test_no_submodule_hides_a_public_name():
+    modules = {module.name for module in pkgutil.iter_modules(threefold.__path__)}
+    assert not modules & set(threefold.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match=r"^module 'threefold' has no attribute 'trian'$"):
+        _ = threefold.trian
+    assert threefold.__version__.count(".") == 2
+
+
+def loaded(code):
+    """Which heavy libraries a fresh interpreter has loaded after running some code."""
+    ask = f"import sys\n{code}\nprint('loaded:', *(m for m in {HEAVY!r} if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.rpartition("loaded:")[2].split()
+
+
+HELP = """
+sys.argv = ["threefold", "--help"]
+from threefold.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert end.code in (0, None), end.code
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param("import threefold", id="package"),
+        pytest.param(HELP, id="help"),
+        pytest.param(
+            "import threefold.infer.reader; from threefold import Predictions, Recipe, list_runs", id="reader"
+        ),
+        pytest.param("\n".join(f"import {room}" for room in ROOMS), id="data and evidence"),
+    ],
+)
+def test_what_needs_no_network_loads_none(code):
+    assert loaded(code) == []
+
+
+def test_the_probe_sees_what_is_loaded():
+    pytest.importorskip("matplotlib")
+    assert loaded("import matplotlib") == ["matplotlib"]
+    assert len(ROOMS) > 5
+
+
+def test_the_command_is_installed_and_says_what_it_can():
+    command = Path(sys.executable).with_name("threefold")
+    done = subprocess.run([command, "--help"], capture_output=True, text=True, check=True)
+    for verb in ("sample", "synth", "check", "train", "predict", "report", "runs"):
+        assert f"  {verb} " in done.stdout
