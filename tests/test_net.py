@@ -78,7 +78,7 @@ def test_a_file_of_weights_is_read(tmp_path: Path, suffix: str) -> None:
 def test_a_checkpoint_of_ours_can_start_another_run(tmp_path: Path) -> None:
     first = tiny()
     torch.nn.init.constant_(first.backbone.conv_stem.weight, 0.25)
-    save_file(first.state_dict(), tmp_path / "best.safetensors")
+    save_file({k: v.contiguous() for k, v in first.state_dict().items()}, tmp_path / "best.safetensors")
     again = tiny(pretrained=str(tmp_path / "best.safetensors"))
     assert (again.backbone.conv_stem.weight == 0.25).all()
 
