@@ -12,6 +12,10 @@ import pytest
 from helpers import COMMAND, TINY, contest, environment, refused, square, threefold
 from PIL import Image
 
+from threefold.cli import main
+from threefold.errors import DataError
+from threefold.stages.train import train
+
 BASE = Path(__file__).resolve().parents[1] / "recipes" / "base.yaml"
 
 
@@ -67,10 +71,30 @@ def files(folder: Path) -> set[str]:
         (("check", "data", "--jsn"), "--jsn"),
     ],
 )
-def test_one_line_that_names_it(home: Path, words: tuple[object, ...], said: str) -> None:
+def test_one_line_that_names_it(
+    home: Path,
+    words: tuple[object, ...],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The command's own `main`, here in this process: starting Python and torch anew would take most of the time."""
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("THREEFOLD_CACHE", str(home / "cache"))
+    monkeypatch.setattr("sys.argv", ["threefold", *map(str, words)])
     before = files(home)
-    assert said in refused(*words, cwd=home)
+    with pytest.raises(SystemExit) as end:
+        main()
+    told = capsys.readouterr()
+    lines = told.err.splitlines()
+    assert (end.value.code, told.out) == (2, ""), told
+    assert lines[-1].startswith("threefold: ") and said in lines[-1]
+    assert all("Error" not in line and not line.startswith("threefold: ") for line in lines[:-1])
     assert files(home) == before, "nothing was written"
+
+
+def test_the_same_as_a_process_of_its_own(home: Path) -> None:
+    assert "nearest: data" in refused("check", "dta", cwd=home)
 
 
 @pytest.fixture
@@ -136,8 +160,10 @@ def test_training_refuses_broken_photos_and_check_lists_them(home: Path, tmp_pat
 def test_a_wrong_table_is_named_with_its_line(tmp_path: Path, table: str, said: str) -> None:
     square(1, 0, 0, 0, 0).save(tmp_path / "a.jpg")
     (tmp_path / "labels.csv").write_text(table)
-    line = refused("train", BASE, "--data", f"csv:{tmp_path}", "--out", "run", *TINY, cwd=tmp_path)
-    assert said in line and ("labels.csv" in line or "missing.jpg" in line)
+    with pytest.raises(DataError) as caught:
+        train(BASE, data=f"csv:{tmp_path}", out=tmp_path / "run", overrides=TINY)
+    line = str(caught.value)
+    assert said in line and ("labels.csv" in line or "missing.jpg" in line) and "\n" not in line
     assert not (tmp_path / "run").exists()
 
 

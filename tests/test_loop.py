@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from threefold.data.face import Face
 from threefold.errors import RunError, TrainingError
@@ -159,6 +160,15 @@ def test_ema_is_what_is_judged_and_kept(tmp_path: Path) -> None:
     full = torch.load(tmp_path / "last.pt", weights_only=True)
     assert full["ema"] is not None
     assert any(not torch.equal(full["net"][k], full["ema"][f"module.{k}"]) for k in full["net"])
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
+def test_mixed_precision_learns_and_keeps_whole_weights(tmp_path: Path, precision: str) -> None:
+    rows: list[Any] = []
+    run(tmp_path, recipe(train__epochs=4, train__precision=precision, train__mix="none"), rows=rows)
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+    kept = load_file(tmp_path / "best.safetensors")
+    assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in kept.values())
 
 
 def test_unknown_checkpoint_format_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -279,3 +280,14 @@ def test_real_utkface() -> None:
         pytest.skip("no shared data here")
     counts = Counter((face.gender, face.age_group) for face in read_faces(SHARED / "utkface"))
     assert [counts[gender, group] for gender in (0, 1) for group in (0, 1, 2)] == [2723, 4501, 1254, 3761, 2774, 915]
+
+
+def test_names_that_are_no_utf8_are_escaped_in_ids(tmp_path: Path) -> None:
+    """Archives made with a Korean code page unpack to such names on Linux."""
+    for raw in (b"worn", b"none"):
+        (tmp_path / raw.decode()).mkdir()
+    file = os.fsencode(tmp_path / "worn") + b"/\xb0\xa1.jpg"
+    Path(os.fsdecode(file)).write_bytes(b"photo")
+    (face,) = read_faces(f"folders:{tmp_path}")
+    assert face.id == "worn/\\udcb0\\udca1.jpg" and face.photo.read_bytes() == b"photo"
+    assert face.id.encode() and face.person.encode()

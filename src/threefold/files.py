@@ -90,6 +90,11 @@ def lock(path: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_UN)
 
 
+def printable(name: str) -> str:
+    """A file name as it can be written into UTF-8 tables: bytes that are none (old Korean archives) are escaped."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def digest(*parts: str | bytes, size: int = 16) -> str:
     """Hex BLAKE2b over the parts, each framed by its length so that ("ab", "c") and ("a", "bc") differ."""
     hasher = hashlib.blake2b(digest_size=size)

@@ -23,6 +23,7 @@ from threefold.data import layouts
 from threefold.data.face import Face
 from threefold.data.tables import Note, children, existing, read_age, read_rows, refuse, there
 from threefold.errors import DataError, one_of
+from threefold.files import printable
 
 
 class Source(Protocol):
@@ -111,7 +112,7 @@ def source_names(sources: Sequence[tuple[str, Path]]) -> list[str]:
 
 def _normal(name: str) -> str:
     """NFC: the file system of a Mac hands out Korean names decomposed, and ids must not depend on the machine."""
-    return unicodedata.normalize("NFC", name)
+    return unicodedata.normalize("NFC", printable(name))
 
 
 def eval_photos(root: Path) -> list[tuple[str, Path]] | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from threefold.data.tables import existing, photos_below
 from threefold.errors import DataError
+from threefold.files import printable
 
 
 def find_photos(inputs: Sequence[Path]) -> list[tuple[str, Path]]:
@@ -18,9 +19,9 @@ def find_photos(inputs: Sequence[Path]) -> list[tuple[str, Path]]:
     found: list[tuple[str, Path]] = []
     for path in map(existing, inputs):
         if path.is_dir():
-            found += [(file.relative_to(path).as_posix(), file) for file in photos_below(path)]
+            found += [(printable(file.relative_to(path).as_posix()), file) for file in photos_below(path)]
         else:
-            found.append((str(path), path))
+            found.append((printable(str(path)), path))
     if not found:
         raise DataError(f"{', '.join(map(str, inputs))}: no photos here")
     return found

@@ -32,7 +32,9 @@ class Predicted:
     score: dict[str, Any] | None
 
 
-def predict(photos: Sequence[Path], model: Path, *, out: Path | None = None, answers: Path | None = None) -> Predicted:
+def predict(
+    photos: Sequence[Path | str], model: Path | str, *, out: Path | str | None = None, answers: Path | str | None = None
+) -> Predicted:
     """Read photos (files, folders, or the contest's eval folder) with the model of a run.
 
     The contest's eval folder becomes a submission (`ImageID,ans` in the order of info.csv; default RUN/submission.csv),
@@ -40,9 +42,10 @@ def predict(photos: Sequence[Path], model: Path, *, out: Path | None = None, ans
     eval folder predictions and score are kept in the run as test.npz and eval.json. Photos that cannot be read are left
     out of a table and raise CheckFailed at the end; a submission must be whole, so there they raise DataError at once.
     """
-    given = eval_photos(photos[0]) if len(photos) == 1 and photos[0].is_dir() else None
-    named = given if given is not None else find_photos(photos)
-    truth = read_answers(answers) if answers else None
+    inputs, model, out = [Path(photo) for photo in photos], Path(model), Path(out) if out else None
+    given = eval_photos(inputs[0]) if len(inputs) == 1 and inputs[0].is_dir() else None
+    named = given if given is not None else find_photos(inputs)
+    truth = read_answers(Path(answers)) if answers else None
     if truth and (missing := set(truth.ids) ^ {name for name, _ in named}):
         raise DataError(f"{answers}: {len(missing)} photos are only here or only in the photos, as {min(missing)!r}")
     reader = load(model)

@@ -36,12 +36,13 @@ CLASS_NAMES = {"all": tuple(labels.class_name(code) for code in range(labels.CLA
 _NOT_TRIED = ("hypothesis", "baseline")  # keys that say what a run is for and change nothing in it
 
 
-def report(run: Path, *, photos: bool = True, out: Path | None = None) -> Path:
+def report(run: Path | str, *, photos: bool = True, out: Path | str | None = None) -> Path:
     """Write the report of a complete run and return where: `out`, or report.html in the run.
 
     photos: with thumbnails and ids of the worst mistakes; False leaves that part out, so that the page can be handed
     to people who may not see the photos. Raises RunError when the run is not complete or one of its files is broken.
     """
+    run = Path(run)
     opened = Run.open(run)
     opened.need_complete()
     environment = jinja2.Environment(
@@ -52,7 +53,7 @@ def report(run: Path, *, photos: bool = True, out: Path | None = None) -> Path:
         lstrip_blocks=True,
     )
     environment.filters |= {"duration": _duration, "number": lambda value: f"{value:,}"}
-    target = out or run / "report.html"
+    target = Path(out) if out else run / "report.html"
     try:
         page = environment.get_template("report.html.j2").render(_context(opened, photos))
     except (KeyError, jinja2.UndefinedError) as error:  # a file that was written by something else

@@ -27,7 +27,7 @@ from threefold.data.folds import make_split, read_split, write_split
 from threefold.data.sources import read_faces
 from threefold.errors import RecipeError, RunError
 from threefold.evidence.metrics import measure
-from threefold.files import digest, write_csv, write_json
+from threefold.files import digest, printable, write_csv, write_json
 from threefold.labels import name as label_name
 from threefold.learn.loader import Photos, make_photos
 from threefold.learn.loop import Fit, fit
@@ -42,7 +42,7 @@ FINAL = -1
 
 
 def train(
-    recipe: Path | Recipe, *, data: str = "", out: Path, overrides: Iterable[str] = (), resume: bool = False
+    recipe: Path | str | Recipe, *, data: str = "", out: Path | str, overrides: Iterable[str] = (), resume: bool = False
 ) -> Run:
     """Train every fold of a recipe (a file or an object) on `data` and write the run directory `out`.
 
@@ -50,6 +50,7 @@ def train(
     bit-identical end on the same machine; a finished one is returned as it is. Raises RecipeError, DataError or
     RunError before anything is written, TrainingError on a loss that is not finite.
     """
+    out = Path(out)
     chosen = _recipe(recipe, data, overrides)
     plan = make_plan(chosen)
     if resume and out.exists():
@@ -76,9 +77,9 @@ def find_groups(images: NDArray[np.uint8], persons: Sequence[str]) -> NDArray[np
     return person_groups(persons, near_duplicates(prints, persons))
 
 
-def _recipe(recipe: Path | Recipe, data: str, overrides: Iterable[str]) -> Recipe:
-    if isinstance(recipe, Path):
-        chosen = load_recipe(recipe, [*overrides, *([f"data.source={data}"] if data else [])])
+def _recipe(recipe: Path | str | Recipe, data: str, overrides: Iterable[str]) -> Recipe:
+    if not isinstance(recipe, Recipe):
+        chosen = load_recipe(Path(recipe), [*overrides, *([f"data.source={data}"] if data else [])])
     else:
         chosen = make_recipe(recipe.flat() | ({"data.source": data} if data else {}), overrides)
     if not chosen.data.source:
@@ -168,7 +169,7 @@ def _photo_row(face: Face) -> tuple[str, ...]:
     mask, gender, group = face.parts
     age = "" if face.age is None else f"{face.age:g}"
     names = label_name("mask", mask), label_name("gender", gender), age, label_name("age_group", group)
-    return (face.id, str(face.photo.resolve()), face.person, *names)
+    return (face.id, printable(str(face.photo.resolve())), face.person, *names)
 
 
 def _joined(faces: Sequence[Face], groups: NDArray[np.int64]) -> int:

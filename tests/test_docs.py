@@ -1,0 +1,68 @@
+"""Documents cannot lie about names: every key, component and verb is in them, and every name in them exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from threefold.cli import app
+from threefold.data.prepare import CROPS, RESIZES
+from threefold.data.sources import SOURCES
+from threefold.learn.augment import AUGMENTS
+from threefold.learn.heads import HEADS
+from threefold.learn.loader import SAMPLERS
+from threefold.learn.losses import LOSSES
+from threefold.learn.mixing import MIXES
+from threefold.learn.optim import OPTIMS, SCHEDULES
+from threefold.learn.plan import NORMALISES, make_plan
+from threefold.recipe import KEYS, Recipe, load_recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+TABLES = (CROPS, RESIZES, AUGMENTS, HEADS, SAMPLERS, LOSSES, MIXES, OPTIMS, SCHEDULES, NORMALISES)
+
+
+def test_every_key_and_component_is_documented() -> None:
+    text = (ROOT / "docs/recipes.md").read_text()
+    for key in KEYS:
+        assert f"`{key}`" in text, key
+    for name in {name for table in TABLES for name in table}:
+        assert re.search(rf"`{name}[(`]", text), name
+    assert all(f"`{name}:`" in (ROOT / "docs/data.md").read_text() for name in SOURCES)
+
+
+def test_documented_keys_and_defaults_are_true() -> None:
+    rows = re.findall(r"^\| (`.+?) \| (.*?) \|", (ROOT / "docs/recipes.md").read_text(), flags=re.MULTILINE)
+    flat = Recipe().flat()
+    for names, defaults in rows:
+        keys = re.findall(r"`(.+?)`", names)
+        values = re.findall(r"`(.+?)`", defaults) or [""] * len(keys)
+        for key, value in zip(keys, values, strict=True):
+            stored = flat[key]
+            expected = (
+                str(stored).lower()
+                if isinstance(stored, bool)
+                else f"{stored:g}"
+                if isinstance(stored, float)
+                else str(stored)
+            )
+            assert value == expected, key
+
+
+def test_every_recipe_is_valid_and_opens_with_its_command() -> None:
+    for path in sorted((ROOT / "recipes").rglob("*.yaml")):
+        make_plan(load_recipe(path))
+        head = path.read_text().split("\n\n")[0].split("hypothesis")[0]
+        assert f"threefold train {path.relative_to(ROOT)}" in head, path
+
+
+def test_the_readme_knows_every_verb_and_names_no_other() -> None:
+    text = (ROOT / "README.md").read_text()
+    verbs = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    named = set(re.findall(r"^\s*threefold ([a-z]+)\b", text, flags=re.MULTILINE))
+    assert verbs == named
+
+
+def test_links_in_documents_lead_somewhere() -> None:
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), (page.name, target)
