@@ -100,10 +100,15 @@ def build(text: str, table: Table, key: str, *given: Any) -> list[tuple[float, A
 
 def build_one(text: str, table: Table, key: str, *given: Any) -> Any:
     """`build` where exactly one component without a weight makes sense."""
+    return bind_one(text, table, key, *given)()
+
+
+def bind_one(text: str, table: Table, key: str, *given: Any) -> Callable[[], Any]:
+    """`bind` for `build_one`: everything is checked, nothing is made yet."""
     calls = parse(text, key)
     if len(calls) != 1 or calls[0].weight != 1.0:
         raise RecipeError(f"{key}: expected one component, not {text!r}")
-    return bind(calls[0], table, key, *given)()
+    return bind(calls[0], table, key, *given)
 
 
 def bind(call: Call, table: Table, key: str, *given: Any) -> Callable[[], Any]:

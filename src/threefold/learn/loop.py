@@ -66,6 +66,8 @@ def fit(
 ) -> Fit:  # fmt: skip
     """Train `net` on one side of a fold and keep its best epoch by the other; without `valid`, the last epoch.
 
+    `train` and `valid` are sides of the same `Photos` (`Photos.at`).
+
     Writes best.safetensors, last.pt, valid.npz and fit.json below `home`; goes on from last.pt where there is one.
     `on_epoch` gets one row per finished epoch, those before a resume included. Raises TrainingError when a loss is not
     finite, naming step and photos.
@@ -92,7 +94,8 @@ class _Worker:
     def __init__(self, net: Net, train: Photos, valid: Photos | None, plan: Plan, fold: int, home: Path) -> None:
         fabric = plan.fabric
         self.plan, self.fold, self.home = plan, fold, home
-        self.train, self.valid = to_device(train, fabric.device), valid and to_device(valid, fabric.device)
+        self.train = to_device(train, fabric.device)
+        self.valid = valid and self.train.at(valid.rows)  # sides of the same photos: one copy on the device
         self.target = train.target.to(fabric.device)
         self.sampler = plan.sampler(train)
         rng = np.random.default_rng([plan.seed, fold + 1, 0])

@@ -144,10 +144,10 @@ def _try_out(recipe: Recipe, plan: Plan) -> None:
     """Make on a toy what is otherwise made after the photos were read, so that a wrong option is told at once."""
     full_name(recipe.model.backbone)
     make_prepare(recipe, np.zeros((1, 1, 1, 3), dtype=np.uint8))
-    spec.bind(spec.parse(recipe.model.head, "model.head")[0], HEADS, "model.head", 8)()
+    spec.build_one(recipe.model.head, HEADS, "model.head", 8)
     plan.losses({name: torch.ones(size) for name, size in OUTPUTS.items()})
     plan.schedule(plan.optim(nn.Linear(1, 1)), recipe.train.epochs, 100)
-    spec.bind(spec.parse(recipe.train.sampler, "train.sampler")[0], SAMPLERS, "train.sampler", None)
+    spec.bind_one(recipe.train.sampler, SAMPLERS, "train.sampler", None)
 
 
 def _auto(backbone: str, images: NDArray[np.uint8] | None) -> tuple[Colour, Colour]:

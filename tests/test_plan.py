@@ -1,0 +1,94 @@
+"""From recipe strings to objects: what is made, and what is refused before any photo is read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from threefold.errors import RecipeError
+from threefold.learn.losses import CrossEntropy, Focal
+from threefold.learn.plan import make_losses, make_plan, make_prepare
+from threefold.recipe import Recipe, make_recipe
+
+TINY = {
+    "model.backbone": "test_efficientnet",
+    "model.pretrained": "none",
+    "prepare.size": "32x32",
+    "train.device": "cpu",
+}
+
+
+def recipe(**changes: Any) -> Recipe:
+    return make_recipe(TINY | {key.replace("__", "."): value for key, value in changes.items()})
+
+
+def test_normalisation_by_name() -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
+    for name, mean, std in (
+        ("imagenet", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ("half", (0.5,) * 3, (0.5,) * 3),
+        ("given(mean=[0.1,0.2,0.3], std=[0.4,0.5,0.6])", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)),
+        ("dataset", (images / 255).mean((0, 1, 2)), (images / 255).std((0, 1, 2))),
+    ):
+        made = make_prepare(recipe(prepare__normalise=name), images)
+        assert made.mean == pytest.approx(mean, abs=1e-6) and made.std == pytest.approx(std, abs=1e-6), name
+    assert make_prepare(recipe(model__backbone="efficientnet_lite0")).mean == (0.5, 0.5, 0.5)
+
+
+def test_an_attribute_has_its_own_loss_or_the_default() -> None:
+    counts = {"joint": torch.ones(18), "mask": torch.ones(3), "gender": torch.ones(2), "age": torch.ones(3)}
+    made = make_losses(recipe(loss__age="0.4*ce+0.6*focal(gamma=1)", loss__mask="focal"), counts)
+    assert [type(loss) for _, loss in made["mask"]] == [Focal]
+    assert [type(loss) for _, loss in made["gender"]] == [type(loss) for _, loss in made["joint"]] == [CrossEntropy]
+    assert [(weight, type(loss)) for weight, loss in made["age"]] == [(0.4, CrossEntropy), (0.6, Focal)]
+
+
+def test_a_component_from_outside_is_imported(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mylib.py").write_text(
+        "def poly1(counts, *, eps: float = 1.0):\n    return lambda raw, target, weight: raw.sum() * 0 + eps\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plan = make_plan(recipe(loss__default="mylib.poly1(eps=2)"))
+    ((_, loss),) = plan.losses({"mask": torch.ones(3)})["mask"]
+    assert loss(torch.ones(1, 3), torch.ones(1, 3), torch.ones(1)) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"train__early_stop": "patience(0)"}, r"train\.early_stop: patience cannot be 0"),
+        ({"train__early_stop": "patience(3, on=accuracy)"}, r"patience\(on=\.\.\.\) cannot be 'accuracy'"),
+        ({"train__early_stop": "patiense(3)"}, "nearest: patience"),
+        ({"train__precision": "16-mixed"}, r"train\.precision: '16-mixed'"),
+        ({"train__precision": "64"}, r"train\.precision"),
+        ({"train__device": "tpu"}, r"train\.device: 'tpu' is not one of"),
+        ({"train__sampler": "shufle"}, "nearest: shuffle"),
+        ({"prepare__normalise": "given(mean=[0.5,0.5,0.5], std=[0,1,1])"}, "std above 0"),
+        ({"prepare__normalise": "given(mean=[127,127,127], std=[1,1,1])"}, r"expected numbers in 0\.\.1"),
+        ({"model__head": "multi|flat18"}, r"model\.head"),
+        ({"loss__age": "ce(weight=[1,2])"}, r"loss: weight cannot be \[1\.0, 2\.0\]; expected 3 numbers"),
+    ],
+)
+def test_refused_before_any_photo_is_read(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(RecipeError, match=words) as caught:
+        make_plan(recipe(**changes))
+    assert "\n" not in str(caught.value)
+
+
+def test_cuda_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RecipeError, match=r"train\.device: cuda is asked for and this machine has no CUDA device"):
+        make_plan(recipe(train__device="cuda"))
+
+
+def test_optimiser_and_schedule_are_made_for_the_training() -> None:
+    plan = make_plan(recipe(optim="sgd(lr=0.5)", schedule="step(every=1, gamma=0.1)"))
+    optimizer = plan.optim(nn.Linear(2, 2))
+    schedule = plan.schedule(optimizer, 3, 4)
+    schedule.step_update(4)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.05)
