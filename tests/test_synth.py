@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,7 @@ from threefold.data.masks import SHAPES, WEARS, MaskDesign, Wear
 from threefold.data.photo import decode
 from threefold.data.sources import eval_photos, read_answers, read_faces
 from threefold.data.synth import draw_mask, fit_geometry, random_design
-from threefold.errors import DataError, PhotoError
+from threefold.errors import DataError
 from threefold.labels import Mask
 from threefold.stages import synth as stage
 from threefold.stages.synth import choose, synth
@@ -229,6 +230,8 @@ def portraits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for k in range(18):
         points = points68(44, (86 + k % 5, 80), yaw=3.0 * (k % 7 - 3))
         photo = face_photo(points, (192, 170), skin=0.6 + 0.03 * k)
+        own = np.random.default_rng(k).integers(0, 120, (12, 10, 3)).astype(np.uint8)  # nobody's copy
+        photo = cv2.addWeighted(photo, 0.7, cv2.resize(own, (170, 192), interpolation=cv2.INTER_CUBIC), 0.6, 0)
         cv2.imwrite(str(root / f"images/{k}.jpg"), photo[..., ::-1])
         rows.append(
             (f"images/{k}.jpg", f"who{k}", ("male", "female")[k % 2], 18 + 2 * k, "worn" if k == 17 else "none")
@@ -333,7 +336,7 @@ def test_bad_input_is_told_and_leaves_nothing(portraits: Path, tmp_path: Path) -
     with pytest.raises(DataError, match=r"no landmarks; looked for landmarks49.npz, landmarks68.npz"):
         run(bare)
     (bare / "landmarks49.npz").write_bytes((portraits / "landmarks49.npz").read_bytes())
-    with pytest.raises(PhotoError):
+    with pytest.raises(DataError, match="none of the 16 portraits with landmarks can be read"):
         run(bare)
     (bare / "landmarks49.npz").write_bytes(b"no npz")
     with pytest.raises(DataError, match=r"landmarks49\.npz"):
@@ -358,3 +361,30 @@ def test_real_faces_are_covered_as_said() -> None:
             area = covered(photo, points, MaskDesign("surgical", "black"), wear)  # type: ignore[arg-type]
             wrong += not at(area, whole[inside]).all() or bool(at(area, whole[outside]).any())
     assert wrong <= 1
+
+
+def test_a_portrait_under_two_names_is_one_person(
+    portraits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Real sets hold some people twice; a twin with one in train and the other in eval would leak."""
+    root = tmp_path / "source"
+    shutil.copytree(portraits, root)
+    picture = cv2.imread(str(root / "images/3.jpg"))
+    cv2.imwrite(
+        str(root / "images/again.jpg"), cv2.convertScaleAbs(picture, alpha=0.95, beta=4), [cv2.IMWRITE_JPEG_QUALITY, 70]
+    )
+    (root / "images/4.jpg").write_bytes((root / "images/4.jpg").read_bytes()[:500])
+    with (root / "labels.csv").open("a") as table:
+        table.write("images/again.jpg,somebody else,male,24,none\n")
+    with np.load(root / "landmarks49.npz") as marks:
+        names, places = marks["files"], marks["xy"]
+    np.savez(root / "landmarks49.npz", files=[*names, "images/again.jpg"], xy=[*places, places[3]])
+    synth(f"csv:{root}", tmp_path / "out", people=9, match="none", seed=0, size=(64, 48), workers=1)
+    said = capsys.readouterr().err
+    assert "9 people in train, 6 in eval" in said and "2 left out whose portrait cannot be read or is another" in said
+    used = [
+        row
+        for half in ("train", "eval")
+        for row in (tmp_path / "out" / half / "sources.csv").read_text().splitlines()[1:]
+    ]
+    assert len(used) == 15 and sum("images/3.jpg" in row or "again.jpg" in row for row in used) == 1

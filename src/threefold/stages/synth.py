@@ -22,6 +22,8 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from threefold import labels
+from threefold.data.check import scan_all
+from threefold.data.duplicates import near_duplicates, person_groups
 from threefold.data.face import Face
 from threefold.data.layouts import CONTEST_MASKS, write_eval_tables, write_train_table
 from threefold.data.masks import Wear
@@ -74,13 +76,16 @@ def synth(
     if match not in get_args(Match):
         raise DataError(f"match {match!r} is not known ({one_of(get_args(Match), match)})")
     pool, skipped = _candidates(source, match)
-    train, held = choose(pool, people, eval_people, match, seed)
+    unique = _once(pool)
+    train, held = choose(unique, people, eval_people, match, seed)
     with new_folder(out) as building:
         jobs = [*_train_jobs(train, building / "train", seed, size), *_eval_jobs(held, building / "eval", seed, size)]
         with bar("drawing masks", "people") if progress is None else nullcontext(progress) as report:
             for done, _ in enumerate(processes(_draw, jobs, least=4, workers=workers), 1):
                 report(done, len(jobs))
     left_out = f"; {skipped} without landmarks or labels left out" if skipped else ""
+    if len(unique) < len(pool):
+        left_out += f"; {len(pool) - len(unique)} left out whose portrait cannot be read or is another person's as well"
     wanted = eval_people if eval_people is not None else round(people * 2 / 3)
     fewer = f" (of {wanted} wanted: no more are left)" if len(held) < wanted else ""
     say(f"{out}: {people} people in train, {len(held)} in eval{fewer}, {7 * len(jobs)} photos{left_out}")
@@ -111,6 +116,18 @@ def _candidates(source: str, match: Match) -> tuple[list[_Person], int]:
             age = min(int(face.age), max(_AGES)) if match == "contest" else int(face.age)
             found[face.person] = _Person(face, xy, age, _race(face.photo))
     return [found[name] for name in sorted(found)], len(persons) - len(found)
+
+
+def _once(pool: Sequence[_Person]) -> list[_Person]:
+    """The people whose portrait can be read, one of each who share a picture: else train and eval could share it."""
+    scans = scan_all([person.face.photo for person in pool])
+    prints = [found.print for found in scans if found.print is not None]
+    if pool and not prints:
+        raise DataError(f"none of the {len(pool)} portraits with landmarks can be read: {scans[0].reason}")
+    seen = [row for row, found in enumerate(scans) if found.print is not None]
+    names = [pool[row].face.person for row in seen]
+    groups = person_groups(names, near_duplicates(np.stack(prints), names) if prints else np.empty((0, 2), np.int64))
+    return [pool[seen[row]] for row in np.sort(np.unique(groups, return_index=True)[1])]
 
 
 def _landmarks(file: Path) -> dict[Path, NDArray[np.float32]]:
