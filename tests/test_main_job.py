@@ -205,3 +205,23 @@ def test_sets_that_know_different_things_train_together(home: Path, tmp_path: Pa
     metrics = Run.open(tmp_path / "run").metrics
     assert metrics["known"] == {"all": 40, "mask": 100, "gender": 40, "age_group": 40}
     assert metrics["mask"]["accuracy"]["value"] is not None
+
+
+def test_the_verbs_are_functions_too(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the README, with plain strings for paths."""
+    import threefold as tf
+
+    monkeypatch.setenv("THREEFOLD_CACHE", str(home / "cache"))
+    short = [*TINY, "train.epochs=1", "data.folds=2"]
+    run = tf.train(str(BASE), data=str(home / "data"), out=str(home / "runs/api"), overrides=short)
+    assert run.state == "complete" and tf.report(str(run.path)).exists()
+    photo = next((home / "data/eval/images").glob("*.jpg"))
+    reading = tf.load(str(run.path))(str(photo))
+    assert reading.mask in ("worn", "incorrect", "none") and 0 < reading.confidence <= 1
+    done = tf.predict([str(home / "data/eval")], str(run.path), answers=str(home / "data/eval/answers.csv"))
+    assert done.score is not None and done.readings[photo.name].code == reading.code
+    faces = tf.read_faces(home / "data")
+    folds = tf.deal_folds(faces, 3, seed=1)
+    assert len(faces) == len(folds) == 84
+    oof = tf.Predictions.load(run.path / "oof.npz")
+    assert tf.macro_f1(oof.label, oof.predicted) == pytest.approx(run.metrics["macro_f1"]["value"])
