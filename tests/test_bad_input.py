@@ -54,6 +54,7 @@ def files(folder: Path) -> set[str]:
         (("train", BASE, "--data", "data", "--out", "x", "data.folds=holdot(0.2)", *TINY), "holdot"),
         (("train", BASE, "--data", "data", "--out", "x", *TINY, "model.pretrained=registry"), "no registry package"),
         (("train", BASE, "--data", "data", "train.device=gpu"), "train.device: 'gpu' is not one of"),
+        (("train", BASE, "--data", "data", "--out", "x", *TINY, "prepare.crop=face(1.5)"), "84 of 84 have none"),
         (("train", BASE, "--out", "x"), "give --data"),
         (("train", BASE, "--data", "cvs:data"), "csv"),
         (("predict", "data/eval", "--model", "rnu"), "nearest: run"),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import COMMAND, SHARED, TINY, contest, environment, threefold
+from helpers import COMMAND, SHARED, TINY, contest, environment, square, threefold
 
 from threefold.predictions import Predictions
 from threefold.runs import Run
@@ -225,3 +225,28 @@ def test_the_verbs_are_functions_too(home: Path, monkeypatch: pytest.MonkeyPatch
     assert len(faces) == len(folds) == 84
     oof = tf.Predictions.load(run.path / "oof.npz")
     assert tf.macro_f1(oof.label, oof.predicted) == pytest.approx(run.metrics["macro_f1"]["value"])
+
+
+def test_face_boxes_of_the_source_are_used_and_never_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run on face crops gives its out-of-fold numbers again when the boxes come along, and refuses photos without."""
+    import threefold as tf
+
+    monkeypatch.setenv("THREEFOLD_CACHE", str(tmp_path / "cache"))
+    rows = ["file,person,gender,age,mask,left,top,right,bottom"]
+    for i in range(24):
+        square(i, i % 3, i % 2, i // 2 % 3, 0, (80, 64)).save(tmp_path / f"{i}.jpg", quality=95)
+        gender, age, mask = ("male", "female")[i % 2], (22, 44, 66)[i // 2 % 3], ("worn", "incorrect", "none")[i % 3]
+        box = f"{5 + i % 4},{8 + i % 5},{45 + i % 6},{60 + i % 7}"
+        rows.append(f"{i}.jpg,p{i},{gender},{age},{mask},{box}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    short = [*TINY, "train.epochs=1", "data.folds=2", "prepare.crop=face(1.2)"]
+    run = tf.train(BASE, data=f"csv:{tmp_path}", out=tmp_path / "run", overrides=short)
+    oof, faces = tf.Predictions.load(run.path / "oof.npz"), tf.read_faces(f"csv:{tmp_path}")
+    reader = tf.load(run.path)
+    fold0 = tf.Reader(type(reader.backend)([reader.backend.nets[0]], reader.backend.prepare))
+    part = oof.align([face.id for face in faces])
+    for row, face in enumerate(faces):
+        if part.fold[row] == 0:
+            assert np.allclose(fold0(face.photo, face.box).probabilities, part.probabilities[row], atol=1e-5)
+    with pytest.raises(tf.ThreefoldError, match="was trained on face boxes"):
+        tf.predict([tmp_path / "0.jpg"], run.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,18 +44,28 @@ class Recorder(FakeBackend):
 def test_the_network_sees_the_same_bytes_in_training_and_in_prediction(tmp_path: Path, prepare: Prepare) -> None:
     """The most expensive fault of the field was a test photo prepared unlike the training photos."""
     contest(tmp_path / "data", people=4, eval_people=0)
-    faces = read_faces(tmp_path / "data")
+    faces = [replace(face, box=(4.0, 6.0, 26.0, 33.0)) for face in read_faces(tmp_path / "data")]
     turned = Image.Exif()
     turned[0x0112] = 8
     Image.open(faces[0].photo).save(faces[0].photo, exif=turned)  # one photo stands on its side
     cached = open_cache(faces, prepare, root=tmp_path / "cache")
     backend = Recorder(prepare)
-    Reader(backend, batch=5).read([face.photo for face in faces])
+    Reader(backend, batch=5).read([(face.photo, face.box) for face in faces])
     seen = np.concatenate(backend.seen)
     assert seen.dtype == cached.dtype == np.uint8 and seen.tobytes() == cached.tobytes()
     again = Recorder(prepare)
-    Reader(again).read([np.asarray(Image.open(faces[5].photo).convert("RGB"))])
+    Reader(again)(np.asarray(Image.open(faces[5].photo).convert("RGB")), faces[5].box)
     assert np.abs(again.seen[0].astype(int) - cached[5].astype(int)).max() <= 2, "a camera's pixels take the same way"
+
+
+def test_a_model_of_face_boxes_refuses_photos_without(tmp_path: Path) -> None:
+    square(1, 0, 0, 0, 0).save(tmp_path / "a.png")
+    reader = Reader(FakeBackend(Prepare(size=(16, 12), crop="face(1.4)")))
+    with pytest.raises(PhotoError, match=r"a\.png: no face box, and this model was trained on face\(1\.4\)"):
+        reader(tmp_path / "a.png")
+    assert reader(tmp_path / "a.png", (4, 6, 26, 33)).box == (4, 6, 26, 33)
+    with pytest.raises(PhotoError, match=r"a\.png: face box .* does not lie on the photo"):
+        reader(tmp_path / "a.png", (400, 6, 426, 33))
 
 
 def test_readings_come_in_order_and_broken_photos_in_their_place(tmp_path: Path) -> None:

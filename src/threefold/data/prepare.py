@@ -77,6 +77,11 @@ class Prepare:
         return crop
 
     @property
+    def needs_box(self) -> bool:
+        """True when the crop is made around a face box, which training and prediction must then both be given."""
+        return isinstance(self._crop, FaceBox)
+
+    @property
     def geometry(self) -> str:
         """Digest of everything that the bytes depend on: not mean and std, but the version of this implementation."""
         crop = repr(spec.parse(self.crop, "prepare.crop"))

@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from threefold import labels
 from threefold.data.face import Box
 from threefold.data.photo import decode
-from threefold.errors import PhotoError
+from threefold.errors import DataError, PhotoError
 from threefold.infer.backends import Backend, open_run
 
 Photo = Path | str | NDArray[np.uint8]
+Boxed = tuple[Photo, Box | None]
+Prepared = tuple[NDArray[np.uint8], Box | None] | PhotoError
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,11 @@ class Reader:
     def __init__(self, backend: Backend, *, batch: int = 64) -> None:
         self.backend, self.batch = backend, batch
 
-    def __call__(self, photo: Photo) -> Reading:
-        """A path or uint8 RGB [H, W, 3] (EXIF applied) -> its Reading; raises PhotoError."""
-        return self.read([photo])[0]
+    def __call__(self, photo: Photo, box: Box | None = None) -> Reading:
+        """A path or uint8 RGB [H, W, 3] (EXIF applied), and its face's box -> its Reading; raises PhotoError."""
+        return self.read([(photo, box)])[0]
 
-    def read(self, photos: Iterable[Photo]) -> list[Reading]:
+    def read(self, photos: Iterable[Photo | Boxed]) -> list[Reading]:
         """Readings of many photos, in order; raises PhotoError for the first that cannot be read."""
         readings = []
         for answer in self.stream(photos):
@@ -61,8 +63,12 @@ class Reader:
             readings.append(answer)
         return readings
 
-    def stream(self, photos: Iterable[Photo]) -> Iterator[Reading | PhotoError]:
-        """A Reading or the PhotoError of each photo, in order; memory stays at a batch, decoding uses all cores."""
+    def stream(self, photos: Iterable[Photo | Boxed]) -> Iterator[Reading | PhotoError]:
+        """A Reading or the PhotoError of each photo or (photo, box), in order; memory stays at a batch.
+
+        A model that was trained on face boxes refuses a photo without one: cropped otherwise than in training, it would
+        be read, and read badly. Decoding uses all cores.
+        """
         source = iter(photos)
         with ThreadPoolExecutor() as pool:
             part = list(pool.map(self._prepared, islice(source, self.batch)))
@@ -72,23 +78,29 @@ class Reader:
                 yield from self._read(part)
                 part = [task.result() for task in ahead]
 
-    def _prepared(self, photo: Photo) -> NDArray[np.uint8] | PhotoError:
+    def _prepared(self, item: Photo | Boxed) -> Prepared:
+        photo, box = item if isinstance(item, tuple) else (item, None)
+        name = "photo" if isinstance(photo, np.ndarray) else str(photo)
         try:
+            if box is None and self.backend.prepare.needs_box:
+                raise PhotoError(f"{name}: no face box, and this model was trained on {self.backend.prepare.crop}")
             image = photo if isinstance(photo, np.ndarray) else decode(Path(photo))
-            return self.backend.prepare(image, None)
+            return self.backend.prepare(image, box), box
         except PhotoError as error:
             return error
+        except DataError as error:
+            return PhotoError(f"{name}: {error}")
 
-    def _read(self, part: list[NDArray[np.uint8] | PhotoError]) -> Iterator[Reading | PhotoError]:
-        good = [photo for photo in part if not isinstance(photo, PhotoError)]
+    def _read(self, part: list[Prepared]) -> Iterator[Reading | PhotoError]:
+        good = [item[0] for item in part if not isinstance(item, PhotoError)]
         joint, years = self.backend(np.stack(good)) if good else (np.empty((0, labels.CLASSES), np.float32), None)
         rows = iter(range(len(good)))
-        for photo in part:
-            if isinstance(photo, PhotoError):
-                yield photo
+        for item in part:
+            if isinstance(item, PhotoError):
+                yield item
             else:
                 row = next(rows)
-                yield make_reading(joint[row], None if years is None else float(years[row]))
+                yield make_reading(joint[row], None if years is None else float(years[row]), item[1])
 
 
 def make_reading(probabilities: NDArray[np.float32], age: float | None, box: Box | None = None) -> Reading:

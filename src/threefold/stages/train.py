@@ -25,7 +25,7 @@ from threefold.data.duplicates import fingerprint, near_duplicates, person_group
 from threefold.data.face import Face
 from threefold.data.folds import make_split, read_split, write_split
 from threefold.data.sources import read_faces
-from threefold.errors import RecipeError, RunError
+from threefold.errors import DataError, RecipeError, RunError
 from threefold.evidence.metrics import measure
 from threefold.files import digest, printable, write_csv, write_json
 from threefold.labels import name as label_name
@@ -63,8 +63,14 @@ def train(
         Run.need_free(out)
     make_net(chosen, make_prepare(chosen), pretrained=True)  # weights that cannot be had: told before any photo is read
     faces = read_faces(chosen.data.source)
+    prepare = make_prepare(chosen)
+    if prepare.needs_box and (bare := [face for face in faces if face.box is None]):
+        raise DataError(
+            f"prepare.crop: {prepare.crop} needs a face box for every photo; {len(bare)} of {len(faces)} have none, "
+            f"the first is {bare[0].id} (csv sources give them as left,top,right,bottom)"
+        )
     with progress.bar("preparing photos") as report:
-        images = open_cache(faces, make_prepare(chosen), progress=report)
+        images = open_cache(faces, prepare, progress=report)
     run = _start(out, chosen, faces, images, plan, resume)
     with run.training():
         _work(run, chosen, plan, make_photos(images, faces), read_split(run.path / "split.csv", faces))
