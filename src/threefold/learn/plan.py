@@ -171,8 +171,8 @@ def _given(backbone: str, images: NDArray[np.uint8] | None, *, mean: Colour, std
 def _dataset(backbone: str, images: NDArray[np.uint8] | None) -> tuple[Colour, Colour]:
     if images is None:
         return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # stands in until the training half is known
-    mean, std = dataset_statistics(images)
-    return tuple(map(float, mean)), tuple(max(float(s), 1e-3) for s in std)  # type: ignore[return-value]  # three each
+    mean, (red, green, blue) = dataset_statistics(images)
+    return mean, (max(red, 1e-3), max(green, 1e-3), max(blue, 1e-3))  # photos of one colour have no spread
 
 
 NORMALISES: spec.Table = {"auto": _auto, "imagenet": _imagenet, "half": _half, "dataset": _dataset, "given": _given}
