@@ -39,7 +39,7 @@ ASSETS: dict[str, Asset] = {
 
 
 def asset_path(name: str) -> Path:
-    """The file of an asset, its sha256 verified (20 MB: about 20 ms); raises AssetError saying how to get it."""
+    """The file of an asset, its sha256 verified; raises AssetError saying how to get it."""
     if name not in ASSETS:
         raise AssetError(
             f"{name}: no registry package carries its weights; those that are carried: {', '.join(ASSETS)}"

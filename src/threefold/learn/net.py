@@ -36,7 +36,7 @@ class Net(nn.Module):
         self.backbone, self.head = backbone, head
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
-        # channels last: half as fast again in training on a CPU (benchmarks/training.py), and faster on GPUs
+        # channels last: half as fast again in training on a CPU (benchmarks/training.py)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Outputs:

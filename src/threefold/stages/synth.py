@@ -121,13 +121,14 @@ def _candidates(source: str, match: Match) -> tuple[list[_Person], int]:
 def _once(pool: Sequence[_Person]) -> list[_Person]:
     """The people whose portrait can be read, one of each who share a picture: else train and eval could share it."""
     scans = scan_all([person.face.photo for person in pool])
-    prints = [found.print for found in scans if found.print is not None]
-    if pool and not prints:
-        raise DataError(f"none of the {len(pool)} portraits with landmarks can be read: {scans[0].reason}")
-    seen = [row for row, found in enumerate(scans) if found.print is not None]
-    names = [pool[row].face.person for row in seen]
-    groups = person_groups(names, near_duplicates(np.stack(prints), names) if prints else np.empty((0, 2), np.int64))
-    return [pool[seen[row]] for row in np.sort(np.unique(groups, return_index=True)[1])]
+    seen = [(person, found.print) for person, found in zip(pool, scans, strict=True) if found.print is not None]
+    if not seen:
+        if scans:
+            raise DataError(f"none of the {len(pool)} portraits with landmarks can be read: {scans[0].reason}")
+        return []
+    names = [person.face.person for person, _ in seen]
+    groups = person_groups(names, near_duplicates(np.stack([made for _, made in seen]), names))
+    return [seen[row][0] for row in np.sort(np.unique(groups, return_index=True)[1])]
 
 
 def _landmarks(file: Path) -> dict[Path, NDArray[np.float32]]:

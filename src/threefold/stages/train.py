@@ -61,9 +61,9 @@ def train(
             return run
     else:
         Run.need_free(out)
-    make_net(chosen, make_prepare(chosen), pretrained=True)  # weights that cannot be had: told before any photo is read
-    faces = read_faces(chosen.data.source)
     prepare = make_prepare(chosen)
+    make_net(chosen, prepare, pretrained=True)  # weights that cannot be had: told before any photo is read
+    faces = read_faces(chosen.data.source)
     if prepare.needs_box and (bare := [face for face in faces if face.box is None]):
         raise DataError(
             f"prepare.crop: {prepare.crop} needs a face box for every photo; {len(bare)} of {len(faces)} have none, "
