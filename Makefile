@@ -31,6 +31,7 @@ demo: $(SETUP)
 	@echo "submission:  $(DEMO)/run/submission.csv"
 
 test: $(SETUP)
+	-$(TF) assets yunet selfie
 	$(BIN)/pytest -n auto
 
 lint: $(SETUP)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LINES, FUNCTION, FILE = 8000, 50, 400
+LINES, FUNCTION, FILE = 12000, 50, 400
 TORCH = {"torch", "torchvision", "timm", "kornia", "lightning", "lightning_fabric", "pytorch_lightning"}
 MAY_IMPORT = {
     "surface": set(),  # the package's __init__ looks its names up when they are used
@@ -127,7 +127,10 @@ def torch_stays_in_its_rooms(source: Source) -> list[str]:
 
 
 def verbs_are_apart(source: Source) -> list[str]:
-    """No stage imports a verb; a verb is a module of stages that the command line imports."""
+    """No stage imports a verb, but that training may be wrapped (search, pseudo labels: design, section 2).
+
+    A verb is a module of stages that the command line imports.
+    """
     stages = f"{source.name}.stages."
     cli = f"{source.name}.cli"
     verbs = {found.target for found in source.own(cli)} if cli in source.paths else set()
@@ -136,7 +139,7 @@ def verbs_are_apart(source: Source) -> list[str]:
         for module in source.paths
         if module.startswith(stages)
         for found in source.own(module)
-        if found.target.startswith(stages) and found.target in verbs
+        if found.target.startswith(stages) and found.target in verbs - {f"{stages}train"}
     ]
 
 
@@ -169,7 +172,7 @@ def functions_are_short(source: Source) -> list[str]:
 
 
 def files_are_short(source: Source) -> list[str]:
-    """At most 400 lines a file, and under 8,000 lines of code in all.
+    """At most 400 lines a file, and under 12,000 lines of code in all.
 
     Over all, docstrings, comments and blank lines do not count: shapes, units and sources are asked for in every public
     docstring, and a limit that counted them would be kept by leaving them out.
@@ -336,13 +339,13 @@ BROKEN = [
     ),
     (
         verbs_are_apart,
-        {"stages/predict.py": "from .train import f"},
-        "stages/predict.py:2 imports the verb house.stages.train",
+        {"stages/train.py": "from .predict import f"},
+        "stages/train.py:2 imports the verb house.stages.predict",
     ),
     (
         verbs_are_apart,
-        {"stages/journal.py": "def f():\n    from house.stages import train"},
-        "stages/journal.py:3 imports the verb house.stages.train",
+        {"stages/journal.py": "def f():\n    from house.stages import predict"},
+        "stages/journal.py:3 imports the verb house.stages.predict",
     ),
     (no_import_cycles, {"learn/loop.py": "from house.learn import net"}, "house.learn.net reaches itself"),
     (no_import_cycles, {"labels.py": "import house.labels"}, "house.labels reaches itself"),
@@ -352,7 +355,7 @@ BROKEN = [
         "labels.py:3 f has 51 lines",
     ),
     (files_are_short, {"labels.py": "x = 1\n" * 399}, "labels.py:1 has 401 lines"),
-    (files_are_short, {f"data/x{n}.py": "x = 1\n" * 390 for n in range(21)}, "house has 8219 lines of code"),
+    (files_are_short, {f"data/x{n}.py": "x = 1\n" * 390 for n in range(31)}, "house has 12119 lines of code"),
     (modules_say_what_they_are, {"labels.py": ""}, "labels.py:1"),
     (nothing_is_left_for_later, {"labels.py": "x = 1  # TODO later"}, "labels.py:2 x = 1  # TODO later"),
     (nothing_is_left_for_later, {"labels.py": "raise NotImplementedError"}, "labels.py:2 raise NotImplementedError"),

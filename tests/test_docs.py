@@ -6,19 +6,31 @@ import re
 from pathlib import Path
 
 from threefold.cli import app
+from threefold.data.background import BACKGROUNDS
 from threefold.data.prepare import CROPS, RESIZES
 from threefold.data.sources import SOURCES
+from threefold.learn.ages import AGES
 from threefold.learn.augment import AUGMENTS
+from threefold.learn.backbones import BACKBONES
+from threefold.learn.classical import CLASSICAL
+from threefold.learn.copies import COPIES
+from threefold.learn.freeze import FREEZES
 from threefold.learn.heads import HEADS
-from threefold.learn.loader import SAMPLERS
+from threefold.learn.init import INITS
 from threefold.learn.losses import LOSSES
 from threefold.learn.mixing import MIXES
 from threefold.learn.optim import OPTIMS, SCHEDULES
-from threefold.learn.plan import NORMALISES, make_plan
-from threefold.recipe import KEYS, Recipe, load_recipe
+from threefold.learn.plan import KEEPS, NORMALISES, STOPS, make_plan
+from threefold.learn.samplers import SAMPLERS
+from threefold.learn.tta import VIEWS
+from threefold.recipe import KEYS, PARTS, Recipe, load_recipe
+from threefold.stages.tracking import TRACKERS
 
 ROOT = Path(__file__).resolve().parents[1]
-TABLES = (CROPS, RESIZES, AUGMENTS, HEADS, SAMPLERS, LOSSES, MIXES, OPTIMS, SCHEDULES, NORMALISES)
+TABLES = (
+    CROPS, RESIZES, BACKGROUNDS, NORMALISES, BACKBONES, INITS, HEADS, AGES, CLASSICAL, LOSSES, AUGMENTS, MIXES, COPIES,
+    SAMPLERS, FREEZES, KEEPS, STOPS, OPTIMS, SCHEDULES, VIEWS, TRACKERS,
+)  # fmt: skip
 
 
 def test_every_key_and_component_is_documented() -> None:
@@ -50,7 +62,9 @@ def test_documented_keys_and_defaults_are_true() -> None:
 
 def test_every_recipe_is_valid_and_opens_with_its_command() -> None:
     for path in sorted((ROOT / "recipes").rglob("*.yaml")):
-        make_plan(load_recipe(path))
+        recipe = load_recipe(path)
+        for own in [recipe.part(name) for name in PARTS] if recipe.parts else [recipe]:
+            make_plan(own)
         head = path.read_text().split("\n\n")[0].split("hypothesis")[0]
         assert f"threefold train {path.relative_to(ROOT)}" in head, path
 

@@ -1,17 +1,39 @@
-"""The contract of heads, for every row of the table; then what each promises of its own."""
+"""The contract of heads, for every row of the table with every age output; then what each promises of its own."""
 
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import binary_cross_entropy_with_logits, dropout, logsigmoid
 
 from threefold.errors import RecipeError
-from threefold.learn.heads import HEADS, Flat18, Head
+from threefold.learn.ages import AGES
+from threefold.learn.heads import HEADS, Flat18, Head, Multi
 from threefold.learn.loop import total_loss
-from threefold.learn.losses import CrossEntropy
-from threefold.learn.target import make_target, mix
+from threefold.learn.target import Target, make_target, mix
+from threefold.recipe import Loss
 from threefold.spec import build_one
 
-SPECS = [*HEADS, "multi(hidden=[16, 8], dropout=0.5)", "flat18(hidden=[16], dropout=0.1)"]
+OUTPUTS = [name if name != "bins" else "bins(starts=[0,15,30,45,60,75])" for name in AGES]
+OPTIONS = [
+    "years61(cuts=[31,59])",
+    "regression(scale=6.0)",
+    "coral(starts=[0,30,60])",
+    "dldl(sigma=1.5,low=10,high=90)",
+]
+SPECS = [
+    "flat18", "flat18(hidden=[16], dropout=0.1)", "one(mask)", "one(gender, hidden=[8])",
+    "multi(hidden=[16, 8], dropout=0.5)", "multi(split=True, dropout=0.2, samples=3)",
+    "multi(split=True, conditioned=True, age=dldl(sigma=3), hidden=[8])",
+    *(f"multi(age={age})" for age in [*OUTPUTS, *OPTIONS]),
+    *(f"one(age, age={age})" for age in [*OUTPUTS, *OPTIONS]),
+    *(f"multi(age={age}, conditioned=True)" for age in OUTPUTS),
+]  # fmt: skip
+LEARNED = [
+    *((text, column) for text in ("flat18", "flat18(hidden=[16], dropout=0.1)", *SPECS[4:7]) for column in range(3)),
+    ("one(mask)", 0),
+    ("one(gender, hidden=[8])", 1),
+    *((text, 2) for text in SPECS[7:]),
+]
 FEATURES = 12
 
 
@@ -22,7 +44,7 @@ def head(text: str) -> Head:
     return made
 
 
-def target(count: int = 64):
+def target(count: int = 64) -> Target:
     rng = np.random.default_rng(0)
     parts = np.stack([rng.integers(-1, size, count) for size in (3, 2, 3)], axis=1).astype(np.int8)
     ages = np.where(rng.random(count) < 0.5, np.nan, rng.integers(16, 90, count)).astype(np.float32)
@@ -42,13 +64,14 @@ def test_joint_is_a_distribution(each: Head) -> None:
 
 
 def test_years_are_years_or_none(each: Head) -> None:
-    years = each.years(each.outputs(torch.randn(7, FEATURES)))
+    years = each.years(each.outputs(torch.randn(7, FEATURES) * 20))
     assert years is None or (years.shape == (7,) and (years >= 0).all() and (years <= 120).all())
 
 
 def test_targets_have_the_outputs_names_and_shapes(each: Head) -> None:
     outputs, targets = each.outputs(torch.randn(64, FEATURES)), each.targets(target())
-    assert outputs.keys() == targets.keys()
+    assert outputs.keys() == targets.keys() == each.kinds.keys()
+    assert {name.partition(".")[0] for name in outputs} <= {"joint", *Loss.model_fields}
     for name, raw in outputs.items():
         assert targets[name].value.shape == raw.shape
         assert targets[name].known.shape == (64,)
@@ -62,50 +85,97 @@ def test_targets_commute_with_mixing(each: Head) -> None:
     left, right = each.targets(one), each.targets(other)
     for name, known in of_mix.items():
         weight = share[:, None]
-        assert torch.allclose(known.value, weight * left[name].value + (1 - weight) * right[name].value, atol=1e-6)
+        naive = weight * left[name].value + (1 - weight) * right[name].value
+        assert torch.allclose(known.value, naive, atol=1e-6, rtol=1e-5)
         assert torch.allclose(known.known, share * left[name].known + (1 - share) * right[name].known, atol=1e-6)
 
 
-def losses(outputs: dict[str, torch.Tensor]):
-    return {name: [(1.0, CrossEntropy(torch.ones(raw.shape[1])))] for name, raw in outputs.items()}
+def classes(raw: torch.Tensor, soft: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return -((soft * raw.log_softmax(1)).sum(1) * weight).mean()
+
+
+def steps(raw: torch.Tensor, soft: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return (binary_cross_entropy_with_logits(raw, soft, reduction="none").mean(1) * weight).mean()
+
+
+def value(raw: torch.Tensor, soft: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return ((raw - soft).abs().mean(1) * weight).mean()
+
+
+def conditional(raw: torch.Tensor, soft: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    before = torch.cat([torch.ones(len(soft), 1), soft[:, :-1]], 1)
+    each = -soft * logsigmoid(raw) - (before - soft) * logsigmoid(-raw)
+    return (each.mean(1) * weight).mean()
+
+
+def losses(each: Head):
+    """The plain loss of each kind."""
+    fitting = {"classes": classes, "steps": steps, "value": value, "conditional": conditional}
+    return {name: [(1.0, fitting[kind])] for name, kind in each.kinds.items()}
+
+
+def train(each: Head, goal: dict, features: torch.Tensor, updates: int = 60) -> None:
+    optimizer = torch.optim.Adam(each.parameters(), lr=0.1)
+    for _ in range(updates):
+        loss = total_loss(losses(each), each.outputs(features), goal)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    each.eval()
+
+
+def marginal(each: Head, features: torch.Tensor, column: int) -> torch.Tensor:
+    cube = each.joint(each.outputs(features)).view(-1, 3, 2, 3)
+    return cube.sum(dim=[axis for axis in (1, 2, 3) if axis != column + 1])
 
 
 def test_a_photo_without_labels_moves_nothing(each: Head) -> None:
     each.eval()
     features = torch.randn(2, FEATURES, requires_grad=True)
-    outputs = each.outputs(features)
     nobody = make_target(np.full((2, 3), -1, dtype=np.int8), np.full(2, np.nan, dtype=np.float32))
-    total_loss(losses(outputs), outputs, each.targets(nobody)).backward()
+    total_loss(losses(each), each.outputs(features), each.targets(nobody)).backward()
     assert features.grad is not None and (features.grad == 0).all()
 
 
-@pytest.mark.parametrize("column", range(3))
-def test_an_attribute_known_alone_is_learned(each: Head, column: int) -> None:
+@pytest.mark.parametrize(("text", "column"), LEARNED)
+def test_an_attribute_known_alone_is_learned(text: str, column: int) -> None:
     """Training on one attribute must drive its marginal to the truth, whatever the head's shape."""
-    parts = np.full((48, 3), -1, dtype=np.int8)
-    parts[:, column] = np.arange(48) % 2
-    goal = each.targets(make_target(parts, np.full(48, np.nan, dtype=np.float32)))
-    features = torch.nn.functional.one_hot(torch.arange(48) % 2, FEATURES).float() * 3
-    optimizer = torch.optim.Adam(each.parameters(), lr=0.05)
-    for _ in range(60):
-        outputs = each.outputs(features)
-        loss = total_loss(losses(outputs), outputs, goal)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    each.eval()
-    cube = each.joint(each.outputs(features)).view(-1, 3, 2, 3)
-    marginal = cube.sum(dim=[axis for axis in (1, 2, 3) if axis != column + 1])
-    assert (marginal.argmax(1) == torch.arange(48) % 2).all()
+    made, half = head(text), torch.arange(12) % 2
+    parts = np.full((12, 3), -1, dtype=np.int8)
+    parts[:, column] = half * (2 if column == 2 else 1)
+    features = torch.eye(2)[half].repeat(1, FEATURES // 2) * 3
+    train(made, made.targets(make_target(parts, np.full(12, np.nan, dtype=np.float32))), features)
+    assert (marginal(made, features, column).argmax(1).numpy() == parts[:, column]).all()
+
+
+@pytest.mark.parametrize("text", [*OUTPUTS, *OPTIONS])
+@pytest.mark.parametrize("form", ["multi(age={})", "multi(age={}, conditioned=True)", "one(age, age={})"])
+def test_a_year_is_learned(text: str, form: str) -> None:
+    """Years must drive the group to the truth, and what is read off as years near them."""
+    made = head(form.format(text))
+    ages = np.array([20, 45, 70] * 4, dtype=np.float32)
+    parts = np.stack([np.full(12, -1), np.arange(12) // 3 % 2, np.full(12, -1)], axis=1).astype(np.int8)
+    features = torch.eye(3)[torch.arange(12) % 3].repeat(1, FEATURES // 3) * 2
+    train(made, made.targets(make_target(parts, ages)), features)
+    assert (marginal(made, features, 2).argmax(1) == torch.arange(12) % 3).all()
+    said = made.years(made.outputs(features))
+    assert (said is None) == text.startswith(("groups", "bins"))
+    if said is not None and text != "coral(starts=[0,30,60])":  # whose years are 29, 30 and 60
+        last = 60 if text.startswith(("years61", "coral", "corn")) else 120
+        assert (said - torch.from_numpy(ages).clamp_max(last)).abs().max() < 8
 
 
 def test_every_parameter_gets_a_gradient(each: Head) -> None:
     rng = np.random.default_rng(1)
     parts = np.stack([rng.integers(0, size, 64) for size in (3, 2, 3)], axis=1).astype(np.int8)
-    outputs = each.outputs(torch.randn(64, FEATURES))
     full = make_target(parts, rng.integers(16, 90, 64).astype(np.float32))
-    total_loss(losses(outputs), outputs, each.targets(full)).backward()
+    total_loss(losses(each), each.outputs(torch.randn(64, FEATURES)), each.targets(full)).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in each.parameters())
+
+
+def test_every_row_is_in_the_suite() -> None:
+    assert {text.partition("(")[0] for text in SPECS} == {*HEADS}
+    assert {text.partition("(")[0] for text in OUTPUTS} == {*AGES}
 
 
 def test_flat18_marginal_logits_are_the_marginals_of_its_joint() -> None:
@@ -138,7 +208,85 @@ def test_multi_joint_is_the_product_of_its_parts() -> None:
         assert torch.allclose(joint[:, code], naive, atol=1e-6)
 
 
-@pytest.mark.parametrize("text", ["multi(dropout=1.0)", "multi(hidden=[0])", "flat18(dropout=-0.1)"])
-def test_values_that_cannot_be_are_refused(text: str) -> None:
-    with pytest.raises(RecipeError, match=r"model\.head: hidden="):
-        head(text)
+def test_conditioned_joint_is_mask_times_gender_times_age_given_gender() -> None:
+    made = head("multi(age=bins11, conditioned=True)")
+    outputs = made.outputs(torch.randn(3, FEATURES))
+    joint = made.joint(outputs)
+    groups = ((0, 5), (5, 10), (10, 11))
+    for code in range(18):
+        mask, gender, (low, high) = code // 6, code // 3 % 2, groups[code % 3]
+        given = outputs[("age.male", "age.female")[gender]].softmax(1)[:, low:high].sum(1)
+        naive = outputs["mask"].softmax(1)[:, mask] * outputs["gender"].softmax(1)[:, gender] * given
+        assert torch.allclose(joint[:, code], naive, atol=1e-6)
+    assert torch.allclose(outputs["age_group"].exp(), joint.view(3, 3, 2, 3).sum((1, 2)), atol=1e-6)
+
+
+def test_conditioned_trains_each_age_on_its_own_gender() -> None:
+    parts = np.array([[0, 0, 2], [0, 1, 0], [0, 0, 1], [0, -1, 1]], dtype=np.int8)
+    targets = head("multi(age=bins11, conditioned=True)").targets(make_target(parts, np.float32([70, 20, np.nan, 50])))
+    known = {name: part.known.tolist() for name, part in targets.items() if name.startswith("age")}
+    assert known == {"age.male": [1, 0, 0, 0], "age.female": [0, 1, 0, 0], "age_group.male": [0, 0, 1, 0],
+                     "age_group.female": [0, 0, 0, 0], "age_group": [0, 0, 0, 1]}  # fmt: skip
+    assert targets["age.male"].value[0].argmax() == 10 and targets["age_group"].value[3].tolist() == [0, 1, 0]
+
+
+def test_conditioned_years_are_the_mean_over_genders() -> None:
+    made = head("multi(age=regression, conditioned=True)")
+    outputs = made.outputs(torch.randn(5, FEATURES))
+    gender = outputs["gender"].softmax(1)
+    naive = gender[:, 0] * outputs["years.male"][:, 0] + gender[:, 1] * outputs["years.female"][:, 0]
+    assert torch.allclose(made.years(outputs), naive.clamp(0, 120), atol=1e-4)
+
+
+@pytest.mark.parametrize(("text", "axis"), [("one(mask)", 1), ("one(gender)", 2), ("one(age_group, age=bins11)", 3)])
+def test_one_is_its_own_marginal_and_uniform_elsewhere(text: str, axis: int) -> None:
+    made = head(text)
+    outputs = made.outputs(torch.randn(4, FEATURES))
+    cube = made.joint(outputs).view(-1, 3, 2, 3)
+    said = cube.sum([each for each in (1, 2, 3) if each != axis])
+    raw = next(iter(outputs.values())).softmax(1)
+    expected = torch.stack([raw[:, :5].sum(1), raw[:, 5:10].sum(1), raw[:, 10]], 1) if axis == 3 else raw
+    assert torch.allclose(said, expected, atol=1e-6)
+    for other in {1, 2, 3} - {axis}:
+        assert torch.allclose(cube.amax(other), cube.amin(other))
+    assert made.told == (("mask", "gender", "age_group")[axis - 1],)
+
+
+def test_split_gives_each_attribute_its_own_third() -> None:
+    made = head("multi(split=True, age=years61)")
+    features = torch.randn(2, FEATURES, requires_grad=True)
+    for third, name in enumerate(("mask", "gender", "age")):
+        (grad,) = torch.autograd.grad(made.outputs(features)[name].square().sum(), features)
+        seen = grad.abs().sum(0) > 0
+        assert seen.tolist() == [at // 4 == third for at in range(FEATURES)]
+
+
+def test_samples_are_the_mean_logits_of_as_many_draws() -> None:
+    made, features = head("multi(hidden=[16], dropout=0.5, samples=4)"), torch.randn(6, FEATURES)
+    assert isinstance(made, Multi)
+    *hidden, _, last = made.mask.classifier
+    torch.manual_seed(5)
+    said = made.mask.classifier(features)
+    torch.manual_seed(5)
+    for layer in hidden:
+        features = layer(features)
+    assert torch.allclose(said, torch.stack([last(dropout(features, 0.5)) for _ in range(4)]).mean(0), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("multi(dropout=1.0)", "hidden="),
+        ("multi(hidden=[0])", "hidden="),
+        ("flat18(dropout=-0.1)", "hidden="),
+        ("multi(dropout=0.5, samples=0)", "samples=0"),
+        ("multi(samples=2)", "samples=2"),
+        ("multi(split=True)", r"split=True\) on 11 features"),
+        ("one(mask, age=bins11)", "one\\(mask\\) has no age output"),
+        ("one(face)", "attribute"),
+        ("one", "attribute"),
+    ],
+)
+def test_values_that_cannot_be_are_refused(text: str, told: str) -> None:
+    with pytest.raises(RecipeError, match=rf"^model\.head: .*{told}"):
+        build_one(text, HEADS, "model.head", 11)

@@ -1,17 +1,23 @@
-"""The contract of losses for every row, and each against an independent definition."""
+"""The contract of losses for every row and every kind of output, and each against an independent definition."""
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
+from sklearn.metrics import f1_score
 from torch.nn import functional as F  # noqa: N812
 
 from threefold.errors import RecipeError
-from threefold.learn.losses import LOSSES, Focal, Loss
+from threefold.learn.losses import GROUPS, LOSSES, Focal, Loss
 from threefold.spec import build_one
 
 COUNTS = torch.tensor([60.0, 30.0, 10.0])
-SPECS = [*LOSSES, "ce(weight=inverse)", "ce(weight=[1,2,3], smoothing=0.1)", "focal(gamma=0.5, weight=inverse)"]
+SPECS = [
+    *LOSSES, "ce(weight=inverse)", "ce(weight=[1,2,3], smoothing=0.1)", "focal(gamma=0.5, weight=inverse)",
+    "class_balanced(beta=0.9, gamma=2)", "merged_ce(groups=[2,1], weight=[1,3])", "merged_ce(merge=minmax)",
+    "sce(alpha=6, beta=0.1)", "bce(weight=[1,2,3])", "huber(delta=0.5)",
+]  # fmt: skip
 
 
 def loss(text: str, counts: torch.Tensor = COUNTS) -> Loss:
@@ -24,39 +30,80 @@ def soft(count: int = 16, classes: int = 3) -> torch.Tensor:
     return torch.rand(count, classes).softmax(1)
 
 
-@pytest.fixture(params=SPECS)
-def each(request: pytest.FixtureRequest) -> Loss:
-    return loss(request.param)
+@dataclass
+class Case:
+    """A loss and one kind of output it serves, with three raw numbers per photo (a value has one)."""
+
+    loss: Loss
+    kind: str
+
+    @property
+    def width(self) -> int:
+        return 1 if self.kind == "value" else 3
+
+    def target(self, count: int = 16) -> torch.Tensor:
+        """Soft targets."""
+        if self.kind == "value":
+            return torch.linspace(18, 60, count)[:, None]
+        return soft(count) if self.kind == "classes" else soft(count, 4).flip(1).cumsum(1).flip(1)[:, 1:]
+
+    def sure(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Targets of three photos, raw outputs that say just that, and raw outputs that say otherwise."""
+        target = {
+            "classes": torch.eye(3),
+            "steps": torch.ones(3, 3).tril(),
+            "conditional": torch.ones(3, 3).tril(),
+            "value": torch.tensor([[18.0], [40], [60]]),
+        }
+        right = target[self.kind] if self.kind == "value" else 8 * (2 * target[self.kind] - 1)
+        return target[self.kind], right, right.roll(1, 0)
 
 
-def test_scalar_finite_and_never_negative(each: Loss) -> None:
+@pytest.fixture(params=[(text, kind) for text in SPECS for kind in sorted(LOSSES[text.partition("(")[0]].kinds)])
+def each(request: pytest.FixtureRequest) -> Case:
+    return Case(loss(request.param[0]), request.param[1])
+
+
+def test_every_kind_of_output_has_losses() -> None:
+    assert set().union(*(row.kinds for row in LOSSES.values())) == {"classes", "steps", "conditional", "value"}
+
+
+def test_scalar_finite_and_never_negative(each: Case) -> None:
     for scale in (0.0, 1.0, 60.0):
-        raw = (torch.randn(16, 3) * scale).requires_grad_()
-        value = each(raw, soft(), torch.ones(16))
+        raw = (torch.randn(16, each.width) * scale).requires_grad_()
+        value = each.loss(raw, each.target(), torch.ones(16))
         value.backward()
         assert value.shape == () and value >= 0 and torch.isfinite(value)
-        assert raw.grad is not None and torch.isfinite(raw.grad).all()
+        assert raw.grad is not None and torch.isfinite(raw.grad).all() and raw.grad.abs().max() < 1e3
 
 
-def test_weight_nought_is_as_if_the_photo_were_not_looked_at(each: Loss) -> None:
-    raw = torch.randn(4, 3, requires_grad=True)
+def test_weight_nought_is_as_if_the_photo_were_not_looked_at(each: Case) -> None:
+    raw = torch.randn(4, each.width, requires_grad=True)
     weight = torch.tensor([1.0, 0.0, 1.0, 0.0])
-    target = soft(4)
-    value = each(raw, target, weight)
+    target = each.target(4) * weight[:, None]  # what is unknown has no mass
+    value = each.loss(raw, target, weight)
     value.backward()
-    assert raw.grad is not None and (raw.grad[[1, 3]] == 0).all() and (raw.grad[[0, 2]] != 0).any()
-    changed = each(raw.detach() + torch.tensor([[0.0], [5.0], [0.0], [9.0]]) * torch.randn(4, 3), target, weight)
-    assert torch.allclose(changed, value)
+    assert raw.grad is not None and (raw.grad[[1, 3]] == 0).all() and (raw.grad[[0, 2]] != 0).any(1).all()
+    changed = raw.detach() + torch.tensor([[0.0], [5.0], [0.0], [9.0]]) * torch.randn(4, each.width)
+    assert torch.allclose(each.loss(changed, target, weight), value)
 
 
-def test_weight_scales_linearly(each: Loss) -> None:
-    raw, target = torch.randn(4, 3), soft(4)
-    assert torch.allclose(each(raw, target, torch.full((4,), 0.25)), each(raw, target, torch.ones(4)) / 4)
+def test_a_batch_of_unknown_photos_costs_nothing(each: Case) -> None:
+    raw = torch.randn(4, each.width, requires_grad=True)
+    value = each.loss(raw, torch.zeros(4, each.width), torch.zeros(4))
+    value.backward()
+    assert value == 0 and raw.grad is not None and (raw.grad == 0).all()
 
 
-def test_right_and_sure_costs_less_than_wrong_and_sure(each: Loss) -> None:
-    target = torch.eye(3)
-    assert each(8 * target, target, torch.ones(3)) < each(8 * target.roll(1, 1), target, torch.ones(3))
+def test_weight_scales_linearly(each: Case) -> None:
+    raw, target = torch.randn(4, each.width), each.target(4)
+    quarter = each.loss(raw, target, torch.full((4,), 0.25))
+    assert torch.allclose(quarter, each.loss(raw, target, torch.ones(4)) / 4)
+
+
+def test_right_and_sure_costs_less_than_wrong_and_sure(each: Case) -> None:
+    target, right, wrong = each.sure()
+    assert each.loss(right, target, torch.ones(3)) < each.loss(wrong, target, torch.ones(3))
 
 
 def test_cross_entropy_is_torchs() -> None:
@@ -97,6 +144,114 @@ def test_focal_is_its_formula(gamma: float) -> None:
     assert math.isclose(float(found), naive, rel_tol=1e-5)
 
 
+@pytest.mark.parametrize("beta", [0.0, 0.9, 0.9999])
+def test_class_balanced_weights_are_the_paper_s(beta: float) -> None:
+    numbers = [sum(beta**k for k in range(int(count))) for count in COUNTS]  # the geometric series of the paper
+    paper = [3 / number / sum(1 / other for other in numbers) for number in numbers]
+    made = loss(f"class_balanced(beta={beta})")
+    assert made.weight.tolist() == pytest.approx(paper, rel=1e-5)  # type: ignore[attr-defined]
+    raw, ones = torch.randn(16, 3), torch.ones(16)
+    assert torch.allclose(made(raw, soft(), ones), loss(f"ce(weight={paper})")(raw, soft(), ones))
+    focal = loss(f"class_balanced(beta={beta}, gamma=2)")(raw, soft(), ones)
+    assert torch.allclose(focal, loss(f"focal(weight={paper})")(raw, soft(), ones))
+    rare = loss(f"class_balanced(beta={beta})", torch.tensor([9.0, 0.0, 9.0]))
+    assert rare.weight.tolist() == [1, 0, 1]  # type: ignore[attr-defined]
+
+
+def test_f1_of_hard_answers_is_sklearns_and_absent_classes_count_nought() -> None:
+    torch.manual_seed(3)
+    for classes in (3, 18):  # of 18 classes some are absent
+        true, said = torch.randint(classes, (24,)), torch.randint(classes, (24,))
+        said[:12] = true[:12]
+        hard = [F.one_hot(codes, classes).float() for codes in (said, true)]
+        found = loss("f1", torch.ones(classes))(60 * hard[0], hard[1], torch.ones(24))
+        expected = f1_score(true, said, labels=range(classes), average="macro", zero_division=0)
+        assert float(found) == pytest.approx(1 - expected, abs=1e-5)
+
+
+def test_f1_of_soft_answers_counts_in_parts() -> None:
+    raw, target, weight = torch.randn(6, 3), soft(6), torch.tensor([1, 0.5, 0, 1, 1, 0.25])
+    p, total = raw.softmax(1), 0.0
+    for c in range(3):
+        tp = sum(float(weight[i] * p[i, c] * target[i, c]) for i in range(6))
+        fp = sum(float(weight[i] * p[i, c] * (1 - target[i, c])) for i in range(6))
+        fn = sum(float(weight[i] * (1 - p[i, c]) * target[i, c]) for i in range(6))
+        total += 2 * tp / (2 * tp + fp + fn) / 3
+    assert float(loss("f1")(raw, target, weight)) == pytest.approx((1 - total) * float(weight.mean()), rel=1e-5)
+
+
+def test_symmetric_is_its_formula() -> None:
+    raw, codes = torch.randn(5, 3), torch.tensor([0, 1, 2, 0, 1])
+    naive = 0.0
+    for row, code in enumerate(codes):
+        p = raw[row].softmax(0)
+        naive += (0.3 * -float(p[code].log()) + 0.7 * sum(4 * float(p[c]) for c in range(3) if c != code)) / 5
+    assert float(loss("sce(alpha=0.3, beta=0.7)")(raw, F.one_hot(codes, 3).float(), torch.ones(5))) == pytest.approx(
+        naive
+    )
+
+
+@pytest.mark.parametrize("bins", sorted(GROUPS))
+def test_merged_probabilities_are_those_of_the_age_groups(bins: int) -> None:
+    sizes = GROUPS[bins]
+    years = {3: [0, 30, 60], 11: [18, 19, 20, 21, 25, 30, 49, 53, 56, 58, 60]}.get(bins, range(bins))
+    group = torch.tensor([int(year >= 30) + int(year >= 60) for year in years])
+    assert group.tolist() == [0] * sizes[0] + [1] * sizes[1] + [2] * sizes[2]
+    raw, target, cost = torch.randn(8, bins), soft(8, bins), torch.tensor([1.5, 1.5, 7])
+    merge = F.one_hot(group, 3).float()
+    naive = -(cost * (target @ merge) * (raw.softmax(1) @ merge).log()).sum(1).mean()
+    found = loss("merged_ce(weight=[1.5,1.5,7])", torch.ones(bins))(raw, target, torch.ones(8))
+    assert torch.allclose(found, naive, rtol=1e-5)
+
+
+def test_merged_minmax_is_the_published_systems() -> None:
+    """Its three sums (here of bins that do not overlap) into torch's weighted cross-entropy, before the division."""
+    raw, codes, cost = torch.randn(8, 11), torch.arange(8) + 3, torch.tensor([1.5, 1.5, 7])
+    scaled = (raw - raw.min(1, keepdim=True)[0]) / (raw.max(1, keepdim=True)[0] - raw.min(1, keepdim=True)[0])
+    sums = torch.stack([scaled[:, :5].sum(1), scaled[:, 5:10].sum(1), scaled[:, 10:].sum(1)], 1)
+    groups = (codes >= 5).long() + (codes >= 10).long()
+    expected = F.cross_entropy(sums, groups, weight=cost, reduction="none").mean()
+    made = loss("merged_ce(weight=[1.5,1.5,7], merge=minmax)", torch.ones(11))
+    assert torch.allclose(made(raw, F.one_hot(codes, 11).float(), torch.ones(8)), expected)
+    assert expected * 8 / cost[groups].sum() == pytest.approx(float(F.cross_entropy(sums, groups, weight=cost)))
+
+
+def test_divergence_is_torchs_and_nought_at_best() -> None:
+    raw, ones = torch.randn(16, 3), torch.ones(16)
+    assert torch.allclose(loss("kl")(raw, soft(), ones), F.kl_div(raw.log_softmax(1), soft(), reduction="batchmean"))
+    assert abs(float(loss("kl")(soft().log(), soft(), ones))) < 1e-6
+
+
+def test_binary_is_torchs() -> None:
+    raw, target, ones = torch.randn(6, 3), torch.rand(6, 3), torch.ones(6)
+    assert torch.allclose(loss("bce")(raw, target, ones), F.binary_cross_entropy_with_logits(raw, target))
+    cost = torch.tensor([1.0, 2.0, 3.0])
+    expected = F.binary_cross_entropy_with_logits(raw, target, weight=cost)
+    assert torch.allclose(loss("bce(weight=[1,2,3])")(raw, target, ones), expected)
+
+
+def test_conditional_trains_a_step_on_those_who_reached_it() -> None:
+    raw, rank = torch.randn(8, 3), torch.arange(8) % 4
+    target = (rank[:, None] > torch.arange(3)).float()
+    naive = 0.0
+    for k in range(3):  # Shi et al., eq. 9: of the photos with y > k - 1, whether y > k
+        for i in range(8):
+            if rank[i] > k - 1:
+                p = float(raw[i, k].sigmoid())
+                naive -= math.log(p if rank[i] > k else 1 - p) / (8 * 3)
+    assert float(loss("corn")(raw, target, torch.ones(8))) == pytest.approx(naive, rel=1e-5)
+    half = loss("corn")(raw[:1], torch.tensor([[0.8, 0.2, 0.0]]), torch.ones(1))  # mass 0.8 has y > 0, a quarter y > 1
+    steps = [F.binary_cross_entropy_with_logits(raw[0, k], torch.tensor(q)) for k, q in enumerate((0.8, 0.25, 0.0))]
+    assert torch.allclose(half, (steps[0] + 0.8 * steps[1] + 0.2 * steps[2]) / 3)
+
+
+def test_losses_of_years_are_torchs() -> None:
+    raw, years, ones = 40 + 9 * torch.randn(16, 1), torch.linspace(18, 60, 16)[:, None], torch.ones(16)
+    assert torch.allclose(loss("l1")(raw, years, ones), F.l1_loss(raw, years))
+    assert torch.allclose(loss("l2")(raw, years, ones), F.mse_loss(raw, years))
+    assert torch.allclose(loss("huber(delta=5)")(raw, years, ones), F.huber_loss(raw, years, delta=5))
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -105,8 +260,22 @@ def test_focal_is_its_formula(gamma: float) -> None:
         ("ce(weight=[1,2,-3])", "expected 3 numbers"),
         ("ce(weight=invers)", r"ce\(weight=\.\.\.\) cannot be 'invers'"),
         ("focal(gamma=-1)", "gamma cannot be -1"),
+        ("class_balanced(beta=1)", "beta cannot be 1"),
+        ("f1(eps=0)", "eps cannot be 0"),
+        ("sce(alpha=0, beta=0)", "alpha, beta cannot be"),
+        ("merged_ce(groups=[2,2])", r"groups cannot be \[2, 2\]; expected numbers of bins with the sum 3"),
+        ("merged_ce(groups=[4,-1])", "groups cannot be"),
+        ("merged_ce(weight=[1,2])", "expected 3 numbers"),
+        ("merged_ce(merge=max)", "cannot be 'max'"),
+        ("bce(weight=[1])", "expected 3 numbers"),
+        ("huber(delta=0)", "delta cannot be 0"),
     ],
 )
 def test_values_that_cannot_be_are_refused(text: str, words: str) -> None:
     with pytest.raises(RecipeError, match=words):
         loss(text)
+
+
+def test_bins_without_known_groups_must_be_told() -> None:
+    with pytest.raises(RecipeError, match="groups cannot be None; expected numbers of bins with the sum 7"):
+        loss("merged_ce", torch.ones(7))

@@ -228,7 +228,7 @@ def test_the_verbs_are_functions_too(home: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_face_boxes_of_the_source_are_used_and_never_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run on face crops gives its out-of-fold numbers again when the boxes come along, and refuses photos without."""
+    """A run on face crops gives its out-of-fold numbers again when the boxes come along."""
     import threefold as tf
 
     monkeypatch.setenv("THREEFOLD_CACHE", str(tmp_path / "cache"))
@@ -248,5 +248,3 @@ def test_face_boxes_of_the_source_are_used_and_never_forgotten(tmp_path: Path, m
     for row, face in enumerate(faces):
         if part.fold[row] == 0:
             assert np.allclose(fold0(face.photo, face.box).probabilities, part.probabilities[row], atol=1e-5)
-    with pytest.raises(tf.ThreefoldError, match="was trained on face boxes"):
-        tf.predict([tmp_path / "0.jpg"], run.path)

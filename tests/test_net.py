@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 
 from threefold.assets import asset_path
 from threefold.errors import AssetError, RecipeError, RunError
-from threefold.learn.net import build_net, full_name, load_net, rename_lite, to_float, trained_colours
+from threefold.learn.backbones import full_name, rename_lite, trained_colours
+from threefold.learn.net import build_net, load_net, to_float
 
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 TINY = "test_efficientnet"

@@ -1,14 +1,19 @@
 """Optimisers lower a bowl; schedules have the shape their names promise."""
 
+import inspect
 import math
 from itertools import pairwise
 
 import pytest
+import timm
 import torch
+from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from threefold.errors import RecipeError
-from threefold.learn.optim import OPTIMS, SCHEDULES
+from threefold.learn.backbones import Concatenated
+from threefold.learn.net import Net, build_net
+from threefold.learn.optim import OPTIMS, SCHEDULES, Schedule
 from threefold.spec import build_one
 
 EPOCHS, UPDATES = 10, 20
@@ -19,18 +24,30 @@ def optimizer(text: str, net: nn.Module | None = None) -> torch.optim.Optimizer:
     return made
 
 
+def schedule(text: str, made: torch.optim.Optimizer) -> Schedule:
+    built: Schedule = build_one(text, SCHEDULES, "schedule", made, EPOCHS, UPDATES)
+    return built
+
+
+def small_net(backbone: str) -> Net:
+    return build_net(backbone, "multi", (32, 32), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
 def rates(text: str, lr: float = 0.1) -> list[float]:
     """The learning rate of every update of a training."""
     made = optimizer(f"sgd(lr={lr})")
-    schedule = build_one(text, SCHEDULES, "schedule", made, EPOCHS, UPDATES)
+    built = schedule(text, made)
     found = []
     for update in range(EPOCHS * UPDATES):
-        schedule.step_update(update)
+        built.step_update(update)
+        built.step_metric(update // UPDATES, update / UPDATES)  # ever better
         found.append(made.param_groups[0]["lr"])
     return found
 
 
-@pytest.mark.parametrize("text", [*OPTIMS, "adam(amsgrad=True)", "sgd(nesterov=False, momentum=0)"])
+@pytest.mark.parametrize(
+    "text", [*(f"{name}(lr=0.01)" for name in OPTIMS), "adam(amsgrad=True)", "sgd(nesterov=False, momentum=0)"]
+)
 def test_every_optimiser_goes_downhill(text: str) -> None:
     torch.manual_seed(0)
     net = nn.Linear(3, 1)
@@ -56,7 +73,77 @@ def test_biases_are_not_decayed(text: str) -> None:
     ]
 
 
+def test_options_arrive() -> None:
+    assert all(group["betas"] == (0.8, 0.99) for group in optimizer("adamp(betas=[0.8,0.99])").param_groups)
+    assert optimizer("madgrad(momentum=0.5)").param_groups[0]["momentum"] == 0.5
+    kinds = {name: type(optimizer(name)).__name__ for name in OPTIMS}
+    assert kinds == {"adam": "Adam", "adamw": "AdamW", "adamp": "AdamP", "radam": "RAdam", "lion": "Lion",
+                     "madgrad": "MADGRAD", "sgd": "SGD"}  # fmt: skip
+
+
+def scales(groups: list[dict], net: nn.Module) -> dict[str, tuple[float, float]]:
+    """Parameter name -> (scale of its rate, decay)."""
+    found = {id(p): (group["lr_scale"], group["weight_decay"]) for group in groups for p in group["params"]}
+    return {name: found[id(parameter)] for name, parameter in net.named_parameters()}
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "test_efficientnet", "test_vit"])
+def test_layer_decay_is_timms_of_the_whole_model(backbone: str) -> None:
+    net = small_net(backbone)
+    found = scales(optimizer("adamw(layer_decay=0.7, weight_decay=0.1)", net).param_groups, net)
+    options = {"img_size": 32} if "vit" in backbone else {}
+    whole = timm.create_model(backbone, num_classes=18, **options)
+    theirs = scales(param_groups_layer_decay(whole, weight_decay=0.1, layer_decay=0.7), whole)
+    body = {f"backbone.{name}": pair for name, pair in theirs.items() if f"backbone.{name}" in found}
+    assert len(body) == len(theirs) - 2  # all but their classifier's weight and bias
+    for name, (scale, decay) in found.items():
+        expected = body.get(name, (1.0, 0.1 if name.endswith("weight") else 0.0))
+        assert (scale, decay) == pytest.approx(expected), name
+    assert {found[name][0] for name in found if name.startswith("head.")} == {1.0}
+
+
+def test_layer_decay_counts_each_of_several_networks_and_any_module() -> None:
+    one, two = nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU(), nn.Conv2d(2, 2, 1)), nn.Sequential(nn.Conv2d(3, 2, 1))
+    net = nn.ModuleDict({"backbone": Concatenated([one, two]), "head": nn.Linear(4, 2)})
+    found = scales(optimizer("sgd(layer_decay=0.5)", net).param_groups, net)
+    assert {name: scale for name, (scale, _) in found.items() if name.endswith("weight")} == {
+        "backbone.members.0.0.weight": 0.25, "backbone.members.0.2.weight": 0.5,
+        "backbone.members.1.0.weight": 0.5, "head.weight": 1.0,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("text", SCHEDULES)
+def test_every_schedule_keeps_the_proportions_of_the_groups(text: str) -> None:
+    net = nn.ModuleDict({"backbone": nn.Sequential(nn.Conv2d(3, 2, 1), nn.Conv2d(2, 2, 1)), "head": nn.Linear(2, 2)})
+    made = optimizer("sgd(lr=0.1, head_lr=0.4, layer_decay=0.5, weight_decay=0)", net)
+    built = schedule(text, made)
+    for update in range(0, EPOCHS * UPDATES, 7):
+        built.step_update(update)
+        by = {id(p): group["lr"] for group in made.param_groups for p in group["params"]}
+        first, second, head = (by[id(module.weight)] for module in (*net["backbone"], net["head"]))
+        assert (first, second) == pytest.approx((head / 16, head / 8))
+    assert sum(len(group["params"]) for group in made.param_groups) == 6
+
+
+def test_a_frozen_parameter_is_in_the_optimiser_and_stays() -> None:
+    net = nn.ModuleDict({"backbone": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
+    net["backbone"].requires_grad_(False)
+    before = net["backbone"].weight.clone()
+    made = optimizer("adamw(lr=0.1, weight_decay=0.1)", net)
+    assert sum(len(group["params"]) for group in made.param_groups) == 4
+    net["head"](net["backbone"](torch.ones(1, 2))).sum().backward()
+    made.step()
+    assert torch.equal(net["backbone"].weight, before)
+    net["backbone"].requires_grad_(True)
+    net["head"](net["backbone"](torch.ones(1, 2))).sum().backward()
+    made.step()
+    assert not torch.equal(net["backbone"].weight, before)
+
+
+WARM = [name for name, row in SCHEDULES.items() if "warmup" in inspect.signature(row).parameters]
+
+
+@pytest.mark.parametrize("text", WARM)
 def test_warm_up_climbs_from_nothing_to_the_rate_and_ends_on_time(text: str) -> None:
     found = rates(f"{text}(warmup=0.1)")
     warm = EPOCHS * UPDATES // 10
@@ -81,6 +168,70 @@ def test_step_halves_every_few_epochs() -> None:
     assert [found[epoch * UPDATES] for epoch in range(EPOCHS)] == pytest.approx([0.1] * 4 + [0.05] * 4 + [0.025] * 2)
 
 
+@pytest.mark.parametrize(("text", "at"), [("multistep(at=[2,7.5], gamma=0.3)", [40, 150]), ("multistep", [100, 150])])
+def test_multistep_is_torchs_and_counts_the_warm_up(text: str, at: list[int]) -> None:
+    gamma = 0.3 if "(" in text else 0.1
+    theirs = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    reference = torch.optim.lr_scheduler.MultiStepLR(theirs, at, gamma)
+    assert rates(text) == pytest.approx(steps(reference, theirs))
+    warm = rates(text.replace("multistep(", "multistep(warmup=0.1, ") if "(" in text else f"{text}(warmup=0.1)")
+    assert warm[20:] == pytest.approx(rates(text)[20:])
+
+
+@pytest.mark.parametrize(("peak", "div", "final_div"), [(0.3, 25.0, 1e4), (0.05, 4.0, 10.0), (1.0, 2.0, 1.0)])
+def test_onecycle_is_torchs(peak: float, div: float, final_div: float) -> None:
+    theirs = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    reference = torch.optim.lr_scheduler.OneCycleLR(
+        theirs, 0.1, EPOCHS * UPDATES, pct_start=peak, div_factor=div, final_div_factor=final_div, cycle_momentum=False
+    )
+    found = rates(f"onecycle(peak={peak}, div={div}, final_div={final_div})")
+    assert found == pytest.approx(steps(reference, theirs))
+
+
+def test_onecycle_of_one_update_or_without_a_climb() -> None:
+    made = optimizer("sgd(lr=0.1)")
+    build_one("onecycle", SCHEDULES, "schedule", made, 1, 1).step_update(0)
+    assert made.param_groups[0]["lr"] == pytest.approx(0.1)
+    found = rates("onecycle(peak=0)")
+    assert found[0] == pytest.approx(0.1) and found == sorted(found, reverse=True)
+
+
+METRICS = [0.1, 0.3, 0.2, 0.3, 0.25, 0.2, 0.1, 0.1, 0.4, 0.4, 0.3, 0.2]
+
+
+@pytest.mark.parametrize("patience", [0, 1, 3])
+def test_plateau_is_torchs_and_comes_back_by_being_told_again(patience: int) -> None:
+    theirs = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    reference = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        theirs, "max", 0.5, patience, threshold=0, min_lr=0.02, eps=0
+    )
+    made = optimizer("sgd(lr=0.1)")
+    built = schedule(text := f"plateau(patience={patience}, factor=0.5, floor=0.2)", made)
+    for epoch, metric in enumerate(METRICS):
+        reference.step(metric)
+        built.step_metric(epoch, metric)
+        resumed = optimizer("sgd(lr=0.1)")
+        again = schedule(text, resumed)
+        for earlier in (*range(epoch + 1), epoch):
+            again.step_metric(earlier, METRICS[earlier])
+        for each in (built, again):
+            each.step_update((epoch + 1) * UPDATES)
+        expected = theirs.param_groups[0]["lr"]
+        assert [m.param_groups[0]["lr"] for m in (made, resumed)] == pytest.approx([expected] * 2)
+    assert made.param_groups[0]["lr"] < 0.1
+
+
+def steps(reference: torch.optim.lr_scheduler.LRScheduler, theirs: torch.optim.Optimizer) -> list[float]:
+    """The learning rate of every update by one of torch's schedules."""
+    found = []
+    for _ in range(EPOCHS * UPDATES):
+        found.append(theirs.param_groups[0]["lr"])
+        theirs.step()
+        if len(found) < EPOCHS * UPDATES:
+            reference.step()
+    return found
+
+
 def test_restarts_start_again_lower_each_time() -> None:
     found = rates("cosine_restarts(cycles=4, decay=0.5)")
     cycle = EPOCHS * UPDATES // 4
@@ -91,12 +242,24 @@ def test_restarts_start_again_lower_each_time() -> None:
 @pytest.mark.parametrize(
     ("table", "text", "words"),
     [
-        ("optim", "adamw(lr=0)", "lr=0"),
+        ("optim", "adamw(lr=0)", "lr cannot be 0"),
+        ("optim", "adamw(weight_decay=-1)", "weight_decay cannot be -1"),
+        ("optim", "adamw(head_lr=0)", "head_lr cannot be 0"),
+        ("optim", "adamw(layer_decay=1.5)", "layer_decay cannot be 1.5"),
+        ("optim", "adamp(betas=[0.9,1])", "betas cannot be"),
+        ("optim", "sgd(momentum=-1)", "momentum cannot be -1"),
         ("optim", "adamw(learning_rate=1)", "no option 'learning_rate'"),
         ("optim", "adamm", "nearest: adam"),
         ("schedule", "cosine(warmup=1)", "warmup cannot be 1"),
         ("schedule", "cosine_restarts(cycles=0)", "cycles cannot be 0"),
         ("schedule", "step(every=0)", "every cannot be 0"),
+        ("schedule", "multistep(at=[])", "at cannot be"),
+        ("schedule", "multistep(at=[0])", "at cannot be"),
+        ("schedule", "cosine(floor=2)", "floor cannot be 2"),
+        ("schedule", "onecycle(peak=1.5)", "peak cannot be 1.5"),
+        ("schedule", "onecycle(div=0)", "div, final_div cannot be"),
+        ("schedule", "plateau(patience=-1)", "patience cannot be -1"),
+        ("schedule", "plateau(factor=1)", "factor cannot be 1"),
         ("schedule", "cosin", "nearest: cosine"),
     ],
 )

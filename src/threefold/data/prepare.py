@@ -3,8 +3,9 @@
 The cache that training reads, validation, `predict`, the service and the exported model all call it, so a network never
 sees photos cropped or scaled differently from those it learned on (the contest's most expensive fault, worth 0.10 macro
 F1). Same photo, same Prepare, same bytes, for any number of threads or processes. Normalisation is carried here, since
-it belongs to the model, but applied by the network's side: what is cached stays uint8. Not here: decoding (photo.py),
-finding faces, and anything random (augmentation).
+it belongs to the model, but applied by the network's side: what is cached stays uint8. A crop around the face looks for
+it (detect.py) in a photo that comes without a box, in training as in prediction. Not here: decoding (photo.py) and
+anything random (augmentation).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from threefold import spec
+from threefold.data import background, detect
 from threefold.data.face import Box
 from threefold.errors import DataError, RecipeError, one_of
 from threefold.files import digest
@@ -39,7 +41,8 @@ class Prepare:
     """How a photo becomes the network's input.
 
     crop: `none` (all of it, squeezed to `size` whatever its aspect, as the contest's baseline does), `centre(h,w)` in
-    pixels of the photo, `face(margin)`. size: (height, width), or any form that `parse_size` reads. interpolation:
+    pixels of the photo, `face(margin)`. background: what is done with it in the crop before it is scaled, a row of
+    `background.BACKGROUNDS`. size: (height, width), or any form that `parse_size` reads. interpolation:
     `area` averages boxes along an axis that shrinks and is linear along one that grows (OpenCV's own INTER_AREA turns
     into near-blocks when either axis grows); `bilinear` and `bicubic` are Pillow's, smoothed when shrinking, which is
     what torchvision's Resize does to a photo; four times slower. mean, std: per channel in 0..1 units.
@@ -51,6 +54,7 @@ class Prepare:
     interpolation: str = "area"
     mean: Colour = (0.5, 0.5, 0.5)
     std: Colour = (0.5, 0.5, 0.5)
+    background: str = "keep"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", parse_size(self.size))
@@ -59,14 +63,15 @@ class Prepare:
         if str(self.interpolation) not in RESIZES:
             found = one_of(RESIZES, str(self.interpolation))
             raise RecipeError(f"prepare.interpolation: {self.interpolation!r} is not known ({found})")
-        _ = self._crop
+        _ = self._crop, self._background
 
     def __call__(self, image: Pixels, box: Box | None = None) -> Pixels:
         """[h, w, 3] uint8 RGB, and the face's box in its pixels where one is known -> [H, W, 3] uint8, C-contiguous.
 
-        Raises DataError when the box does not lie on the photo.
+        Raises DataError when the box does not lie on the photo, AssetError when a model file that is needed (of the
+        face detector, of the segmentation) is not here and cannot be fetched.
         """
-        part = self._crop(image, box, self.size)
+        part = self._background(self._crop(image, box, self.size))
         if part.shape[:2] == self.size:
             return np.ascontiguousarray(part)
         return RESIZES[self.interpolation](part, self.size)
@@ -76,16 +81,29 @@ class Prepare:
         crop: Callable[[Pixels, Box | None, Size], Pixels] = spec.build_one(self.crop, CROPS, "prepare.crop")
         return crop
 
+    @cached_property
+    def _background(self) -> Callable[[Pixels], Pixels]:
+        painter: Callable[[Pixels], Pixels] = spec.build_one(
+            self.background, background.BACKGROUNDS, "prepare.background"
+        )
+        return painter
+
     @property
-    def needs_box(self) -> bool:
-        """True when the crop is made around a face box, which training and prediction must then both be given."""
+    def finds_faces(self) -> bool:
+        """True when the crop is made around a face: of a given box, else of the detector, else a centred part."""
         return isinstance(self._crop, FaceBox)
 
     @property
     def geometry(self) -> str:
-        """Digest of everything that the bytes depend on: not mean and std, but the version of this implementation."""
-        crop = repr(spec.parse(self.crop, "prepare.crop"))
-        return digest(str(VERSION), crop, f"{self.size}", self.interpolation)
+        """Digest of everything that the bytes depend on: not mean and std, but the version of this implementation, of
+        the detector where faces are found and of the background where it is not kept."""
+        parts = [str(VERSION), repr(spec.parse(self.crop, "prepare.crop")), f"{self.size}", self.interpolation]
+        if self.finds_faces:
+            parts.append(detect.IDENTITY)
+        behind = spec.parse(self.background, "prepare.background")
+        if behind[0].name != "keep":
+            parts += [repr(behind), background.IDENTITY]
+        return digest(*parts)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` reads them back."""
@@ -168,7 +186,8 @@ class Centre:
 class FaceBox:
     """`margin` x the longer side of the box as a square around its centre, grown to the aspect of the network's input.
 
-    Where that leaves the photo its edge pixels are repeated. Without a box: the largest centred part of that aspect.
+    Where that leaves the photo its edge pixels are repeated. A photo without a box is given that of its largest face;
+    one in which no face is found: the largest centred part of that aspect.
     """
 
     margin: float = 1.6
@@ -181,6 +200,7 @@ class FaceBox:
         """[h, w, 3] with h / w = the aspect of `size`, to a pixel; raises DataError on a box off the photo."""
         rows, columns = image.shape[:2]
         aspect = size[0] / size[1]
+        box = detect.largest(image) if box is None else box
         if box is None:
             return Centre(max(1, round(columns * aspect)), max(1, round(rows / aspect)))(image, None, size)
         side = self.margin * max(_sides(box, rows, columns))

@@ -1,6 +1,7 @@
-"""Backends: `uint8 [B, H, W, 3] -> ([B, 18] probabilities, [B] years or None)`, whatever computes them.
+"""Backends: `(uint8 [B, H, W, 3], ...) -> ([B, 18] probabilities, [B] years or None)`, whatever computes them.
 
-The torch backend is the one place where `infer` meets `learn`, and only when a run is opened.
+A backend may hold several models that prepare a photo differently: it names its preprocessings, and is called with one
+batch for each. The torch backend is the one place where `infer` meets `learn`, and only when a run is opened.
 """
 
 from __future__ import annotations
@@ -14,80 +15,152 @@ from numpy.typing import NDArray
 
 from threefold.data.prepare import Prepare
 from threefold.errors import RunError
+from threefold.evidence.ensemble import combine, mean_years
+from threefold.files import digest
 from threefold.labels import CLASSES
+from threefold.recipe import PARTS, Recipe
 from threefold.runs import Run
 
 if TYPE_CHECKING:
     from threefold.learn.net import Net
 
+Batch = NDArray[np.uint8]
 Answer = tuple[NDArray[np.float32], NDArray[np.float32] | None]
+ENSEMBLE = "ensemble.json"
+"""What makes a run an ensemble: {members: [{path (from the run's directory, or absolute), weight, digest}], vote}."""
 
 
 class Backend(Protocol):
-    """What a Reader asks: its preprocessing and the probabilities of prepared photos."""
+    """What a Reader asks: its preprocessings and the probabilities of prepared photos."""
 
     @property
-    def prepare(self) -> Prepare:
-        """The preprocessing the model was trained with."""
+    def prepares(self) -> tuple[Prepare, ...]:
+        """The preprocessings the models were trained with, each once."""
 
-    def __call__(self, photos: NDArray[np.uint8]) -> Answer:
-        """uint8 [B, H, W, 3] as `prepare` makes them -> probabilities [B, 18], years [B] or None."""
+    def __call__(self, photos: tuple[Batch, ...]) -> Answer:
+        """Per preprocessing uint8 [B, H, W, 3] of the same B photos -> probabilities [B, 18], years [B] or None."""
 
 
 class TorchBackend:
     """The networks of a run: their probabilities averaged (and their years, where they have them)."""
 
     def __init__(self, nets: Sequence[Net], prepare: Prepare) -> None:
-        self.nets, self._prepare = nets, prepare
+        self.nets, self.prepare = nets, prepare
 
     @property
-    def prepare(self) -> Prepare:
+    def prepares(self) -> tuple[Prepare, ...]:
         """See `Backend`. Networks of different folds differ in normalisation at most, which is inside them."""
-        return self._prepare
+        return (self.prepare,)
 
-    def __call__(self, photos: NDArray[np.uint8]) -> Answer:
+    def __call__(self, photos: tuple[Batch, ...]) -> Answer:
         """See `Backend`."""
         import torch  # reading with an exported model must never need torch
 
         with torch.inference_mode():
-            batch = torch.from_numpy(photos).to(self.nets[0].mean.device)
+            batch = torch.from_numpy(photos[0]).to(self.nets[0].mean.device)
             joints, years = zip(*(net.read(batch) for net in self.nets), strict=True)
             joint = torch.stack(joints).mean(0).cpu().numpy()
             known = [year for year in years if year is not None]
             return joint, torch.stack(known).mean(0).cpu().numpy() if known else None
 
 
+class JoinedBackend:
+    """Several backends as one, by a rule of `evidence.ensemble.combine`: `soft` and `hard` votes by `weights` (equal
+    where None), or `marginals` of three members that know mask, gender and age each (the years are the third's).
+
+    Preprocessings of equal geometry give equal bytes and are asked for once. Raises RecipeError as `combine` does.
+    """
+
+    def __init__(self, members: Sequence[Backend], weights: Sequence[float] | None = None, rule: str = "soft") -> None:
+        self.members, self.weights, self.rule = members, weights, rule
+        combine(np.full((len(members), 1, CLASSES), 1 / CLASSES), weights, rule)  # a wrong rule is told now
+        self._prepares = {prepare.geometry: prepare for member in members for prepare in member.prepares}
+
+    @property
+    def prepares(self) -> tuple[Prepare, ...]:
+        """See `Backend`."""
+        return tuple(self._prepares.values())
+
+    def __call__(self, photos: tuple[Batch, ...]) -> Answer:
+        """See `Backend`."""
+        given = dict(zip(self._prepares, photos, strict=True))
+        answers = [member(tuple(given[prepare.geometry] for prepare in member.prepares)) for member in self.members]
+        joints = np.stack([joint for joint, _ in answers])
+        weights: Sequence[float] | None = (0, 0, 1) if self.rule == "marginals" else self.weights
+        years = np.stack([np.full(len(joint), np.nan) if year is None else year for joint, year in answers])
+        mean = mean_years(years, weights)
+        return combine(joints, self.weights, self.rule), None if np.isnan(mean).all() else mean
+
+
 class FakeBackend:
     """Answers by the mean brightness of a photo: for tests of everything above a network."""
 
     def __init__(self, prepare: Prepare | None = None) -> None:
-        self.prepare = prepare or Prepare()
+        self.prepares = (prepare or Prepare(),)
 
-    def __call__(self, photos: NDArray[np.uint8]) -> Answer:
+    def __call__(self, photos: tuple[Batch, ...]) -> Answer:
         """The class is brightness / 256 * 18, with probability 0.83."""
-        code = (photos.mean((1, 2, 3)) / 256 * CLASSES).astype(np.int64)
-        joint = np.full((len(photos), CLASSES), 0.01, dtype=np.float32)
-        joint[np.arange(len(photos)), code] = 0.83
+        code = (photos[0].mean((1, 2, 3)) / 256 * CLASSES).astype(np.int64)
+        joint = np.full((len(code), CLASSES), 0.01, dtype=np.float32)
+        joint[np.arange(len(code)), code] = 0.83
         return joint, None
 
 
-def open_run(path: Path) -> TorchBackend:
-    """The backend of a complete run: its final network where it has one, else all its folds. Raises RunError."""
+def open_run(path: Path) -> Backend:
+    """The backend of a complete run: its final network where it has one, else all its folds. Raises RunError.
+
+    The networks of separate parts are joined by their marginals, the members of an ensemble by its vote.
+    """
+    run = Run.open(path)
+    run.need_complete()
+    if (path / ENSEMBLE).exists():
+        return _members(run)
+    recipe = run.recipe
+    if recipe.parts:
+        return JoinedBackend([_networks(run, recipe.part(part), f"{part}/") for part in PARTS], rule="marginals")
+    return _networks(run, recipe)
+
+
+def oof_digest(run: Run) -> str:
+    """Digest of a run's out-of-fold predictions, by which an ensemble knows its members again. Raises RunError."""
+    try:
+        return digest((run.path / "oof.npz").read_bytes())
+    except OSError as error:
+        raise RunError(f"{run.path}: has no out-of-fold predictions (oof.npz: {error.strerror})") from None
+
+
+def _members(run: Run) -> JoinedBackend:
+    plan = run.read(ENSEMBLE)
+    members: list[Backend] = []
+    try:
+        for row in plan["members"]:
+            path = run.path / row["path"]
+            if not path.is_dir():
+                raise RunError(f"{run.path}: its member {path} is gone; an ensemble reads with its members' networks")
+            if oof_digest(Run.open(path)) != row["digest"]:
+                raise RunError(f"{run.path}: its member {path} is another run than the one that was joined")
+            members.append(open_run(path))
+        return JoinedBackend(members, [row["weight"] for row in plan["members"]], plan["vote"])
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{run.path / ENSEMBLE}: is not what an ensemble writes ({error})") from None
+
+
+def _networks(run: Run, recipe: Recipe, part: str = "") -> TorchBackend:
     try:
         from threefold.learn.net import load_net  # see the class
         from threefold.learn.plan import make_fabric, make_net
     except ImportError as error:
-        raise RunError(f"{path}: reading with a run needs torch ({error}); `pip install threefold[train]`") from None
-    run = Run.open(path)
-    run.need_complete()
-    recipe = run.recipe
-    homes = sorted(run.path.glob("final/best.safetensors")) or sorted(run.path.glob("fold*/best.safetensors"))
-    if not homes:
-        raise RunError(f"{path}: holds no weights (final/ or fold*/best.safetensors)")
+        raise RunError(
+            f"{run.path}: reading with a run needs torch ({error}); `pip install threefold[train]`"
+        ) from None
+    weights = f"{part}best.safetensors"
+    files = sorted(run.path.glob(f"final/{weights}")) or sorted(run.path.glob(f"fold*/{weights}"))
+    if not files:
+        raise RunError(f"{run.path}: holds no weights (final/ or fold*/{weights})")
     device = make_fabric("auto", "32-true").device
     nets = []
-    for file in homes:
-        prepare = Prepare.from_dict(run.read(f"{file.parent.name}/prepare.json"))
+    for file in files:
+        prepare = Prepare.from_dict(run.read(str(file.with_name("prepare.json").relative_to(run.path))))
         net = make_net(recipe, prepare, pretrained=False)
         load_net(net, file)
         nets.append(net.eval().to(device))

@@ -1,4 +1,4 @@
-"""`Reader`: photos in, readings out. The same Prepare as in training, to the byte.
+"""`Reader`: photos in, readings out. The same Prepare as in training, to the byte; of several models, each its own.
 
 A reading is about one photo of one face. It never says who somebody is, and it is not valid for people under 18.
 """
@@ -22,7 +22,7 @@ from threefold.infer.backends import Backend, open_run
 
 Photo = Path | str | NDArray[np.uint8]
 Boxed = tuple[Photo, Box | None]
-Prepared = tuple[NDArray[np.uint8], Box | None] | PhotoError
+Prepared = tuple[tuple[NDArray[np.uint8], ...], Box | None] | PhotoError
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,7 @@ class Reader:
     def stream(self, photos: Iterable[Photo | Boxed]) -> Iterator[Reading | PhotoError]:
         """A Reading or the PhotoError of each photo or (photo, box), in order; memory stays at a batch.
 
-        A model that was trained on face boxes refuses a photo without one: cropped otherwise than in training, it would
-        be read, and read badly. Decoding uses all cores.
+        A photo is decoded once, whatever the number of models. Decoding uses all cores.
         """
         source = iter(photos)
         with ThreadPoolExecutor() as pool:
@@ -82,10 +81,8 @@ class Reader:
         photo, box = item if isinstance(item, tuple) else (item, None)
         name = "photo" if isinstance(photo, np.ndarray) else str(photo)
         try:
-            if box is None and self.backend.prepare.needs_box:
-                raise PhotoError(f"{name}: no face box, and this model was trained on {self.backend.prepare.crop}")
             image = photo if isinstance(photo, np.ndarray) else decode(Path(photo))
-            return self.backend.prepare(image, box), box
+            return tuple(prepare(image, box) for prepare in self.backend.prepares), box
         except PhotoError as error:
             return error
         except DataError as error:
@@ -93,7 +90,8 @@ class Reader:
 
     def _read(self, part: list[Prepared]) -> Iterator[Reading | PhotoError]:
         good = [item[0] for item in part if not isinstance(item, PhotoError)]
-        joint, years = self.backend(np.stack(good)) if good else (np.empty((0, labels.CLASSES), np.float32), None)
+        if good:
+            joint, years = self.backend(tuple(np.stack(batch) for batch in zip(*good, strict=True)))
         rows = iter(range(len(good)))
         for item in part:
             if isinstance(item, PhotoError):

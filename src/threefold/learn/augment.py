@@ -3,23 +3,29 @@
 They see training batches only; validation and prediction go through `Prepare` alone, so none of them can leak there or
 be overwritten by it. They draw from torch's global generator, which the loop seeds at every epoch. Geometry that every
 photo should get (a crop, a size) belongs in `prepare.*`, not here: a crop in training alone cost a published team 0.10
-macro F1. kornia does the work, with one draw per photo.
+macro F1. kornia does most of the work, with one draw per photo; torchvision holds the published policies. What looks at
+the neighbourhood of a pixel is in `filters`, what bends the photo in `warps`.
+
+A new one is a function here and a row of AUGMENTS; `draws.sometimes` gives it its chance `p` per photo.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, cast
+from collections.abc import Sequence
+from typing import Literal
 
 import kornia.augmentation as K  # noqa: N812  # the name its own documentation uses
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
+from torchvision.transforms import v2
 
 from threefold import spec
-from threefold.errors import RecipeError
+from threefold.learn import filters, warps
+from threefold.learn.draws import Augment, chance, sometimes, span, typed, within
 
-Augment = Callable[[Tensor], Tensor]
+__all__ = ["AUGMENTS", "Augment", "chain", "make_augment"]
+GREY = [128, 128, 128]  # what the authors of the policies fill with
 
 
 def none() -> Augment:
@@ -29,41 +35,47 @@ def none() -> Augment:
 
 def flip(*, p: float = 0.5) -> Augment:
     """Mirror left to right."""
-    return _typed(K.RandomHorizontalFlip(p=_chance(p)))
+    return typed(K.RandomHorizontalFlip(p=chance(p)))
 
 
 def rotate(degrees: float = 10.0, *, p: float = 1.0) -> Augment:
-    """Turn by up to +-degrees about the centre; corners are filled from the border, not with black."""
-    return _typed(K.RandomAffine(degrees=(-degrees, degrees), p=_chance(p), padding_mode="border"))
+    """Turn by up to +-degrees (0..180) about the centre; corners are filled from the border, not with black."""
+    return shift_scale_rotate(shift=0, scale=0, degrees=degrees, p=p)
+
+
+def shift_scale_rotate(*, shift: float = 0.06, scale: float = 0.1, degrees: float = 45.0, p: float = 0.5) -> Augment:
+    """Move by +-shift of the sides (0..1), size times 1 +- scale (0..0.9), turn by +-degrees (0..180)."""
+    within("shift", shift, 0, 1)
+    within("scale", scale, 0, 0.9)
+    within("degrees", degrees, 0, 180)
+    moves = {"translate": (shift, shift) if shift else None, "scale": (1 - scale, 1 + scale) if scale else None}
+    return typed(K.RandomAffine((-degrees, degrees), **moves, p=chance(p), padding_mode="border"))
 
 
 def centre_crop(ratio: float = 0.8, *, p: float = 1.0) -> Augment:
     """Cut out the middle `ratio` of height and width and scale it back to the size. Prefer `prepare.crop`."""
-    _chance(p)
-    if not 0 < ratio <= 1:
-        raise RecipeError(f"train.augment: ratio cannot be {ratio}; expected 0 < ratio <= 1")
+    within("ratio", ratio, 0.01, 1)
 
     def crop(images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
         inner = K.CenterCrop((max(1, round(height * ratio)), max(1, round(width * ratio))))(images)
-        scaled = F.interpolate(inner, (height, width), mode="bilinear", antialias=True)
-        return torch.where(_drawn(images, p), scaled, images)
+        return F.interpolate(inner, (height, width), mode="bilinear", antialias=True)
 
-    return crop
+    return sometimes(crop, p)
 
 
-def random_crop(ratio: float = 0.9, *, p: float = 1.0) -> Augment:
-    """Cut out `ratio` of the area to all of it, aspect kept, somewhere, and scale it back to the size."""
-    _chance(p)
-    if not 0 < ratio <= 1:
-        raise RecipeError(f"train.augment: ratio cannot be {ratio}; expected 0 < ratio <= 1")
+def random_crop(ratio: float = 0.9, *, fixed: bool = False, p: float = 1.0) -> Augment:
+    """Cut out `ratio` of the area to all of it, aspect kept, somewhere, and scale it back to the size.
+
+    fixed: exactly `ratio`, as a resize to 260 and a random crop of 224 do with (224 / 260)^2 = 0.742.
+    """
+    chance(p)
+    within("ratio", ratio, 0.0001, 1)
 
     def crop(images: Tensor) -> Tensor:
         count = len(images)
-        side = torch.sqrt(ratio + (1 - ratio) * torch.rand(count)) * torch.where(
-            _drawn(images, p).flatten().cpu(), 1, 0
-        )
-        side = torch.where(side == 0, 1.0, side)
+        area = ratio + (1 - ratio) * torch.rand(count) * (not fixed)
+        side = torch.where(torch.rand(count) < p, torch.sqrt(area), 1.0)
         shift = (torch.rand(count, 2) * 2 - 1) * (1 - side)[:, None]
         theta = torch.zeros(count, 2, 3)
         theta[:, 0, 0] = theta[:, 1, 1] = side
@@ -78,20 +90,37 @@ def colour_jitter(
     *, brightness: float = 0.2, contrast: float = 0.2, saturation: float = 0.2, hue: float = 0.0, p: float = 1.0
 ) -> Augment:
     """Brightness, contrast, saturation (factors 1 +- value) and hue (+- value of the circle), in random order."""
-    return _typed(K.ColorJitter(brightness, contrast, saturation, hue, p=_chance(p)))
+    for option, value in (("brightness", brightness), ("contrast", contrast), ("saturation", saturation)):
+        within(option, value, 0, 10)
+    within("hue", hue, 0, 0.5)
+    return typed(K.ColorJitter(brightness, contrast, saturation, hue, p=chance(p)))
+
+
+def brightness_contrast(*, brightness: float = 0.2, contrast: float = 0.2, p: float = 0.5) -> Augment:
+    """Brightness and contrast about the mean grey (factors 1 +- value, 0..10), in random order; colours stay."""
+    return colour_jitter(brightness=brightness, contrast=contrast, saturation=0, p=p)
+
+
+def rgb_shift(limit: float = 0.08, *, p: float = 0.5) -> Augment:
+    """Add to red, green and blue a number each of +-`limit` on the 0..1 scale (0..1), clipped to it."""
+    within("limit", limit, 0, 1)
+    return typed(K.RandomRGBShift(limit, limit, limit, p=chance(p)))
+
+
+def channel_shuffle(*, p: float = 0.5) -> Augment:
+    """Swap red, green and blue at random."""
+    return typed(K.RandomChannelShuffle(p=chance(p)))
+
+
+def greyscale(*, p: float = 0.1) -> Augment:
+    """Take the colour away: three equal channels, 0.299 red + 0.587 green + 0.114 blue."""
+    return typed(K.RandomGrayscale(p=chance(p)))
 
 
 def noise(std: float = 0.05, *, p: float = 0.5) -> Augment:
     """Gaussian noise on the 0..1 scale, clipped to it (the contest baseline's std of 1 hides the photo)."""
-    _chance(p)
-    if std < 0:
-        raise RecipeError(f"train.augment: std cannot be {std}; expected 0 or more")
-
-    def add(images: Tensor) -> Tensor:
-        noisy = (images + std * torch.randn(images.shape).to(images)).clamp(0, 1)
-        return torch.where(_drawn(images, p), noisy, images)
-
-    return add
+    within("std", std, 0, 10)
+    return sometimes(lambda images: images + std * torch.randn(images.shape).to(images), p)
 
 
 def erase(
@@ -99,7 +128,36 @@ def erase(
     fill: Literal["grey", "black"] = "grey",
 ) -> Augment:  # fmt: skip
     """Paint a box of `scale` (shares of the area) and `ratio` (height / width) in one colour (Zhong et al., 2017)."""
-    return _typed(K.RandomErasing(scale=scale, ratio=ratio, value=0.5 if fill == "grey" else 0.0, p=_chance(p)))
+    span("scale", scale, 0, 1)
+    span("ratio", ratio, 0.01, 100)
+    return typed(K.RandomErasing(scale=scale, ratio=ratio, value=0.5 if fill == "grey" else 0.0, p=chance(p)))
+
+
+def coarse_dropout(
+    holes: int = 8, *, p: float = 0.5, scale: tuple[float, float] = (0.002, 0.02),
+    ratio: tuple[float, float] = (0.5, 2.0), fill: Literal["grey", "black"] = "grey",
+) -> Augment:  # fmt: skip
+    """Paint `holes` boxes (1..64), each like `erase`'s; they may overlap (DeVries & Taylor, 2017, with several)."""
+    within("holes", holes, 1, 64)
+    return sometimes(chain([erase(p=1, scale=scale, ratio=ratio, fill=fill)] * holes), p)
+
+
+def randaugment(n: int = 2, m: int = 9, *, p: float = 1.0) -> Augment:
+    """`n` (1..14) of 14 operations, drawn with replacement, at strength `m` of 0..30 (Cubuk et al., 2020)."""
+    within("n", n, 1, 14)
+    within("m", m, 0, 30)
+    return _policy(v2.RandAugment(n, m, interpolation=v2.InterpolationMode.BILINEAR, fill=GREY), p)
+
+
+def autoaugment(policy: Literal["imagenet", "cifar10", "svhn"] = "imagenet", *, p: float = 1.0) -> Augment:
+    """One of the 25 pairs of operations that were found best on `policy` (Cubuk et al., 2019)."""
+    found = v2.AutoAugmentPolicy(policy)
+    return _policy(v2.AutoAugment(found, interpolation=v2.InterpolationMode.BILINEAR, fill=GREY), p)
+
+
+def trivialaugment(*, p: float = 1.0) -> Augment:
+    """One of 14 operations at any strength, the wide space: up to 135 degrees, 32 pixels (Mueller & Hutter, 2021)."""
+    return _policy(v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR, fill=GREY), p)
 
 
 def chain(steps: Sequence[Augment]) -> Augment:
@@ -116,31 +174,45 @@ def chain(steps: Sequence[Augment]) -> Augment:
 
 def make_augment(text: str) -> Augment:
     """The chain a recipe names; raises RecipeError."""
-    return chain([step for _, step in spec.build(text, AUGMENTS, "train.augment")])
+    return chain(spec.build_chain(text, AUGMENTS, "train.augment"))
 
 
-def _typed(module: Any) -> Augment:
-    return cast(Augment, module)  # kornia carries no types
+def _policy(policy: v2.Transform, p: float) -> Augment:
+    """One draw per photo: torchvision, like kornia's policies, draws one operation for all it is given."""
 
+    def each(images: Tensor) -> Tensor:
+        photos = images.mul(255).round().byte()  # the policies are defined on bytes
+        return torch.stack([policy(photo) for photo in photos]).to(images) / 255
 
-def _drawn(images: Tensor, p: float) -> Tensor:
-    """[B, 1, 1, 1] bool: which photos of the batch are changed."""
-    return (torch.rand(len(images)) < p)[:, None, None, None].to(images.device)
-
-
-def _chance(p: float) -> float:
-    if not 0 <= p <= 1:
-        raise RecipeError(f"train.augment: p is a chance and cannot be {p}; expected 0..1")
-    return p
+    return sometimes(each, p)
 
 
 AUGMENTS = {
     "none": none,
     "flip": flip,
     "rotate": rotate,
+    "shift_scale_rotate": shift_scale_rotate,
     "centre_crop": centre_crop,
     "random_crop": random_crop,
+    "perspective": warps.perspective,
+    "grid_distortion": warps.grid_distortion,
+    "optical_distortion": warps.optical_distortion,
+    "elastic": warps.elastic,
     "colour_jitter": colour_jitter,
+    "brightness_contrast": brightness_contrast,
+    "rgb_shift": rgb_shift,
+    "channel_shuffle": channel_shuffle,
+    "greyscale": greyscale,
+    "clahe": filters.clahe,
+    "sharpen": filters.sharpen,
+    "gaussian_blur": filters.gaussian_blur,
+    "median_blur": filters.median_blur,
+    "motion_blur": filters.motion_blur,
+    "glass_blur": filters.glass_blur,
     "noise": noise,
     "erase": erase,
+    "coarse_dropout": coarse_dropout,
+    "randaugment": randaugment,
+    "autoaugment": autoaugment,
+    "trivialaugment": trivialaugment,
 }

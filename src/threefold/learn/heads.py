@@ -2,31 +2,45 @@
 
 A head is an `nn.Module` with four methods (abstract in `Head`):
 
-    outputs(features [B, F]) -> {name: raw [B, K]}      what its losses see; names are mask, gender, age or joint
+    outputs(features [B, F]) -> {name: raw [B, K]}      what its losses see
     targets(Target) -> {name: Known([B, K], [B])}       the same names; linear in the Target, so mixing commutes with it
     joint(outputs) -> [B, 18]                           probabilities, rows sum to 1
     years(outputs) -> [B] | None                        an age in years where the head has one
 
-Nothing outside this file asks which head it is. The name of an output is also the recipe key of its loss
-(`loss.age`; `joint` uses `loss.default`).
+and two properties: `kinds`, what the raw numbers of each output are (`ages.py`), and `told`, the attributes it knows
+something of. Nothing outside this file asks which head it is. The
+name of an output, up to a dot, is also the recipe key of its loss: mask, gender, age, age_group, years (`age.male` uses
+`loss.age`); `joint` uses `loss.default`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import partial
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from threefold.errors import RecipeError
-from threefold.labels import CLASSES, SIZES
-from threefold.learn.target import Known, Target
-
-Outputs = dict[str, Tensor]
+from threefold.labels import CLASSES, NAMES, SIZES, UNKNOWN
+from threefold.learn.ages import AGES, Age, Outputs, Plain
+from threefold.learn.target import YEARS, Known, Target
+from threefold.spec import build_one
 
 
 class Head(nn.Module, ABC):
     """Contract of every row of HEADS; see the module's docstring. Abstract methods only: heads share no behaviour."""
+
+    @property
+    @abstractmethod
+    def kinds(self) -> dict[str, str]:
+        """What each output is, by name: classes, steps, conditional or value."""
+
+    @property
+    @abstractmethod
+    def told(self) -> tuple[str, ...]:
+        """Attributes the joint tells something of: all of mask, gender, age_group, or one."""
 
     @abstractmethod
     def outputs(self, features: Tensor) -> Outputs:
@@ -46,35 +60,84 @@ class Head(nn.Module, ABC):
 
 
 class Multi(Head):
-    """Three classifiers 3 + 2 + 3 on shared features; the joint is their product (independent given the photo).
+    """Classifiers of mask, gender and age; the joint is their product (independent given the photo).
 
     hidden: widths of the hidden layers of each classifier (none: linear); a hidden layer is Linear, BatchNorm, ReLU,
-    Dropout. dropout also stands before the last layer.
+    Dropout. dropout also stands before the last layer; samples: the logits are the mean of that many of its draws
+    (Inoue, "Multi-Sample Dropout", 2019). age: an age output of `ages.py`. conditioned: one age output for each gender,
+    trained on its photos, and the joint is P(mask) P(gender) P(age | gender). split: features are three equal parts,
+    one for each classifier, of a backbone split in three.
     """
 
-    def __init__(self, features: int, *, hidden: list[int] | None = None, dropout: float = 0.0) -> None:
+    def __init__(
+        self, features: int, *, hidden: list[int] | None = None, dropout: float = 0.0, age: str = "groups",
+        conditioned: bool = False, split: bool = False, samples: int = 1,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.mask, self.gender, self.age = (
-            _classifier(features, size, hidden or [], dropout) for size in SIZES.values()
-        )
+        if split and features % 3:
+            raise RecipeError(f"model.head: multi(split=True) on {features} features; expected a backbone split(NAME)")
+        layers = partial(_classifier, features // 3 if split else features, hidden or [], dropout, samples)
+        self.split, self.conditioned = split, conditioned
+        self.suffixes = [f".{name}" for name in NAMES["gender"]] if conditioned else [""]
+        self.mask, self.gender = (Plain(layers, name, name) for name in ("mask", "gender"))
+        self.ages = nn.ModuleList(build_one(age, AGES, "model.head", layers) for _ in self.suffixes)
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Those of the three parts."""
+        said = self.mask.kinds | self.gender.kinds | ({"age_group": "classes"} if self.conditioned else {})
+        return said | {name + suffix: kind for suffix, part in self._ages() for name, kind in part.kinds.items()}
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """All three attributes."""
+        return tuple(SIZES)
 
     def outputs(self, features: Tensor) -> Outputs:
-        """Logits mask [B, 3], gender [B, 2], age [B, 3]."""
-        return {"mask": self.mask(features), "gender": self.gender(features), "age": self.age(features)}
+        """Logits mask [B, 3], gender [B, 2], and what the age output says; conditioned: with the gender as a suffix.
+
+        Conditioned, `age_group` [B, 3] is the log of sum over genders of P(gender) P(age group | gender), for photos
+        that know an age and no gender.
+        """
+        mask, gender, age = features.chunk(3, 1) if self.split else (features,) * 3
+        said = self.mask.outputs(mask) | self.gender.outputs(gender)
+        for suffix, part in self._ages():
+            said |= {name + suffix: raw for name, raw in part.outputs(age).items()}
+        if self.conditioned:
+            given = torch.stack([part.logits(_own(said, suffix)) for suffix, part in self._ages()], 1).log_softmax(2)
+            said["age_group"] = (said["gender"].log_softmax(1)[:, :, None] + given).logsumexp(1)
+        return said
 
     def targets(self, target: Target) -> dict[str, Known]:
-        """The three attribute masses."""
-        parts = {"mask": target.mask, "gender": target.gender, "age": target.age_group}
-        return {name: Known(mass, mass.sum(1)) for name, mass in parts.items()}
+        """The masses of mask and gender, and what the age output makes of the target (of each gender's share of it)."""
+        said = self.mask.targets(target) | self.gender.targets(target)
+        for code, (suffix, part) in enumerate(self._ages()):
+            own = target.of_gender(code) if self.conditioned else target
+            said |= {name + suffix: known for name, known in part.targets(own).items()}
+        if self.conditioned:
+            rest = target.of_gender(UNKNOWN).age_group
+            said["age_group"] = Known(rest, rest.sum(1))
+        return said
 
     def joint(self, outputs: Outputs) -> Tensor:
         """Product of the three distributions, [B, 18]."""
-        mask, gender, age = (outputs[name].softmax(1) for name in ("mask", "gender", "age"))
-        return (mask[:, :, None, None] * gender[:, None, :, None] * age[:, None, None, :]).flatten(1)
+        mask, gender = self.mask.groups(outputs), self.gender.groups(outputs)
+        return (mask[:, :, None, None] * gender[:, None, :, None] * self._groups(outputs)[:, None]).flatten(1)
 
     def years(self, outputs: Outputs) -> Tensor | None:
-        """None: groups are not years."""
-        return None
+        """What the age output says; conditioned: its mean over the genders."""
+        each = [part.years(_own(outputs, suffix)) for suffix, part in self._ages()]
+        said = [years for years in each if years is not None]
+        if len(said) < 2:
+            return said[0] if said else None
+        return (self.gender.groups(outputs) * torch.stack(said, 1)).sum(1).clamp_max(YEARS - 1)
+
+    def _ages(self) -> list[tuple[str, Age]]:
+        return [(suffix, cast(Age, part)) for suffix, part in zip(self.suffixes, self.ages, strict=True)]
+
+    def _groups(self, outputs: Outputs) -> Tensor:
+        """P(age group | gender), [B, 2, 3], or [B, 1, 3] where it is the same for both."""
+        return torch.stack([part.groups(_own(outputs, suffix)) for suffix, part in self._ages()], 1)
 
 
 class Flat18(Head):
@@ -86,7 +149,17 @@ class Flat18(Head):
 
     def __init__(self, features: int, *, hidden: list[int] | None = None, dropout: float = 0.0) -> None:
         super().__init__()
-        self.classifier = _classifier(features, CLASSES, hidden or [], dropout)
+        self.classifier = _classifier(features, hidden or [], dropout, 1, CLASSES)
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """All are logits of classes."""
+        return dict.fromkeys(("joint", "mask", "gender", "age"), "classes")
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """All three attributes."""
+        return tuple(SIZES)
 
     def outputs(self, features: Tensor) -> Outputs:
         """Logits joint [B, 18] and their marginal logits mask [B, 3], gender [B, 2], age [B, 3]."""
@@ -117,18 +190,86 @@ class Flat18(Head):
         return None
 
 
-def _classifier(features: int, classes: int, hidden: list[int], dropout: float) -> nn.Sequential:
-    if not 0 <= dropout < 1 or any(width < 1 for width in hidden):
+class One(Head):
+    """One attribute alone, for a system of three networks; the joint is uniform over the other two attributes.
+
+    attribute: mask, gender or age. hidden, dropout, samples, age: as in `multi`.
+    """
+
+    def __init__(
+        self, features: int, attribute: Literal["mask", "gender", "age", "age_group"], *,
+        hidden: list[int] | None = None, dropout: float = 0.0, age: str = "groups", samples: int = 1,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        layers = partial(_classifier, features, hidden or [], dropout, samples)
+        self.axis = {"mask": 0, "gender": 1}.get(attribute, 2)
+        if self.axis < 2 and age != "groups":
+            raise RecipeError(f"model.head: one({attribute}) has no age output; age={age} needs one(age)")
+        self.part: Age = (
+            Plain(layers, attribute, attribute) if self.axis < 2 else build_one(age, AGES, "model.head", layers)
+        )
+        self.shape = [size if at == self.axis else 1 for at, size in enumerate(SIZES.values())]
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Those of the one attribute's output."""
+        return self.part.kinds
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """The one attribute."""
+        return (tuple(SIZES)[self.axis],)
+
+    def outputs(self, features: Tensor) -> Outputs:
+        """What the one attribute's output says."""
+        return self.part.outputs(features)
+
+    def targets(self, target: Target) -> dict[str, Known]:
+        """The one attribute's."""
+        return self.part.targets(target)
+
+    def joint(self, outputs: Outputs) -> Tensor:
+        """Its distribution, shared out evenly among the classes with the same value; [B, 18]."""
+        said = self.part.groups(outputs)
+        even = said.view(-1, *self.shape) * (said.shape[1] / CLASSES)
+        return even.expand(-1, *SIZES.values()).flatten(1)
+
+    def years(self, outputs: Outputs) -> Tensor | None:
+        """What the age output says."""
+        return self.part.years(outputs)
+
+
+class _Dropout(nn.Dropout):
+    """Mean of several draws of dropout. Before a linear layer that is the mean of as many draws of its outputs."""
+
+    def __init__(self, p: float, samples: int) -> None:
+        super().__init__(p)
+        self.samples = samples
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The mean in training, the features themselves in evaluation."""
+        if not self.training:
+            return features
+        return torch.stack([nn.functional.dropout(features, self.p) for _ in range(self.samples)]).mean(0)
+
+
+def _classifier(features: int, hidden: list[int], dropout: float, samples: int, classes: int) -> nn.Sequential:
+    if not 0 <= dropout < 1 or any(width < 1 for width in hidden) or not 1 <= samples <= (1e9 if dropout else 1):
         raise RecipeError(
-            f"model.head: hidden={hidden}, dropout={dropout}; expected widths of 1 or more, 0 <= dropout < 1"
+            f"model.head: hidden={hidden}, dropout={dropout}, samples={samples}; expected widths of 1 or more, "
+            "0 <= dropout < 1, samples of 1 or more (1 without dropout)"
         )
     layers: list[nn.Module] = []
     for width in hidden:
         layers += [nn.Linear(features, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(dropout)]
         features = width
-    if not hidden:
-        layers.append(nn.Dropout(dropout))
+    layers[-1:] = [_Dropout(dropout, samples)]  # of the last hidden layer, or the only one
     return nn.Sequential(*layers, nn.Linear(features, classes))
+
+
+def _own(outputs: Outputs, suffix: str) -> Outputs:
+    """The outputs with that suffix, without it."""
+    return {name.removesuffix(suffix): raw for name, raw in outputs.items() if name.endswith(suffix)}
 
 
 def merge(outputs: list[Outputs]) -> Outputs:
@@ -136,4 +277,4 @@ def merge(outputs: list[Outputs]) -> Outputs:
     return {name: torch.cat([part[name] for part in outputs]) for name in outputs[0]}
 
 
-HEADS = {"flat18": Flat18, "multi": Multi}
+HEADS = {"flat18": Flat18, "multi": Multi, "one": One}

@@ -2,32 +2,46 @@
 
 The cache holds decoded, prepared uint8 photos, so a batch is one gather (microseconds a photo against milliseconds of
 network); augmentation runs on whole batches. On an accelerator the whole set moves there once where it fits.
+
+A photo may be there several times, as itself and as turned or mirrored copies (`copies.py`). Copies hold no pixels of
+their own: they name the photo they are made of and are made whenever a batch asks for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from kornia.geometry.transform import rotate
 from numpy.typing import NDArray
 from torch import Tensor
 
 from threefold.data.face import Face, ages, truth
+from threefold.errors import LeakError
 from threefold.learn.target import Target, make_target
 from threefold.predictions import Predictions
 
 Rows = NDArray[np.int64]
-Sampler = Callable[[np.random.Generator], Rows]
+
+
+class View(NamedTuple):
+    """How a copy differs from its photo: mirrored left to right first, then turned (degrees above 0: to the left)."""
+
+    mirrored: bool
+    degrees: float
 
 
 @dataclass(frozen=True)
 class Photos:
     """Photos of a run with all that is known about them; `rows` says which of them this side of a fold holds.
 
-    images: uint8 [N, H, W, 3] as `Prepare` made them, on the CPU (a memmap) or whole on the device. ids, persons: [N].
-    truth: [N, 3] codes, ages: [N] years, target: masses of the N. rows: [n] indices into the N.
+    images: uint8 [N, H, W, 3] as `Prepare` made them, on the CPU (a memmap) or whole on the device. There are M >= N
+    photos, the N themselves first and then their copies. ids, persons: [M]. truth: [M, 3] codes, ages: [M] years,
+    target: masses of the M. rows: [n] indices into the M. base: [M] indices into the N, whose pixels a photo has.
+    variant: [M] 0 for a photo itself, v for a copy that is seen as `views[v - 1]`.
     """
 
     images: NDArray[np.uint8] | Tensor
@@ -37,6 +51,9 @@ class Photos:
     ages: NDArray[np.float32]
     target: Target
     rows: Rows
+    base: Rows
+    variant: NDArray[np.int8]
+    views: tuple[View, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -47,12 +64,31 @@ class Photos:
 
     def batch(self, rows: Rows, device: torch.device) -> Tensor:
         """uint8 [B, H, W, 3] on the device."""
+        base = self.base[rows]
         if isinstance(self.images, Tensor):
-            return self.images[torch.from_numpy(rows).to(self.images.device)]
-        return torch.from_numpy(self.images[rows]).to(device, non_blocking=True)
+            images = self.images[torch.from_numpy(base).to(self.images.device)]
+        else:
+            images = torch.from_numpy(self.images[base])
+        return self._seen(images, self.variant[rows]).to(device, non_blocking=True)
+
+    def _seen(self, images: Tensor, variant: NDArray[np.int8]) -> Tensor:
+        """Turn the copies among freshly gathered `images`; bilinear, corners are filled from the border."""
+        copies = np.flatnonzero(variant)
+        if not len(copies):
+            return images
+        mirrored, degrees = np.array(self.views, dtype=np.float32)[variant[copies] - 1].T
+        at, mirror, angle = (torch.from_numpy(each).to(images.device) for each in (copies, mirrored > 0, degrees))
+        pixels = images[at].permute(0, 3, 1, 2).float()
+        pixels = torch.where(mirror[:, None, None, None], pixels.flip(-1), pixels)
+        turned = rotate(pixels, angle, padding_mode="border").round().clamp(0, 255)
+        images[at] = turned.to(torch.uint8).permute(0, 2, 3, 1)
+        return images
 
     def predictions(self, joint: NDArray[np.float32], years: NDArray[np.float32] | None, fold: int) -> Predictions:
-        """What a network said about this side, [n, 18] and [n], beside the truth."""
+        """What a network said about this side, [n, 18] and [n], beside the truth. LeakError on copies: they train."""
+        if (copies := self.rows[self.variant[self.rows] > 0]).size:
+            raise LeakError(f"{len(copies)} copies are among the photos to judge by, the first is "
+                            f"{self.ids[copies[0]]}; copies belong to the training half alone")  # fmt: skip
         count = len(self.rows)
         unknown = np.full(count, np.nan, dtype=np.float32)
         return Predictions(
@@ -68,6 +104,7 @@ def make_photos(images: NDArray[np.uint8], faces: Sequence[Face]) -> Photos:
     return Photos(
         images=images, ids=np.array([face.id for face in faces]), persons=np.array([face.person for face in faces]),
         truth=parts, ages=years, target=make_target(parts, years), rows=np.arange(len(faces)),
+        base=np.arange(len(faces)), variant=np.zeros(len(faces), dtype=np.int8),
     )  # fmt: skip
 
 
@@ -85,12 +122,3 @@ def chunks(rows: Rows, batch: int) -> Iterator[Rows]:
     Nothing is dropped, and no last batch of one photo breaks a batch norm (unless a batch is one photo by wish).
     """
     yield from np.array_split(rows, max(1, -(-len(rows) // batch)))
-
-
-def shuffle(photos: Photos) -> Sampler:
-    """Every photo once an epoch, in random order."""
-    return lambda rng: rng.permutation(photos.rows)
-
-
-SAMPLERS = {"shuffle": shuffle}
-"""name -> factory(photos of the training half, **options) -> (rng) -> rows of one epoch."""

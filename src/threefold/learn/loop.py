@@ -3,7 +3,10 @@
 Everything random in an epoch is drawn from seeds made of (seed, fold, epoch), so no generator state has to be saved: an
 epoch that was cut off by a kill is simply done again. `last.pt` holds the full state after each epoch,
 `best.safetensors` the epoch with the highest macro F1 over the whole validation fold and `valid.npz` its predictions;
-`fit.json` is written last and means the fold is done.
+`fit.json` is written last and means the fold is done. With `train.keep: average` the weights of the best epochs wait in
+`kept/` and best.safetensors is their mean (Izmailov et al., "Averaging Weights Leads to Wider Optima", 2018).
+
+A classical head (a support vector machine on frozen features) is fitted here as well, in one go instead of epochs.
 """
 
 from __future__ import annotations
@@ -14,11 +17,12 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor
@@ -26,11 +30,13 @@ from torch import Tensor
 from threefold.errors import RunError, TrainingError
 from threefold.evidence.metrics import TASKS, macro_f1, score, tasks
 from threefold.files import atomic_write, digest, write_json
+from threefold.learn.classical import Classical
 from threefold.learn.heads import merge
 from threefold.learn.loader import Photos, chunks, to_device
 from threefold.learn.net import Net, load_net, to_float
 from threefold.learn.plan import Losses, Plan
 from threefold.learn.target import Known
+from threefold.predictions import Predictions
 
 FORMAT = 1
 Row = dict[str, Any]
@@ -57,6 +63,7 @@ class _State:
     watched: float = -math.inf
     watched_epoch: int = 0
     seconds: float = 0.0
+    kept: list[list[float]] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
 
 
@@ -66,17 +73,17 @@ def fit(
 ) -> Fit:  # fmt: skip
     """Train `net` on one side of a fold and keep its best epoch by the other; without `valid`, the last epoch.
 
-    `train` and `valid` are sides of the same `Photos` (`Photos.at`).
-
-    Writes best.safetensors, last.pt, valid.npz and fit.json below `home`; goes on from last.pt where there is one.
-    `on_epoch` gets one row per finished epoch, those before a resume included. Raises TrainingError when a loss is not
-    finite, naming step and photos.
+    `train` and `valid` are sides of the same `Photos` (`Photos.at`). Writes best.safetensors, last.pt, valid.npz and
+    fit.json below `home`; goes on from last.pt where there is one. `on_epoch` gets one row per finished epoch, those
+    before a resume included. Raises TrainingError when a loss is not finite, naming step and photos.
     """
     if (home / "fit.json").exists():
         stored = json.loads((home / "fit.json").read_text())
         for row in stored.pop("rows"):
             on_epoch(row)
         return Fit(**stored)
+    if isinstance(net.head, Classical):
+        return _fit_at_once(net, train, valid, plan, fold, home, on_epoch)
     worker = _Worker(net, train, valid, plan, fold, home)
     state = worker.resume()
     for row in state.rows:
@@ -98,11 +105,11 @@ class _Worker:
         self.valid = valid and self.train.at(valid.rows)  # sides of the same photos: one copy on the device
         self.target = train.target.to(fabric.device)
         self.sampler = plan.sampler(train)
-        rng = np.random.default_rng([plan.seed, fold + 1, 0])
-        self.updates = len(list(chunks(self.sampler(rng), plan.batch)))
+        self.sizes = [len(list(chunks(self.order(epoch), plan.batch))) for epoch in range(plan.epochs)]
+        self.updates = round(float(np.mean(self.sizes)))  # an epoch's length to the schedule; samplers may vary
         half = train.target.take(train.rows)
         counts = {name: known.value.sum(0) for name, known in net.head.targets(half).items()}
-        self.losses = plan.losses(counts)
+        self.losses = plan.losses(counts, net.head.kinds)
         self.net = net.to(fabric.device)
         self.wrapped, self.optimizer = fabric.setup(self.net, plan.optim(self.net))
         self.schedule = plan.schedule(self.optimizer.optimizer, plan.epochs, self.updates)
@@ -113,23 +120,29 @@ class _Worker:
         """The network that is validated and kept: the moving average where there is one."""
         return self.ema.module if self.ema else self.net
 
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """Rows of one epoch (from 0); the same whenever it is asked."""
+        return self.sampler(np.random.default_rng([self.plan.seed, self.fold + 1, epoch + 1]), epoch)
+
     def epoch(self, state: _State, on_batch: Callable[[int, int], None]) -> None:
         """One pass over the sampler's rows, then the whole validation fold."""
         begin = time.perf_counter()
         seed = [self.plan.seed, self.fold + 1, state.epoch + 1]
         torch.manual_seed(int(digest(str(seed), size=7), 16))  # dropout and augmentations draw from it
         generator = torch.Generator().manual_seed(int(digest("mix", str(seed), size=7), 16))
-        rows = self.sampler(np.random.default_rng(seed))
+        rows = self.order(state.epoch)
         self.net.train()
+        self.plan.freeze.at(self.net, state.epoch)
+        mixed = state.epoch < self.plan.epochs - self.plan.mix_off
         total = torch.zeros((), device=self.plan.fabric.device)
+        size = self.sizes[state.epoch]
         for step, part in enumerate(chunks(rows, self.plan.batch)):
-            update = state.epoch * self.updates + step
-            self.schedule.step_update(update)
-            total += self.step(part, update, generator) * len(part)
-            on_batch(step + 1, self.updates)
+            self.schedule.step_update(state.epoch * self.updates + step * self.updates // size)
+            total += self.step(part, sum(self.sizes[: state.epoch]) + step, generator if mixed else None) * len(part)
+            on_batch(step + 1, size)
         spent = time.perf_counter() - begin
         row = {
-            "fold": self.fold, "epoch": state.epoch + 1, "step": (state.epoch + 1) * self.updates,
+            "fold": self.fold, "epoch": state.epoch + 1, "step": sum(self.sizes[: state.epoch + 1]),
             "lr": max(group["lr"] for group in self.optimizer.param_groups), "train_loss": float(total) / len(rows),
             "photos_per_second": round(len(rows) / spent, 1), **self.validate(),
         }  # fmt: skip
@@ -137,12 +150,19 @@ class _Worker:
         state.seconds += time.perf_counter() - begin
         row |= {"seconds": round(time.perf_counter() - begin, 2), "best": self.judge(state, row)}
         state.rows.append(row)
+        self.tell(row)
 
-    def step(self, rows: NDArray[np.int64], update: int, generator: torch.Generator) -> Tensor:
-        """One update; returns the loss."""
+    def tell(self, row: Row) -> None:
+        """What a schedule may react to: the epoch's macro F1, or where nobody validates the training loss, negated."""
+        self.schedule.step_metric(row["epoch"], -row["train_loss"] if row["macro_f1"] is None else row["macro_f1"])
+
+    def step(self, rows: NDArray[np.int64], update: int, generator: torch.Generator | None) -> Tensor:
+        """One update, without mix where there is no generator; returns the loss."""
         fabric = self.plan.fabric
         images = self.plan.augment(to_float(self.train.batch(rows, fabric.device)))
-        images, target = self.plan.mix(images, self.target.take(rows), generator)
+        target = self.target.take(rows)
+        if generator:
+            images, target = self.plan.mix(images, target, generator)
         outputs = self.wrapped(images)
         loss = total_loss(self.losses, outputs, self.net.head.targets(target))
         if not torch.isfinite(loss):
@@ -162,31 +182,35 @@ class _Worker:
 
     def validate(self) -> Row:
         """Loss, headline macro F1 and those of the attributes, over every photo of the validation fold."""
-        names = ("valid_loss", "macro_f1", "mask", "gender", "age_group")
         if self.valid is None:
-            return dict.fromkeys(names)
+            return dict.fromkeys(("valid_loss", "macro_f1", "mask", "gender", "age_group"))
         joint, years, loss = predict(self.judged, self.valid, self.plan, losses=self.losses)
-        predictions = self.valid.predictions(joint, years, self.fold)
-        each = {
-            name: macro_f1(truth, said, TASKS[name]) if (truth >= 0).any() else None
-            for name, truth, said in tasks(predictions)
-        }
-        whole = score(predictions)
-        values = (loss, None if math.isnan(whole) else whole, each["mask"], each["gender"], each["age_group"])
-        return dict(zip(names, values, strict=True))
+        return {"valid_loss": loss, **_scores(self.valid.predictions(joint, years, self.fold), self.judged.head.told)}
 
     def judge(self, state: _State, row: Row) -> bool:
         """Keep the epoch if it is the best by macro F1, and note whether what early stopping watches got better."""
         last = row["macro_f1"] is None  # nothing to judge by: no validation side, or none of its labels known
-        better = last or state.best_epoch == 0 or row["macro_f1"] > state.best
+        better = last or self.plan.keep.last or state.best_epoch == 0 or row["macro_f1"] > state.best
         if better:
             state.best, state.best_epoch = (state.best if last else row["macro_f1"]), state.epoch
-            tensors = {name: value.detach().cpu().contiguous() for name, value in self.judged.state_dict().items()}
-            atomic_write(self.home / "best.safetensors", lambda file: file.write(to_safetensors(tensors)))
+        self.put(state, -math.inf if last else row["macro_f1"], better)
         watched = 0.0 if last else (row["macro_f1"] if self.plan.stop.on == "macro_f1" else -row["valid_loss"])
         if last or watched > state.watched:
             state.watched, state.watched_epoch = watched, state.epoch
         return better
+
+    def put(self, state: _State, value: float, better: bool) -> None:
+        """Write the weights if they are among those to keep, and forget what fell out of them."""
+        tensors = {name: value.detach().cpu().contiguous() for name, value in self.judged.state_dict().items()}
+        if better:
+            atomic_write(self.home / "best.safetensors", lambda file: file.write(to_safetensors(tensors)))
+        if self.plan.keep.top > 1:
+            state.kept = sorted([*state.kept, [value, state.epoch]], key=lambda kept: (-kept[0], -kept[1]))
+            path = self.home / "kept" / f"epoch{state.epoch}.safetensors"
+            atomic_write(path, lambda file: file.write(to_safetensors(tensors)))
+            for _, epoch in state.kept[self.plan.keep.top :]:
+                (self.home / "kept" / f"epoch{epoch:.0f}.safetensors").unlink(missing_ok=True)
+            state.kept = state.kept[: self.plan.keep.top]
 
     def save(self, state: _State) -> None:
         """The full state after an epoch, atomically."""
@@ -210,18 +234,91 @@ class _Worker:
         if self.ema:
             self.ema.load_state_dict(full["ema"])
         self.plan.fabric.strategy.precision.load_state_dict(full["precision"])
-        return _State(**full["state"])
+        state = _State(**full["state"])
+        for row in state.rows:
+            self.tell(row)
+        return state
 
     def finish(self, state: _State) -> Fit:
-        """Predict the validation fold once more with the kept weights, and say that the fold is done."""
+        """Make the kept weights, predict the validation fold once more with them, and say that the fold is done."""
+        if len(state.kept) > 1:
+            files = [self.home / "kept" / f"epoch{epoch:.0f}.safetensors" for _, epoch in state.kept]
+            tensors = _mean([load_file(file) for file in files])
+            atomic_write(self.home / "best.safetensors", lambda file: file.write(to_safetensors(tensors)))
+        best = None if math.isinf(state.best) else round(state.best, 6)
         if self.valid is not None:
             load_net(self.net, self.home / "best.safetensors")
-            joint, years, _ = predict(self.net, self.valid, self.plan)
-            self.valid.predictions(joint, years, self.fold).save(self.home / "valid.npz")
-        best = None if math.isinf(state.best) else round(state.best, 6)
+            said = keep_predictions(self.net, self.valid, self.plan, self.fold, self.home)
+            if best is not None:
+                best = round(score(said, self.net.head.told), 6)  # of what is kept: averaged weights, all views
         done = Fit(self.fold, state.epoch, state.best_epoch, best, round(state.seconds, 2))
         write_json(self.home / "fit.json", {**asdict(done), "rows": state.rows})
         return done
+
+
+def _fit_at_once(
+    net: Net, train: Photos, valid: Photos | None, plan: Plan, fold: int, home: Path, on_epoch: Callable[[Row], None]
+) -> Fit:
+    """Fit a classical head on the frozen backbone's features; writes what `fit` writes, with one epoch."""
+    begin = time.perf_counter()
+    net.to(plan.fabric.device).eval()
+    with torch.inference_mode():
+        parts = [net.features(to_float(train.batch(rows, plan.fabric.device))) for rows in chunks(train.rows, 64)]
+        features = torch.cat(parts)
+    target, persons = train.target.take(train.rows), train.persons[train.rows]
+    cast(Classical, net.head).fit(features.cpu().numpy(), target, persons, plan.seed)
+    net.to(plan.fabric.device)
+    tensors = {name: value.cpu().contiguous() for name, value in net.state_dict().items()}
+    atomic_write(home / "best.safetensors", lambda file: file.write(to_safetensors(tensors)))
+    spent = time.perf_counter() - begin
+    targets = net.head.targets(target.to(plan.fabric.device))
+    losses = plan.losses({name: known.value.sum(0).cpu() for name, known in targets.items()}, net.head.kinds)
+    with torch.inference_mode():
+        loss = float(total_loss(losses, net.head.outputs(features), targets))
+    row: Row = {"fold": fold, "epoch": 1, "step": 1, "lr": 0.0, "train_loss": loss, "seconds": round(spent, 2),
+                "best": True, "photos_per_second": round(len(train) / spent, 1)}  # fmt: skip
+    row |= dict.fromkeys(("valid_loss", "macro_f1", "mask", "gender", "age_group"))
+    if valid is not None:
+        row |= _scores(keep_predictions(net, valid, plan, fold, home), net.head.told)
+        row["valid_loss"] = predict(net, valid, plan, losses=losses)[2]
+    on_epoch(row)
+    done = Fit(fold, 1, 1, row["macro_f1"], round(spent, 2))
+    write_json(home / "fit.json", {**asdict(done), "rows": [row]})
+    return done
+
+
+def keep_predictions(net: Net, valid: Photos, plan: Plan, fold: int, home: Path) -> Predictions:
+    """valid.npz of a fold: what the kept network says, looking at every view, as prediction will."""
+    if net.views:
+        with torch.inference_mode():
+            net.eval()
+            parts = [net.read(valid.batch(rows, plan.fabric.device)) for rows in chunks(valid.rows, 64)]
+        joint = torch.cat([joint for joint, _ in parts]).cpu().numpy()
+        known = [years for _, years in parts if years is not None]
+        years = torch.cat(known).cpu().numpy() if known else None
+    else:
+        joint, years, _ = predict(net, valid, plan)
+    said = valid.predictions(joint, years, fold)
+    said.save(home / "valid.npz")
+    return said
+
+
+def _scores(predictions: Predictions, told: tuple[str, ...]) -> Row:
+    """Headline macro F1 and those of the attributes a head tells; None where nothing is known."""
+    each = {
+        name: macro_f1(truth, said, TASKS[name]) if (truth >= 0).any() and name in told else None
+        for name, truth, said in tasks(predictions) if name != "all"
+    }  # fmt: skip
+    whole = score(predictions, told)
+    return {"macro_f1": None if math.isnan(whole) else whole, **each}
+
+
+def _mean(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Mean of equal-shaped weights; whole numbers (batch counts) are those of the best."""
+    return {
+        name: torch.stack([part[name] for part in parts]).mean(0) if value.is_floating_point() else value
+        for name, value in parts[0].items()
+    }
 
 
 def total_loss(losses: Losses, outputs: dict[str, Tensor], targets: dict[str, Known]) -> Tensor:

@@ -6,7 +6,8 @@ A mix is `(images float [B, 3, H, W], Target, generator) -> (images, Target)`. T
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from threefold.errors import RecipeError
+from threefold.labels import UNKNOWN, AgeGroup
 from threefold.learn.target import Target, mix
 
 
@@ -35,42 +37,125 @@ class NoMix:
 class MixUp:
     """share * photo + (1 - share) * partner, share ~ Beta(alpha, alpha) per photo.
 
-    Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2018. `p` is the chance per photo to be mixed at all.
+    Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2018. `p` is the chance per photo to be mixed at all, or
+    with `per_batch` that of the whole batch. `same_class`: partners of the same known class only (see `_partners`).
     """
 
-    def __init__(self, *, alpha: float = 0.2, p: float = 1.0) -> None:
+    def __init__(
+        self, *, alpha: float = 0.2, p: float = 1.0, per_batch: bool = False, same_class: bool = False
+    ) -> None:
         self.alpha, self.p = _positive(alpha, "alpha"), _chance(p)
+        self.per_batch, self.same_class = per_batch, same_class
 
     def __call__(self, images: Tensor, target: Target, generator: torch.Generator) -> tuple[Tensor, Target]:
         """See `Mix`."""
         rng = _numpy(generator)
-        share = _shares(rng, len(images), self.alpha, self.p)
-        partner = torch.from_numpy(rng.permutation(len(images))).to(images.device)
-        weight = torch.from_numpy(share).to(images)
-        cube = weight[:, None, None, None]
-        return cube * images + (1 - cube) * images[partner], mix(target, target.take(partner), weight)
+        share = _shares(rng, len(images), self.alpha, self.p, self.per_batch)
+        return _blend(images, target, _partners(rng, target, self.same_class), share)
+
+
+class MixUpOld:
+    """MixUp for photos of old people alone; every other photo stays as it is.
+
+    Each photo whose target says old (a mass above 0.5) is mixed with chance `p` with another photo of the batch, drawn
+    from all of them, and keeps share + (1 - share) * Beta(alpha, alpha) of itself: `share` is the least it keeps. The
+    rare group thus meets every background and face without a copy of it leaving the training half of its fold.
+    """
+
+    def __init__(self, *, alpha: float = 1.0, p: float = 0.5, share: float = 0.5) -> None:
+        self.alpha, self.p, self.share = _positive(alpha, "alpha"), _chance(p), _chance(share, "share")
+
+    def __call__(self, images: Tensor, target: Target, generator: torch.Generator) -> tuple[Tensor, Target]:
+        """See `Mix`."""
+        rng = _numpy(generator)
+        count = len(images)
+        kept = self.share + (1 - self.share) * _shares(rng, count, self.alpha, self.p)
+        old = target.age_group[:, AgeGroup.OLD].cpu().numpy() > 0.5
+        other = (np.arange(count) + rng.integers(1, max(count, 2), count)) % count
+        return _blend(images, target, other, np.where(old, kept, 1.0))
 
 
 class CutMix:
-    """Paste a box of a partner into each photo; the target's shares are the exact shares of the pixels.
+    """Paste a part of a partner into each photo; the target's shares are the exact shares of the pixels.
 
-    Yun et al., "CutMix", 2019: the box has the photo's aspect and covers 1 - share of it before it is clipped at the
-    border, share ~ Beta(beta, beta). `p` is the chance per photo.
+    Yun et al., "CutMix", 2019: a box of the photo's aspect that covers 1 - share of it before it is clipped at the
+    border, share ~ Beta(beta, beta). With `half=vertical` everything to the left or to the right (drawn) of a vertical
+    cut, which lies at `low`..`high` of the width (drawn evenly), so that each half face stays whole. `p` is the chance
+    per photo, or with `per_batch` that of the whole batch. `same_class`: partners of the same known class only.
     """
 
-    def __init__(self, *, beta: float = 1.0, p: float = 1.0) -> None:
-        self.beta, self.p = _positive(beta, "beta"), _chance(p)
+    def __init__(
+        self, *, half: Literal["none", "vertical"] = "none", beta: float = 1.0, low: float = 0.5, high: float = 0.5,
+        p: float = 1.0, per_batch: bool = False, same_class: bool = False,
+    ) -> None:  # fmt: skip
+        if not 0 <= low <= high <= 1:
+            raise RecipeError(f"train.mix: low={low}, high={high}; expected 0 <= low <= high <= 1, shares of the width")
+        idle = f"low={low}, high={high}" if (low, high) != (0.5, 0.5) else ""
+        if half == "vertical":
+            idle = f"beta={beta}" if beta != 1 else ""
+        if idle:
+            raise RecipeError(f"train.mix: cutmix(half={half}) has no use for {idle}; expected beta for a box or "
+                              "low, high for half=vertical")  # fmt: skip
+        self.half, self.low, self.high = half, low, high
+        self.beta, self.p, self.per_batch, self.same_class = _positive(beta, "beta"), _chance(p), per_batch, same_class
 
     def __call__(self, images: Tensor, target: Target, generator: torch.Generator) -> tuple[Tensor, Target]:
         """See `Mix`."""
         rng = _numpy(generator)
         count, _, height, width = images.shape
-        partner = torch.from_numpy(rng.permutation(count)).to(images.device)
-        side = np.sqrt(1 - _shares(rng, count, self.beta, self.p))
-        inside = _span(rng, height, side)[:, :, None] & _span(rng, width, side)[:, None, :]
+        partner = _partners(rng, target, self.same_class)
+        share = _shares(rng, count, self.beta, self.p, self.per_batch)
+        if self.half == "vertical":
+            cut = np.rint(rng.uniform(self.low, self.high, count) * width)[:, None]
+            right = rng.random((count, 1)) < 0.5
+            inside = (((np.arange(width) >= cut) == right) & (share < 1)[:, None])[:, None, :]
+        else:
+            side = np.sqrt(1 - share)
+            inside = _span(rng, height, side)[:, :, None] & _span(rng, width, side)[:, None, :]
         pasted = torch.from_numpy(inside).to(images.device)
-        share = torch.from_numpy(1 - inside.mean((1, 2), dtype=np.float32)).to(images)
-        return torch.where(pasted[:, None], images[partner], images), mix(target, target.take(partner), share)
+        other = torch.from_numpy(partner).to(images.device)
+        kept = torch.from_numpy(1 - inside.mean((1, 2), dtype=np.float32)).to(images)
+        return torch.where(pasted[:, None], images[other], images), mix(target, target.take(other), kept)
+
+
+def chain(mixes: Sequence[Mix]) -> Mix:
+    """One mix after the other, each with its own draws: partners of the second may be mixed photos of the first.
+
+    Shares stay exact unless a box is cut out of photos that were pasted before: which of their parts it holds depends
+    on where it lies, and the target then holds the share of the whole.
+    """
+
+    def apply(images: Tensor, target: Target, generator: torch.Generator) -> tuple[Tensor, Target]:
+        for each in mixes:
+            images, target = each(images, target, generator)
+        return images, target
+
+    return apply
+
+
+def _blend(
+    images: Tensor, target: Target, partner: NDArray[np.int64], share: NDArray[np.floating]
+) -> tuple[Tensor, Target]:
+    other, weight = torch.from_numpy(partner).to(images.device), torch.from_numpy(share).to(images)
+    cube = weight[:, None, None, None]
+    return cube * images + (1 - cube) * images[other], mix(target, target.take(other), weight)
+
+
+def _partners(rng: np.random.Generator, target: Target, same_class: bool) -> NDArray[np.int64]:
+    """[B] a partner for each photo: a permutation, or the next one of its own class in random order.
+
+    The class is the largest of the 18 joint masses. A photo without another of its class, or whose class is not known,
+    is its own partner, that is, stays as it is.
+    """
+    if not same_class:
+        return rng.permutation(len(target))
+    partner = np.arange(len(target))
+    joint = target.joint.cpu().numpy()
+    codes = np.where(joint.sum(1) > 0.5, joint.argmax(1), UNKNOWN)
+    for code in np.unique(codes[codes != UNKNOWN]):
+        members = rng.permutation(np.flatnonzero(codes == code))
+        partner[members] = np.roll(members, 1)
+    return partner
 
 
 def _numpy(generator: torch.Generator) -> np.random.Generator:
@@ -78,9 +163,12 @@ def _numpy(generator: torch.Generator) -> np.random.Generator:
     return np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
 
 
-def _shares(rng: np.random.Generator, count: int, beta: float, p: float) -> NDArray[np.float32]:
+def _shares(
+    rng: np.random.Generator, count: int, beta: float, p: float, per_batch: bool = False
+) -> NDArray[np.float32]:
+    """[B] what each photo keeps of itself: 1 where it is not mixed at all."""
     share = rng.beta(beta, beta, count)
-    return np.where(rng.random(count) < p, share, 1.0).astype(np.float32)
+    return np.where(rng.random(1 if per_batch else count) < p, share, 1.0).astype(np.float32)
 
 
 def _span(rng: np.random.Generator, length: int, side: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -91,10 +179,10 @@ def _span(rng: np.random.Generator, length: int, side: NDArray[np.float32]) -> N
     return np.asarray((at >= low[:, None]) & (at < (low + extent)[:, None]))
 
 
-def _chance(p: float) -> float:
-    if not 0 <= p <= 1:
-        raise RecipeError(f"train.mix: p is a chance and cannot be {p}; expected 0..1")
-    return p
+def _chance(value: float, option: str = "p") -> float:
+    if not 0 <= value <= 1:
+        raise RecipeError(f"train.mix: {option} cannot be {value}; expected 0..1")
+    return value
 
 
 def _positive(value: float, option: str) -> float:
@@ -103,4 +191,4 @@ def _positive(value: float, option: str) -> float:
     return value
 
 
-MIXES = {"none": NoMix, "cutmix": CutMix, "mixup": MixUp}
+MIXES = {"none": NoMix, "cutmix": CutMix, "mixup": MixUp, "mixup_old": MixUpOld}

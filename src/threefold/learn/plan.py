@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -14,20 +15,28 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from threefold import spec
+from threefold.data.face import Face
 from threefold.data.prepare import Prepare, dataset_statistics, parse_size
 from threefold.errors import RecipeError
-from threefold.labels import CLASSES, SIZES
 from threefold.learn.augment import Augment, make_augment
-from threefold.learn.heads import HEADS
-from threefold.learn.loader import SAMPLERS, Photos, Sampler
+from threefold.learn.backbones import IMAGENET, Colour, trained_colours
+from threefold.learn.classical import CLASSICAL
+from threefold.learn.copies import COPIES
+from threefold.learn.freeze import FREEZES, Freeze
+from threefold.learn.heads import HEADS, Head
+from threefold.learn.init import INITS
+from threefold.learn.loader import Photos, make_photos
 from threefold.learn.losses import LOSSES, Loss
-from threefold.learn.mixing import MIXES, Mix
-from threefold.learn.net import IMAGENET, Colour, Net, build_net, full_name, trained_colours
+from threefold.learn.mixing import MIXES, Mix, chain
+from threefold.learn.net import Net, build_net
 from threefold.learn.optim import OPTIMS, SCHEDULES, Schedule
+from threefold.learn.samplers import SAMPLERS, Sampler
+from threefold.learn.tta import make_views
 from threefold.recipe import Recipe
 
 Losses = dict[str, list[tuple[float, Loss]]]
-OUTPUTS = {"joint": CLASSES, "mask": SIZES["mask"], "gender": SIZES["gender"], "age": SIZES["age_group"]}
+FITTING = {"steps": "bce", "conditional": "corn", "value": "l1"}
+"""The loss of an output that is no softmax, where the recipe names none."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,25 @@ STOPS: spec.Table = {"none": never, "patience": Patience}
 
 
 @dataclass(frozen=True)
+class Keep:
+    """Which weights a fold keeps: the mean over its `top` best epochs, or (`last`) those of the last epoch."""
+
+    top: int = 1
+    last: bool = False
+
+    def __post_init__(self) -> None:
+        if self.top < 1:
+            raise RecipeError(f"train.keep: top cannot be {self.top}; expected 1 or more epochs")
+
+
+def _average(top: int = 3) -> Keep:
+    return Keep(top)
+
+
+KEEPS: spec.Table = {"best": Keep, "last": lambda: Keep(last=True), "average": _average}
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything of a recipe that the loop needs, as objects."""
 
@@ -58,8 +86,11 @@ class Plan:
     batch: int
     augment: Augment
     mix: Mix
+    mix_off: int
     sampler: Callable[[Photos], Sampler]
-    losses: Callable[[dict[str, Tensor]], Losses]
+    losses: Callable[[dict[str, Tensor], dict[str, str]], Losses]
+    freeze: Freeze
+    keep: Keep
     optim: Callable[[nn.Module], Optimizer]
     schedule: Callable[[Optimizer, int, int], Schedule]
     stop: Patience
@@ -76,9 +107,12 @@ def make_plan(recipe: Recipe) -> Plan:
         epochs=train.epochs,
         batch=train.batch,
         augment=make_augment(train.augment),
-        mix=spec.build_one(train.mix, MIXES, "train.mix"),
+        mix=chain(spec.build_chain(train.mix, MIXES, "train.mix")),
+        mix_off=train.mix_off,
         sampler=lambda photos: spec.build_one(train.sampler, SAMPLERS, "train.sampler", photos),
-        losses=lambda counts: make_losses(recipe, counts),
+        losses=lambda counts, kinds: make_losses(recipe, counts, kinds),
+        freeze=spec.build_one(train.freeze, FREEZES, "train.freeze"),
+        keep=spec.build_one(train.keep, KEEPS, "train.keep"),
         optim=lambda net: spec.build_one(recipe.optim, OPTIMS, "optim", net),
         schedule=lambda optimizer, epochs, updates: spec.build_one(
             recipe.schedule, SCHEDULES, "schedule", optimizer, epochs, updates
@@ -93,12 +127,27 @@ def make_plan(recipe: Recipe) -> Plan:
     return plan
 
 
-def make_losses(recipe: Recipe, counts: dict[str, Tensor]) -> Losses:
-    """Losses by output name; counts: photos per class of the training half, for those that weight by them."""
+def make_losses(recipe: Recipe, counts: dict[str, Tensor], kinds: dict[str, str]) -> Losses:
+    """Losses by output name; counts: photos per class of the training half, for those that weight by them.
+
+    What stands before a dot in an output's name is its recipe key (`age.male` is trained with `loss.age`). Raises
+    RecipeError for a loss that does not fit what the output is (`kinds`) and for one that no output has a use for.
+    """
     made: Losses = {}
+    given = {key: text for key, text in recipe.loss.model_dump().items() if text and key != "default"}
     for name, count in counts.items():
-        own = getattr(recipe.loss, name, "")
-        made[name] = spec.build(own or recipe.loss.default, LOSSES, f"loss.{name if own else 'default'}", count)
+        key, kind = name.partition(".")[0], kinds.get(name, "classes")
+        text = given.get(key) or FITTING.get(kind) or recipe.loss.default
+        where = f"loss.{key if key in given else 'default'}"
+        made[name] = spec.build(text, LOSSES, where, count)
+        if any(kind not in getattr(loss, "kinds", {"classes"}) for _, loss in made[name]):
+            fit = ", ".join(key for key, loss in LOSSES.items() if kind in loss.kinds)
+            raise RecipeError(
+                f"{where}: {text} does not fit the output {name} of {recipe.model.head} (those do: {fit})"
+            )
+    unused = sorted(given.keys() - {name.partition(".")[0] for name in counts})
+    if unused:
+        raise RecipeError(f"loss.{unused[0]}: {recipe.model.head} has no such output; its outputs: {', '.join(counts)}")
     return made
 
 
@@ -129,25 +178,33 @@ def make_prepare(recipe: Recipe, images: NDArray[np.uint8] | None = None) -> Pre
     keys = recipe.prepare
     rule = spec.build_one(keys.normalise, NORMALISES, "prepare.normalise", recipe.model.backbone, images)
     size = parse_size(keys.size)
-    return Prepare(crop=keys.crop, size=size, interpolation=keys.interpolation, mean=rule[0], std=rule[1])
+    return Prepare(
+        crop=keys.crop, size=size, interpolation=keys.interpolation, background=keys.background, mean=rule[0],
+        std=rule[1],
+    )  # fmt: skip
 
 
 def make_net(recipe: Recipe, prepare: Prepare, *, pretrained: bool) -> Net:
     """The untrained network of a recipe; without `pretrained` no weights are loaded (those of a run will be)."""
     weights = recipe.model.pretrained if pretrained else "none"
     return build_net(
-        recipe.model.backbone, recipe.model.head, prepare.size, prepare.mean, prepare.std, pretrained=weights
-    )
+        recipe.model.backbone, recipe.model.head, prepare.size, prepare.mean, prepare.std, pretrained=weights,
+        init=recipe.model.init, tta=recipe.tta,
+    )  # fmt: skip
 
 
 def _try_out(recipe: Recipe, plan: Plan) -> None:
     """Make on a toy what is otherwise made after the photos were read, so that a wrong option is told at once."""
-    full_name(recipe.model.backbone)
     make_prepare(recipe, np.zeros((1, 1, 1, 3), dtype=np.uint8))
-    spec.build_one(recipe.model.head, HEADS, "model.head", 8)
-    plan.losses({name: torch.ones(size) for name, size in OUTPUTS.items()})
+    head: Head = spec.build_one(recipe.model.head, {**HEADS, **CLASSICAL}, "model.head", 24)
+    with torch.no_grad():
+        raw = head.eval().outputs(torch.zeros(2, 24))
+    plan.losses({name: torch.ones(part.shape[1]) for name, part in raw.items()}, head.kinds)
     plan.schedule(plan.optim(nn.Linear(1, 1)), recipe.train.epochs, 100)
-    spec.bind_one(recipe.train.sampler, SAMPLERS, "train.sampler", None)
+    plan.sampler(make_photos(np.zeros((1, 1, 1, 3), dtype=np.uint8), [Face(Path(), "", "")]))
+    spec.build_one(recipe.data.copies, COPIES, "data.copies")
+    spec.build_one(recipe.model.init, INITS, "model.init")
+    make_views(recipe.tta)
 
 
 def _auto(backbone: str, images: NDArray[np.uint8] | None) -> tuple[Colour, Colour]:

@@ -49,11 +49,6 @@ def predict(
     if truth and (missing := set(truth.ids) ^ {name for name, _ in named}):
         raise DataError(f"{answers}: {len(missing)} photos are only here or only in the photos, as {min(missing)!r}")
     reader = load(model)
-    if reader.backend.prepare.needs_box:
-        crop = reader.backend.prepare.crop
-        raise DataError(
-            f"{model}: was trained on face boxes ({crop}) and photos alone have none; Reader takes them with each photo"
-        )
     readings, broken = _read(reader, named)
     if broken and (given is not None or truth):
         raise DataError(f"{len(broken)} photos cannot be read and every one needs an answer: {broken[0]}")

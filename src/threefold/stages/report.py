@@ -87,6 +87,7 @@ def _context(run: Run, photos: bool) -> dict[str, Any]:
         "stamp": stamp,
         "cost": _cost(run, metrics),
         "scores": _scores(run, metrics),
+        "ensemble": metrics.get("ensemble"),
         "titles": TITLES,
         "data": _data(table),
         "folds": _folds(table, metrics),
@@ -101,7 +102,8 @@ def _context(run: Run, photos: bool) -> dict[str, Any]:
 
 
 def _fold_name(line: dict[str, Any]) -> str:
-    return f"fold {line['fold']}" if isinstance(line["fold"], int) and line["fold"] >= 0 else "final fit"
+    name = f"fold {line['fold']}" if isinstance(line["fold"], int) and line["fold"] >= 0 else "final fit"
+    return f"{name}, {line['part']}" if line.get("part") else name
 
 
 def _rows(path: Path, columns: set[str]) -> list[dict[str, str]]:

@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,39 +20,43 @@ import torch
 from numpy.typing import NDArray
 
 from threefold import progress
-from threefold.data.cache import content_digests, open_cache
-from threefold.data.duplicates import fingerprint, near_duplicates, person_groups
+from threefold.data.cache import content_digests
 from threefold.data.face import Face
-from threefold.data.folds import make_split, read_split, write_split
-from threefold.data.sources import read_faces
-from threefold.errors import DataError, RecipeError, RunError
-from threefold.evidence.metrics import measure
+from threefold.data.folds import read_split, write_split
+from threefold.errors import RecipeError, RunError
+from threefold.evidence.metrics import measure, score
 from threefold.files import digest, printable, write_csv, write_json
 from threefold.labels import name as label_name
-from threefold.learn.loader import Photos, make_photos
+from threefold.learn.loader import Photos
 from threefold.learn.loop import Fit, fit
-from threefold.learn.plan import Plan, make_net, make_plan, make_prepare
-from threefold.predictions import Predictions, join
+from threefold.learn.plan import Plan, make_net, make_prepare
+from threefold.predictions import Predictions, join, joined_parts
 from threefold.recipe import Recipe, differences, load_recipe, make_recipe
 from threefold.runs import Run
+from threefold.stages.gather import Member, deal, members, prepared, read_all, sides
 from threefold.stages.journal import Journal
+from threefold.stages.tracking import make_tracker
+from threefold.stages.tracking import start as start_tracker
 
 FINAL = -1
 """The fold number of the network that is trained on all people: split.csv's mark for "always training"."""
 
 
 def train(
-    recipe: Path | str | Recipe, *, data: str = "", out: Path | str, overrides: Iterable[str] = (), resume: bool = False
-) -> Run:
+    recipe: Path | str | Recipe, *, data: str = "", out: Path | str, overrides: Iterable[str] = (),
+    resume: bool = False, on_fold: Callable[[int, float], None] | None = None,
+) -> Run:  # fmt: skip
     """Train every fold of a recipe (a file or an object) on `data` and write the run directory `out`.
 
     `overrides` are `key=value` strings. `resume` goes on with an unfinished run of the same recipe and data, to the
-    bit-identical end on the same machine; a finished one is returned as it is. Raises RecipeError, DataError or
-    RunError before anything is written, TrainingError on a loss that is not finite.
+    bit-identical end on the same machine; a finished one is returned as it is. `on_fold` is told after each fold how
+    many are done and the macro F1 over them; what it raises stops the run. Raises RecipeError, DataError or RunError
+    before anything is written, TrainingError on a loss that is not finite.
     """
     out = Path(out)
     chosen = _recipe(recipe, data, overrides)
-    plan = make_plan(chosen)
+    tracker = make_tracker(chosen.track)
+    made = members(chosen)
     if resume and out.exists():
         run = Run.open(out)
         _same(run, chosen)
@@ -61,26 +65,16 @@ def train(
             return run
     else:
         Run.need_free(out)
-    prepare = make_prepare(chosen)
-    make_net(chosen, prepare, pretrained=True)  # weights that cannot be had: told before any photo is read
-    faces = read_faces(chosen.data.source)
-    if prepare.needs_box and (bare := [face for face in faces if face.box is None]):
-        raise DataError(
-            f"prepare.crop: {prepare.crop} needs a face box for every photo; {len(bare)} of {len(faces)} have none, "
-            f"the first is {bare[0].id} (csv sources give them as left,top,right,bottom)"
-        )
-    with progress.bar("preparing photos") as report:
-        images = open_cache(faces, prepare, progress=report)
-    run = _start(out, chosen, faces, images, plan, resume)
+    faces, dealt = read_all(chosen)
+    photos = [prepared(member.recipe, faces) for member in made]
+    run = _start(out, chosen, faces, dealt, np.asarray(photos[0].images), made[0].plan, resume)
+    split = read_split(run.path / "split.csv", faces)
     with run.training():
-        _work(run, chosen, plan, make_photos(images, faces), read_split(run.path / "split.csv", faces))
+        start_tracker(tracker, run.path, chosen.flat())
+        nets = list(zip(made, photos, strict=True))
+        with Journal(run.path, 1 + int(split.max()), max(m.plan.epochs for m in made), tracker=tracker) as journal:
+            _work(run, chosen, nets, faces, split, journal, on_fold)
     return run
-
-
-def find_groups(images: NDArray[np.uint8], persons: Sequence[str]) -> NDArray[np.int64]:
-    """[N] group numbers: people who share a near duplicate have the same, and so stay in one fold."""
-    prints = np.stack([fingerprint(image) for image in images])
-    return person_groups(persons, near_duplicates(prints, persons))
 
 
 def _recipe(recipe: Path | str | Recipe, data: str, overrides: Iterable[str]) -> Recipe:
@@ -99,22 +93,24 @@ def _same(run: Run, recipe: Recipe) -> None:
 
 
 def _start(
-    out: Path, recipe: Recipe, faces: Sequence[Face], images: NDArray[np.uint8], plan: Plan, resume: bool
+    out: Path, recipe: Recipe, faces: Sequence[Face], dealt: int, images: NDArray[np.uint8], plan: Plan, resume: bool
 ) -> Run:
     """The run directory with its stamp, folds and list of photos; an existing one is checked to be of the same data."""
-    data_digest = digest(*(f"{f.id}|{f.person}|{f.parts}|{f.age}" for f in faces), *content_digests(faces))
+    contents = content_digests(faces)
+    said = [f"{f.id}|{f.person}|{f.parts}|{f.age}" for f in faces]
+    data_digest = digest(*said[:dealt], *contents[:dealt])  # extra photos do not make scores incomparable
+    extra_digest = digest(*said[dealt:], *contents[dealt:]) if dealt < len(faces) else ""
     if resume and (out / "photos.csv").exists():
         run = Run.open(out)
-        if run.stamp["data_digest"] != data_digest:
+        if (run.stamp["data_digest"], run.stamp.get("extra_digest", "")) != (data_digest, extra_digest):
             raise RunError(f"{out}: --resume with photos or labels that changed since the run was started")
         return run
-    groups = find_groups(images, [face.person for face in faces])
-    split = make_split(recipe.data.folds, faces, seed=recipe.data.seed, groups=groups)
+    split, groups = deal(recipe, faces, dealt, images)
     stamp = {
         "version": importlib.metadata.version("threefold"), "commit": _commit(), "created": _now(),
         "command": shlex.join(["threefold", *sys.argv[1:]]), "device": f"{plan.fabric.device} ({_machine()})",
-        "data": recipe.data.source, "data_digest": data_digest,
-        "folds_digest": digest(*sorted(f"{f.id}|{k}" for f, k in zip(faces, split.tolist(), strict=True))),
+        "data": recipe.data.source, "data_digest": data_digest, "extra_digest": extra_digest,
+        "folds_digest": digest(*sorted(f"{f.id}|{k}" for f, k in zip(faces[:dealt], split.tolist(), strict=False))),
         "photos": len(faces), "persons": len({face.person for face in faces}), "seed": recipe.seed,
         "duplicate_groups": _joined(faces, groups), "packages": _packages(),
     }  # fmt: skip
@@ -127,41 +123,74 @@ def _start(
     return run
 
 
-def _work(run: Run, recipe: Recipe, plan: Plan, photos: Photos, split: NDArray[np.int8]) -> None:
+def _work(
+    run: Run, recipe: Recipe, nets: Sequence[tuple[Member, Photos]], faces: Sequence[Face], split: NDArray[np.int8],
+    journal: Journal, on_fold: Callable[[int, float], None] | None,
+) -> None:  # fmt: skip
     begin = time.perf_counter()
     folds = sorted({int(fold) for fold in split if fold >= 0})
-    fits: list[Fit] = []
-    with Journal(run.path, len(folds), plan.epochs) as journal:
-        for fold in folds:
-            sides = photos.at(np.flatnonzero(split != fold)), photos.at(np.flatnonzero(split == fold))
-            fits.append(_fold(run, recipe, plan, fold, *sides, journal))
-        if recipe.train.final or not folds:
-            whole = _final_plan(plan, fits)
-            _fold(run, recipe, whole, FINAL, photos, None, journal)
-    metrics: dict[str, Any] = {"photos": 0, "persons": 0, "macro_f1": None, "accuracy": None}
-    if folds:
-        oof = join([Predictions.load(run.path / f"fold{fold}" / "valid.npz") for fold in folds])
-        oof.save(run.path / "oof.npz")
-        metrics = measure(oof)
-    rows = [
-        {"fold": f.fold, "macro_f1": f.macro_f1, "best_epoch": f.best_epoch, "epochs": f.epochs, "seconds": f.seconds}
-        for f in fits
-    ]
-    spent = {"seconds": round(sum(f.seconds for f in fits), 1), "seconds_last": round(time.perf_counter() - begin, 1)}
+    fits: list[list[Fit]] = []
+    for fold in folds:
+        both = [sides(recipe, photos, faces, split, fold) for _, photos in nets]
+        fits.append([_fold(run, net, fold, *side, journal) for (net, _), side in zip(nets, both, strict=True)])
+        _join_parts(run, fold, [member for member, _ in nets])
+        if on_fold:
+            done = [Predictions.load(run.path / f"fold{f}" / "valid.npz") for f in folds[: len(fits)]]
+            on_fold(len(fits), score(join(done)))
+    if recipe.train.final or not folds:
+        last = []
+        for place, (member, photos) in enumerate(nets):
+            whole = replace(member, plan=_final_plan(member.plan, [fit[place] for fit in fits]))
+            last.append(_fold(run, whole, FINAL, *sides(recipe, photos, faces, split, None), journal))
+        fits.append(last)
+    metrics = _measure(run, folds)
+    rows = [_fit_row(run, fit, [member.part for member, _ in nets]) for fit in fits]
+    total = round(sum(f.seconds for fit in fits for f in fit), 1)
+    spent = {"seconds": total, "seconds_last": round(time.perf_counter() - begin, 1)}
     write_json(run.path / "metrics.json", {**metrics, "folds": rows, **spent})
+    journal.summary(metrics)
 
 
-def _fold(
-    run: Run, recipe: Recipe, plan: Plan, fold: int, train_side: Photos, valid: Photos | None, journal: Journal
-) -> Fit:
-    home = run.path / ("final" if fold == FINAL else f"fold{fold}")
+def _measure(run: Run, folds: Sequence[int]) -> dict[str, Any]:
+    if not folds:
+        return {"photos": 0, "persons": 0, "macro_f1": None, "accuracy": None}
+    oof = join([Predictions.load(run.path / f"fold{fold}" / "valid.npz") for fold in folds])
+    oof.save(run.path / "oof.npz")
+    return measure(oof)
+
+
+def _fold(run: Run, member: Member, fold: int, train_side: Photos, valid: Photos | None, journal: Journal) -> Fit:
+    home = run.path / ("final" if fold == FINAL else f"fold{fold}") / member.part
+    recipe, plan = member.recipe, member.plan
     images = np.asarray(train_side.images)
-    prepare = make_prepare(recipe, images[train_side.rows] if recipe.prepare.normalise == "dataset" else None)
+    shown = np.unique(train_side.base[train_side.rows])
+    prepare = make_prepare(recipe, images[shown] if recipe.prepare.normalise == "dataset" else None)
     write_json(home / "prepare.json", prepare.to_dict())
     torch.manual_seed(int(digest("init", str(plan.seed), str(fold), size=7), 16))
     net = make_net(recipe, prepare, pretrained=True)
-    with journal.fold(fold, home) as told:
+    with journal.fold(fold, home, part=member.part) as told:
         return fit(net, train_side, valid, plan, fold, home, on_epoch=told.epoch, on_batch=told.batch)
+
+
+def _join_parts(run: Run, fold: int, nets: Sequence[Member]) -> None:
+    """valid.npz of a fold of separate networks: the product of what each says of its own attribute."""
+    home = run.path / f"fold{fold}"
+    if nets[0].part:
+        each = {member.part: Predictions.load(home / member.part / "valid.npz") for member in nets}
+        joined_parts(each).save(home / "valid.npz")
+
+
+def _fit_row(run: Run, fits: Sequence[Fit], parts: Sequence[str]) -> dict[str, Any]:
+    """A fold's line in metrics.json: of one network its own, of several their joint score and each one's line."""
+    each = [{k: getattr(f, k) for k in ("fold", "macro_f1", "best_epoch", "epochs", "seconds")} for f in fits]
+    if len(fits) == 1:
+        return each[0]
+    most = {k: max(row[k] for row in each) for k in ("best_epoch", "epochs")}
+    file = run.path / f"fold{fits[0].fold}" / "valid.npz"
+    whole = round(score(Predictions.load(file)), 6) if fits[0].fold != FINAL else None
+    seconds = round(sum(f.seconds for f in fits), 2)
+    own = dict(zip(parts, each, strict=True))
+    return {"fold": fits[0].fold, "macro_f1": whole, **most, "seconds": seconds, "parts": own}
 
 
 def _final_plan(plan: Plan, fits: Sequence[Fit]) -> Plan:

@@ -1,0 +1,336 @@
+"""Age outputs: what a head says of the age, and how the scored groups (<30, 30-59, >=60) and years are read off it.
+
+An age output is a component inside a head: `multi(age=bins11)`, `multi(age=dldl(sigma=2))`. Its contract is `Age`:
+
+    outputs(features [B, F]) -> {name: raw [B, K]}      names are age, age_group, years
+    targets(Target) -> {name: Known([B, K], [B])}       the same names; linear in the Target
+    groups(outputs) -> [B, 3]                           probabilities of the scored groups, rows sum to 1
+    years(outputs) -> [B] | None                        in 0..120
+
+`kinds` says what an output's raw numbers are, and so which loss fits: "classes" (logits of a softmax), "steps" (logits
+of P(age >= start of each step)), "conditional" (logits of P(age >= start | age >= the start before)), "value" (years).
+
+Rows finer than the groups also answer with `age_group`, the logarithms of the groups' probabilities up to a constant.
+Only photos that know their group and no year are trained on it: what a year says is said once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+
+from threefold.errors import RecipeError
+from threefold.labels import CUTS, SIZES
+from threefold.learn.target import YEARS, Known, Target
+
+Outputs = dict[str, Tensor]
+Layers = Callable[[int], nn.Module]
+"""Makes the layers from a head's features to that many raw numbers."""
+
+
+class Age(nn.Module, ABC):
+    """Contract of every row of AGES; see the module's docstring. The first argument of a row is `Layers`."""
+
+    kinds: dict[str, str]
+
+    @abstractmethod
+    def outputs(self, features: Tensor) -> Outputs:
+        """Features [B, F] -> raw outputs by name, each [B, K]."""
+
+    @abstractmethod
+    def targets(self, target: Target) -> dict[str, Known]:
+        """What each output is trained on, linear in the target."""
+
+    @abstractmethod
+    def logits(self, outputs: Outputs) -> Tensor:
+        """What photos that know no more than the group train: log probabilities up to a constant, [B, 3]."""
+
+    def groups(self, outputs: Outputs) -> Tensor:
+        """Probabilities of the scored groups, [B, 3]."""
+        return self.logits(outputs).softmax(1)
+
+    def years(self, outputs: Outputs) -> Tensor | None:
+        """Age in years, [B], or None where groups are all that is known."""
+        return None
+
+
+class Plain(Age):
+    """One softmax over the values of an attribute; `mass` is the field of the Target that says them."""
+
+    def __init__(self, layers: Layers, name: str, mass: str) -> None:
+        super().__init__()
+        self.name, self.mass, self.kinds = name, mass, {name: "classes"}
+        self.classifier = layers(SIZES[mass])
+
+    def outputs(self, features: Tensor) -> Outputs:
+        """Logits [B, K]."""
+        return {self.name: self.classifier(features)}
+
+    def targets(self, target: Target) -> dict[str, Known]:
+        """The attribute's mass."""
+        mass = getattr(target, self.mass)
+        return {self.name: Known(mass, mass.sum(1))}
+
+    def logits(self, outputs: Outputs) -> Tensor:
+        """The output, [B, K]."""
+        return outputs[self.name]
+
+
+class Groups(Plain):
+    """The three groups as three classes: `age` [B, 3]."""
+
+    def __init__(self, layers: Layers) -> None:
+        super().__init__(layers, "age", "age_group")
+
+
+class _Dated(Age):
+    """Trained on the year, by one linear map [121, K] per output; photos without a year train `age_group`."""
+
+    def __init__(self, kinds: dict[str, str], **maps: Tensor) -> None:
+        super().__init__()
+        self.kinds = kinds | {"age_group": "classes"}
+        for name, matrix in maps.items():  # buffers follow the device; nothing of them belongs in a checkpoint
+            self.register_buffer(f"map_{name}", matrix.float(), persistent=False)
+
+    def targets(self, target: Target) -> dict[str, Known]:
+        """Masses of years through the maps, and the group masses that no year has said."""
+        years, rest = target.years, target.yearless
+        maps = {name: getattr(self, f"map_{name}") for name in self.kinds if name != "age_group"}
+        said = {name: Known(years @ matrix, years.sum(1)) for name, matrix in maps.items()}
+        return said | {"age_group": Known(rest, rest.sum(1))}
+
+    def logits(self, outputs: Outputs) -> Tensor:
+        """`age_group`, [B, 3]."""
+        return outputs["age_group"]
+
+
+class _Classes(_Dated):
+    """A softmax over bins of years; `groups` sums the bins by `cuts`, `age_group` is trained by the scored ones."""
+
+    values: Tensor
+
+    def __init__(self, layers: Layers, starts: Sequence[int], cuts: Sequence[int] = CUTS, **maps: Tensor) -> None:
+        kinds = {"age": "classes"} | ({"years": "value"} if "years" in maps else {})
+        super().__init__(kinds, **({"age": _bins(starts)} | maps))
+        self.classifier = layers(len(starts))
+        self.scored, self.cut = _sizes(starts, CUTS), _sizes(starts, cuts)
+        self.register_buffer("values", torch.tensor(starts).float(), persistent=False)
+
+    def outputs(self, features: Tensor) -> Outputs:
+        """Logits age [B, bins] and age_group [B, 3]."""
+        raw = self.classifier(features).float()
+        return {"age": raw, "age_group": _pool(raw, self.scored)}
+
+    def groups(self, outputs: Outputs) -> Tensor:
+        """Sums of the bins' probabilities, [B, 3]."""
+        return _pool(outputs["age"], self.cut).softmax(1)
+
+    def expectation(self, raw: Tensor) -> Tensor:
+        """Mean year of the bins' first years, [B]; no matrix product, which autocast would round to a quarter year."""
+        return (raw.softmax(1) * self.values).sum(1)
+
+
+class Bins(_Classes):
+    """A softmax over bins of years. starts: first year of each bin, 0 first, 30 and 60 among them."""
+
+    def __init__(self, layers: Layers, *, starts: list[int]) -> None:
+        super().__init__(layers, _checked(starts))
+
+
+class Bins11(_Classes):
+    """Eleven bins of about as many people each in the contest's data; the last is 60 and over."""
+
+    def __init__(self, layers: Layers) -> None:
+        super().__init__(layers, (0, 19, 20, 21, 25, 30, 49, 53, 56, 58, 60))
+
+
+class Years61(_Classes):
+    """A softmax over the years 0..60, older ones at 60. cuts: first year of the middle and of the old group in reading.
+
+    Reading by other cuts than the scored ones (0 < 31 < 59 was best for one team) is a decision; training knows none.
+    """
+
+    def __init__(self, layers: Layers, *, cuts: list[int] = list(CUTS)) -> None:  # noqa: B006 (never changed)
+        super().__init__(layers, range(61), _between(cuts, 0, 60))
+
+    def years(self, outputs: Outputs) -> Tensor:
+        """Expectation, [B] in 0..60."""
+        return self.expectation(outputs["age"])
+
+
+class Dldl(_Classes):
+    """Label distribution with expectation, DLDL-v2; Gao et al., "Age Estimation Using Expectation of Label
+    Distribution Learning", 2018.
+
+    `age` is trained on a Gaussian of `sigma` years around the year over low..high, `years` is the distribution's
+    expectation. Years outside low..high count as its ends. cuts: as in `years61`.
+    """  # fmt: skip
+
+    def __init__(
+        self, layers: Layers, *, sigma: float = 2.0, low: int = 0, high: int = 100, cuts: list[int] = list(CUTS)  # noqa: B006
+    ) -> None:  # fmt: skip
+        if not sigma > 0 or not 0 <= low < CUTS[0] or not CUTS[1] <= high < YEARS:
+            raise RecipeError(
+                f"model.head: dldl sigma={sigma}, low={low}, high={high}; expected sigma above 0 and years from below "
+                f"{CUTS[0]} to {CUTS[1]} or more, within 0..{YEARS - 1}"
+            )
+        said = torch.arange(YEARS).clamp(low, high)[:, None].double()
+        near = (-((torch.arange(low, high + 1) - said) ** 2) / (2 * sigma**2)).softmax(1)
+        super().__init__(layers, range(low, high + 1), _between(cuts, low, high), age=near, years=said)
+
+    def outputs(self, features: Tensor) -> Outputs:
+        """Logits age [B, years] and age_group [B, 3], and the expectation years [B, 1]."""
+        said = super().outputs(features)
+        return said | {"years": self.expectation(said["age"])[:, None]}
+
+    def years(self, outputs: Outputs) -> Tensor:
+        """The expectation, [B] in low..high."""
+        return outputs["years"][:, 0].clamp(0, YEARS - 1)
+
+
+class Regression(_Dated):
+    """One number, the age in years. The groups are cut at 29.5 and 59.5, softened over `scale` years.
+
+    Log-odds between neighbouring groups are (years - edge) / scale, so the likeliest group is exactly the one the
+    edges say, whatever the scale.
+    """
+
+    def __init__(self, layers: Layers, *, scale: float = 2.0) -> None:
+        if not scale > 0:
+            raise RecipeError(f"model.head: regression scale={scale}; expected years above 0")
+        super().__init__({"years": "value"}, years=torch.arange(YEARS)[:, None])
+        self.classifier, self.scale = layers(1), scale
+
+    def outputs(self, features: Tensor) -> Outputs:
+        """years [B, 1], logits age_group [B, 3]."""
+        # a raw 0 is 40 years and 1 is 20 years: about the mean and the spread of the contest's people
+        years = 40 + 20 * self.classifier(features).float()
+        middle, old = ((years - cut + 0.5) / self.scale for cut in CUTS)
+        return {"years": years, "age_group": torch.cat([torch.zeros_like(years), middle, middle + old], 1)}
+
+    def years(self, outputs: Outputs) -> Tensor:
+        """The number, [B], clipped to 0..120."""
+        return outputs["years"][:, 0].clamp(0, YEARS - 1)
+
+
+class _Steps(_Dated):
+    """Ordinal: one binary question per bin after the first, is the age at least its first year?
+
+    starts: as in `bins`; without them yearly from 19 to 60.
+    """
+
+    gaps: Tensor
+
+    def __init__(self, kind: str, starts: list[int] | None) -> None:
+        steps = _checked([0, *range(19, 61)] if starts is None else starts)[1:]
+        super().__init__({"age": kind}, age=torch.arange(YEARS)[:, None] >= torch.tensor(steps))
+        self.steps, self.edges, self.lowest = len(steps), [steps.index(cut) for cut in CUTS], steps[0] - 1
+        gaps = torch.tensor(steps).diff(prepend=torch.tensor([self.lowest]))
+        self.register_buffer("gaps", gaps.float(), persistent=False)
+
+    @abstractmethod
+    def raw(self, features: Tensor) -> Tensor:
+        """Logits of the steps, [B, steps]."""
+
+    @abstractmethod
+    def log_reach(self, raw: Tensor) -> Tensor:
+        """log P(age >= start) of each step, [B, steps], never rising."""
+
+    def outputs(self, features: Tensor) -> Outputs:
+        """Logits age [B, steps] and log probabilities age_group [B, 3]."""
+        raw = self.raw(features).float()
+        middle, old = self.log_reach(raw)[:, self.edges].unbind(1)
+        return {"age": raw, "age_group": torch.stack([_rest(middle), middle + _rest(old - middle), old], 1)}
+
+    def years(self, outputs: Outputs) -> Tensor:
+        """Expectation from the cumulative sums, [B]; a bin stands at its first year, the first bin at its last."""
+        return self.lowest + (self.log_reach(outputs["age"]).exp() * self.gaps).sum(1)
+
+
+class Coral(_Steps):
+    """One score and a bias per step; Cao et al., "Rank consistent ordinal regression", 2020. Loss: bce.
+
+    Nothing forces learned biases to stay in order; where they do not, a step is reached no more often than those
+    before it (the cumulative minimum).
+    """
+
+    later: Tensor
+
+    def __init__(self, layers: Layers, *, starts: list[int] | None = None) -> None:
+        super().__init__("steps", starts)
+        self.classifier = layers(1)
+        self.biases = nn.Parameter(torch.arange(self.steps, 0, -1) / self.steps)  # in order, as its authors start
+        self.register_buffer("later", torch.ones(self.steps, self.steps).triu(1).bool(), persistent=False)
+
+    def raw(self, features: Tensor) -> Tensor:
+        """Score plus biases."""
+        return torch.as_tensor(self.classifier(features) + self.biases)
+
+    def log_reach(self, raw: Tensor) -> Tensor:
+        """Log-sigmoid of the cumulative minimum (which has no gradient of its own on every device)."""
+        return logsigmoid(raw[:, None].masked_fill(self.later, torch.inf).amin(2))
+
+
+class Corn(_Steps):
+    """Each step given that the one before was reached; Shi et al., "Deep neural networks for rank-consistent ordinal
+    regression based on conditional probabilities", 2023. Loss: corn.
+    """  # fmt: skip
+
+    def __init__(self, layers: Layers, *, starts: list[int] | None = None) -> None:
+        super().__init__("conditional", starts)
+        self.classifier = layers(self.steps)
+
+    def raw(self, features: Tensor) -> Tensor:
+        """Conditional logits."""
+        return torch.as_tensor(self.classifier(features))
+
+    def log_reach(self, raw: Tensor) -> Tensor:
+        """Product of the conditional probabilities."""
+        return logsigmoid(raw).cumsum(1)
+
+
+def _rest(log_p: Tensor) -> Tensor:
+    """log(1 - p), finite where p rounds to 1."""
+    return torch.log(-torch.expm1(log_p.clamp_max(-1e-12)))
+
+
+def _pool(raw: Tensor, sizes: list[int]) -> Tensor:
+    """Logits of neighbouring classes -> logits of their unions, [B, len(sizes)]."""
+    return torch.stack([part.logsumexp(1) for part in raw.split_with_sizes(sizes, 1)], 1)
+
+
+def _sizes(starts: Sequence[int], cuts: Sequence[int]) -> list[int]:
+    young, middle = (bisect_left(starts, cut) for cut in cuts)
+    return [young, middle - young, len(starts) - middle]
+
+
+def _bins(starts: Sequence[int]) -> Tensor:
+    """[121, bins] one-hot: the bin of each year."""
+    bin_of = torch.bucketize(torch.arange(YEARS), torch.tensor(starts), right=True) - 1
+    return nn.functional.one_hot(bin_of.clamp_min(0), len(starts))
+
+
+def _checked(starts: list[int]) -> list[int]:
+    if starts[:1] != [0] or sorted(set(starts)) != starts or starts[-1] >= YEARS or not set(CUTS) <= set(starts):
+        raise RecipeError(
+            f"model.head: starts={starts}; expected rising first years of bins from 0 to at most {YEARS - 1}, with "
+            f"{CUTS[0]} and {CUTS[1]} among them (no bin may lie on both sides of a scored border)"
+        )
+    return starts
+
+
+def _between(cuts: list[int], low: int, high: int) -> list[int]:
+    if len(cuts) != 2 or not low < cuts[0] < cuts[1] <= high:
+        raise RecipeError(f"model.head: cuts={cuts}; expected two rising years after {low}, up to {high}")
+    return cuts
+
+
+AGES = {
+    "groups": Groups, "bins": Bins, "bins11": Bins11, "years61": Years61, "dldl": Dldl, "regression": Regression,
+    "coral": Coral, "corn": Corn,
+}  # fmt: skip

@@ -1,0 +1,198 @@
+"""Classical baselines: a logistic regression or a support vector machine per attribute on a frozen backbone's features.
+
+scikit-learn fits them once per fold; what it found is copied into tensors, so that such a network is saved, loaded,
+averaged, predicted with and exported like any other, and nothing is ever unpickled. They are heads whose `fit` replaces
+the training loop; everything before (folds, Prepare) and after (Predictions) is the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from threefold.errors import RecipeError
+from threefold.labels import SIZES
+from threefold.learn.ages import Outputs
+from threefold.learn.heads import Head, Multi
+from threefold.learn.target import Known, Target
+
+Features = NDArray[np.float32]
+Codes = NDArray[np.int64]
+
+
+class Machine(nn.Module):
+    """Features [B, F] -> logits [B, K] as scikit-learn's estimator gave them: standardise, kernel, calibrate.
+
+    support [S, F] and dual [S, K] are the kernel expansion; with a linear kernel the single row of `support` is unused
+    and `dual` is [F, K]. Decision values d become logits `d @ calibrate + shift`.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    gamma: Tensor
+    support: Tensor
+    dual: Tensor
+    bias: Tensor
+    calibrate: Tensor
+    shift: Tensor
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        empty = {"mean": (1,), "scale": (1,), "gamma": (), "support": (1, 1), "dual": (features, classes),
+                 "bias": (classes,), "calibrate": (classes, classes), "shift": (classes,)}  # fmt: skip
+        self.fill(**{name: np.ones(shape) if name == "scale" else np.zeros(shape) for name, shape in empty.items()})
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, F] -> [B, K]."""
+        z = (features - self.mean) / self.scale
+        if self.gamma > 0:
+            z = torch.exp(-self.gamma * torch.cdist(z, self.support).square())
+        return (z @ self.dual + self.bias) @ self.calibrate + self.shift
+
+    def fill(self, **values: Any) -> None:
+        """Replace buffers by arrays, whatever their sizes."""
+        for name, value in values.items():
+            self.register_buffer(name, torch.as_tensor(np.asarray(value), dtype=torch.float32))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        self.fill(**{k: state_dict[prefix + k] for k, _ in self.named_buffers() if prefix + k in state_dict})
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class Classical(Head):
+    """Three `Machine`s 3 + 2 + 3; the joint is their product, as in `multi`. Not trained by gradients: see `fit`."""
+
+    def __init__(self, features: int, C: float, kernel: str, *, probabilities: bool) -> None:
+        super().__init__()
+        if C <= 0:
+            raise RecipeError(f"model.head: C cannot be {C}; expected a number above 0 (smaller: more regularised)")
+        self.C, self.kernel, self.probabilities = C, kernel, probabilities
+        self.mask, self.gender, self.age = (Machine(features, size) for size in SIZES.values())
+        self.multi = Multi(1)  # its targets and its joint, not its layers
+        self.multi.requires_grad_(False)
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """All three attributes."""
+        return tuple(SIZES)
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """All are logits of classes."""
+        return dict.fromkeys(("mask", "gender", "age"), "classes")
+
+    def outputs(self, features: Tensor) -> Outputs:
+        """Logits mask [B, 3], gender [B, 2], age [B, 3]."""
+        return {"mask": self.mask(features), "gender": self.gender(features), "age": self.age(features)}
+
+    def targets(self, target: Target) -> dict[str, Known]:
+        """As `multi`."""
+        return self.multi.targets(target)
+
+    def joint(self, outputs: Outputs) -> Tensor:
+        """As `multi`, [B, 18]."""
+        return self.multi.joint(outputs)
+
+    def years(self, outputs: Outputs) -> Tensor | None:
+        """None: groups are not years."""
+        return None
+
+    def fit(self, features: Features, target: Target, persons: NDArray[np.str_], seed: int) -> None:
+        """Fit the three machines on [N, F] features of known photos; calibration never mixes a person's photos."""
+        for machine, mass in ((self.mask, target.mask), (self.gender, target.gender), (self.age, target.age_group)):
+            known = np.flatnonzero((mass.sum(1) > 0.5).numpy())
+            codes = mass.argmax(1).numpy()[known]
+            fit = self._logistic if self.probabilities else self._vectors
+            machine.fill(**fit(features[known], codes, persons[known], mass.shape[1], seed))
+
+    def _logistic(self, features: Features, codes: Codes, persons: NDArray[np.str_], k: int, seed: int) -> Any:
+        scaled, found = _standardise(features)
+        return {**found, **_linear(scaled, codes, k, self.C), "calibrate": np.eye(k), "shift": np.zeros(k)}
+
+    def _vectors(self, features: Features, codes: Codes, persons: NDArray[np.str_], k: int, seed: int) -> Any:
+        """One against the rest; a softmax of the decision values, as sharp as people left out of the fit bear out."""
+        from sklearn.model_selection import GroupKFold
+
+        scaled, found = _standardise(features)
+        whole = _one_against_rest(scaled, codes, k, self.C, self.kernel)
+        held = np.zeros((len(codes), k))
+        if len(set(persons.tolist())) >= 3:  # as many as folds
+            for one, other in GroupKFold(3).split(scaled, codes, persons):
+                part = _one_against_rest(scaled[one], codes[one], k, self.C, self.kernel)
+                held[other] = _decide(part, scaled[other])
+        absent = np.where(np.isin(np.arange(k), codes), 0.0, -30.0)
+        return {**found, **whole, "calibrate": np.eye(k) * _sharpness(held, codes), "shift": absent}
+
+
+def logistic(features: int, *, C: float = 1.0) -> Classical:  # scikit-learn's name
+    """Multinomial logistic regression on standardised features; C as in scikit-learn."""
+    return Classical(features, C, "linear", probabilities=True)
+
+
+def svm(features: int, *, C: float = 1.0, kernel: Literal["rbf", "linear"] = "rbf") -> Classical:
+    """Support vector machines, one class against the rest (Cortes & Vapnik, 1995), calibrated by one temperature."""
+    return Classical(features, C, kernel, probabilities=False)
+
+
+def _standardise(features: Features) -> tuple[NDArray[np.float64], dict[str, Any]]:
+    mean, scale = features.mean(0), np.maximum(features.std(0), 1e-6)
+    return ((features - mean) / scale).astype(np.float64), {"mean": mean, "scale": scale}
+
+
+def _linear(values: NDArray[np.float64], codes: Codes, k: int, c: float) -> dict[str, Any]:
+    """Logistic regression as dual [F, k] and bias [k]; classes nobody has are given no chance."""
+    from sklearn.linear_model import LogisticRegression
+
+    dual, bias = np.zeros((values.shape[1], k)), np.full(k, -30.0)
+    present = np.unique(codes)
+    bias[present] = 0.0
+    if len(present) > 1:
+        found = LogisticRegression(C=c, max_iter=2000).fit(values, codes)
+        two = len(found.coef_) == 1  # one row of coefficients, of the second class
+        dual[:, present[-1:] if two else present] = found.coef_.T
+        bias[present[-1:] if two else present] = found.intercept_
+    return {"gamma": 0.0, "support": np.zeros((1, 1)), "dual": dual, "bias": bias}
+
+
+def _one_against_rest(values: NDArray[np.float64], codes: Codes, k: int, c: float, kernel: str) -> dict[str, Any]:
+    from sklearn.svm import SVC
+
+    gamma = 1.0 / values.shape[1] if kernel == "rbf" else 0.0  # scikit-learn's `scale` for features of variance 1
+    weights, bias = np.zeros((len(values), k)), np.full(k, -1.0)
+    for code in np.unique(codes) if len(np.unique(codes)) > 1 else ():
+        found = SVC(C=c, kernel=kernel, gamma=gamma or "scale").fit(values, codes == code)
+        weights[found.support_, code] = found.dual_coef_[0]
+        bias[code] = found.intercept_[0]
+    used = np.flatnonzero(weights.any(1)) if kernel == "rbf" and weights.any() else np.arange(len(values))
+    if kernel == "linear":
+        return {"gamma": 0.0, "support": np.zeros((1, 1)), "dual": values.T @ weights, "bias": bias}
+    return {"gamma": gamma, "support": values[used], "dual": weights[used], "bias": bias}
+
+
+def _sharpness(held: NDArray[np.float64], codes: Codes) -> float:
+    """The factor that makes the held-out likelihood largest (temperature scaling, Guo et al., 2017).
+
+    One number, always above 0: with few people a full logistic fit of the decision values can turn them round.
+    """
+
+    def cost(factor: float) -> float:
+        z = held * factor
+        top = z.max(1, keepdims=True)
+        return float(np.mean(np.log(np.exp(z - top).sum(1)) + top[:, 0] - z[np.arange(len(z)), codes]))
+
+    return float(min(np.logspace(-1, 1.5, 40), key=cost))
+
+
+def _decide(machine: dict[str, Any], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    if machine["gamma"]:
+        support = machine["support"]
+        apart = (values**2).sum(1)[:, None] + (support**2).sum(1) - 2 * values @ support.T
+        values = np.exp(-machine["gamma"] * np.maximum(apart, 0))
+    return np.asarray(values @ machine["dual"] + machine["bias"])
+
+
+CLASSICAL = {"logistic": logistic, "svm": svm}

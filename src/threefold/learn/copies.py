@@ -1,0 +1,72 @@
+"""Copies: photos that the training half of a fold holds again, turned and mirrored, as if they lay on the disk.
+
+Old people are few, and published systems wrote more photos of them to the disk before anything was split, so that
+copies of one photo trained and validated. Here a copy is an entry that names its photo (see `Photos`): it costs no
+memory, goes to training exactly when its photo does (`expand`), and `Photos.predictions` refuses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from threefold.errors import RecipeError
+from threefold.labels import AgeGroup
+from threefold.learn.loader import Photos, Rows, View
+from threefold.spec import build_one
+
+Copies = Callable[[Photos], Photos]
+
+
+def none() -> Copies:
+    """Every photo once."""
+    return lambda photos: photos
+
+
+def old(*, times: Literal[2, 5] = 2, degrees: float = 30.0) -> Copies:
+    """Copies of every photo of a person of the old group by the truth, in addition to the photo.
+
+    times=2: turned to the left and to the right by `degrees` (0..180). times=5: those, mirrored, and mirrored and then
+    turned either way.
+    """
+    if not 0 < degrees <= 180:
+        raise RecipeError(f"data.copies: degrees cannot be {degrees}; expected a number above 0, at most 180")
+    turns = [View(False, degrees), View(False, -degrees)]
+    views = turns if times == 2 else [*turns, *(View(True, angle) for angle in (0.0, degrees, -degrees))]
+    return lambda photos: _copied(photos, photos.truth[:, 2] == AgeGroup.OLD, views)
+
+
+def with_copies(photos: Photos, text: str) -> Photos:
+    """The same photos and behind them the copies that `data.copies` asks for; `rows` gains those of its photos.
+
+    Rows of the photos themselves stay what they were. Copies of ID are ID#1, ID#2, ... Raises RecipeError.
+    """
+    made: Copies = build_one(text, COPIES, "data.copies")
+    return made(photos)
+
+
+def expand(photos: Photos, rows: Rows) -> Rows:
+    """`rows` and those of all copies of the same photos, ascending, each once: the training half of a fold."""
+    return np.flatnonzero(np.isin(photos.base, photos.base[rows]))
+
+
+def _copied(photos: Photos, which: NDArray[np.bool_], views: Sequence[View]) -> Photos:
+    count = len(photos.ids)
+    rows = np.flatnonzero(which & (photos.variant == 0))
+    numbers = np.tile(np.arange(1, len(views) + 1), len(rows))
+    at = np.concatenate([np.arange(count), np.repeat(rows, len(views))])
+    ids = [*photos.ids, *(f"{name}#{number}" for name, number in zip(photos.ids[at[count:]], numbers, strict=True))]
+    more = replace(
+        photos, ids=np.array(ids), persons=photos.persons[at], truth=photos.truth[at], ages=photos.ages[at],
+        target=photos.target.take(at), base=photos.base[at], views=tuple(views),
+        variant=np.concatenate([photos.variant, numbers]).astype(np.int8),
+    )  # fmt: skip
+    return more.at(expand(more, photos.rows))
+
+
+COPIES = {"none": none, "old": old}
+"""name -> factory(**options) -> (photos) -> the same photos and their copies."""

@@ -1,0 +1,117 @@
+"""What of the backbone is not trained, and until when: `factory(**options)` -> object with `at(net, epoch)`.
+
+A frozen stage gets no gradient and stands in eval mode: its batch norms keep the statistics they came with and its
+dropout is off. The head is always trained. Stages are timm's coarse groups of a model's layers, the stem first: five of
+a ResNet (stem, layer1 .. layer4), one per block of a ViT. Of several networks side by side each is treated by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from timm.models._manipulate import flatten_modules, group_parameters
+from torch import nn
+
+from threefold.errors import RecipeError
+from threefold.learn.backbones import Concatenated, Split
+
+
+class Freeze(Protocol):
+    """Contract of every row of FREEZES."""
+
+    def at(self, net: nn.Module, epoch: int) -> None:
+        """Freeze and unfreeze `net.backbone`; called after `net.train()` at the start of epoch `epoch`, from 0."""
+
+
+class Frozen:
+    """The first `count(epoch, stages)` of each network's stages are frozen, the rest are trained.
+
+    Depends on the epoch alone, so a resumed training needs no replay.
+    """
+
+    def __init__(self, count: Callable[[int, int], int]) -> None:
+        self.count = count
+
+    def at(self, net: nn.Module, epoch: int) -> None:
+        """See `Freeze`."""
+        body = net.get_submodule("backbone")
+        for network in networks(body):
+            found = stages_of(network)
+            still = self.count(epoch, len(found))
+            for number, stage in enumerate(found):
+                for parameter in stage:
+                    parameter.requires_grad_(number >= still)
+        for module in body.modules():
+            own = list(module.parameters())
+            if own and not any(parameter.requires_grad for parameter in own):
+                module.eval()
+
+
+def networks(body: nn.Module) -> list[nn.Module]:
+    """The networks a backbone is made of: itself, unless it is several side by side or one with a split end."""
+    if isinstance(body, Concatenated):
+        return [network for member in body.members for network in networks(member)]
+    return networks(body.body) if isinstance(body, Split) else [body]
+
+
+def stages_of(network: nn.Module, *, coarse: bool = True) -> list[list[nn.Parameter]]:
+    """Parameters of a network by stage, the stem first; not `coarse`: by block. Each parameter is in exactly one.
+
+    A timm model says itself how its layers are grouped; of any other the children count, in order, those of its
+    Sequentials one by one. Norms and biases alone are no stage: they belong to the one before.
+    """
+    matcher: Any = getattr(network, "group_matcher", None)
+    if matcher:
+        found = list(group_parameters(network, matcher(coarse=coarse), return_values=True).values())
+    else:
+        children = flatten_modules(network.named_children())
+        found = [list(network.parameters(recurse=False)), *(list(child.parameters()) for _, child in children)]
+    stages: list[list[nn.Parameter]] = []
+    for group in found:
+        if stages and all(parameter.ndim <= 1 for parameter in group):
+            stages[-1] += group
+        elif group:
+            stages.append(list(group))
+    return stages
+
+
+def none() -> Freeze:
+    """Everything is trained from the start."""
+    return Frozen(lambda epoch, total: 0)
+
+
+def backbone(*, until: int | None = None) -> Freeze:
+    """The head alone is trained; with `until` for that many epochs, then everything."""
+    _check(until is None or until >= 1, "until", until)
+    return Frozen(lambda epoch, total: total if until is None or epoch < until else 0)
+
+
+def stages(n: int, *, until: int | None = None) -> Freeze:
+    """The stem and the first `n` stages after it stay frozen; with `until` for that many epochs."""
+    _check(until is None or until >= 1, "until", until)
+    _check(n >= 0, "n", n)
+
+    def count(epoch: int, total: int) -> int:
+        if n >= total:
+            raise RecipeError(f"train.freeze: stages(n={n}); the backbone has {total - 1} stages after its stem")
+        return n + 1 if until is None or epoch < until else 0
+
+    return Frozen(count)
+
+
+def gradual(*, every: int = 1) -> Freeze:
+    """The head alone first, then one more stage every `every` epochs, from the last backwards.
+
+    Howard & Ruder, "Universal Language Model Fine-tuning for Text Classification", 2018.
+    """
+    _check(every >= 1, "every", every)
+    return Frozen(lambda epoch, total: max(0, total - epoch // every))
+
+
+def _check(fine: bool, option: str, value: int | None) -> None:
+    if not fine:
+        raise RecipeError(f"train.freeze: {option} cannot be {value}; expected {0 if option == 'n' else 1} or more")
+
+
+FREEZES: dict[str, Callable[..., Freeze]] = {"none": none, "backbone": backbone, "stages": stages, "gradual": gradual}
