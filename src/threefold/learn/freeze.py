@@ -30,11 +30,13 @@ class Frozen:
     Depends on the epoch alone, so a resumed training needs no replay.
     """
 
-    def __init__(self, count: Callable[[int, int], int]) -> None:
+    def __init__(self, count: Callable[[int, int], int] | None) -> None:
         self.count = count
 
     def at(self, net: nn.Module, epoch: int) -> None:
         """See `Freeze`."""
+        if self.count is None:  # some models cannot say their stages, and need not
+            return
         body = net.get_submodule("backbone")
         for network in networks(body):
             found = stages_of(network)
@@ -78,7 +80,7 @@ def stages_of(network: nn.Module, *, coarse: bool = True) -> list[list[nn.Parame
 
 def none() -> Freeze:
     """Everything is trained from the start."""
-    return Frozen(lambda epoch, total: 0)
+    return Frozen(None)
 
 
 def backbone(*, until: int | None = None) -> Freeze:

@@ -42,8 +42,8 @@ def members(recipe: Recipe) -> list[Member]:
     named = [(part, recipe.part(part)) for part in PARTS] if recipe.parts else [("", recipe)]
     made = [Member(part, own, make_plan(own)) for part, own in named]
     parse_cuts(recipe.data.train_cuts), parse_ages(recipe.data.drop_ages)
-    for member in made:  # weights that cannot be had: told before any photo is read
-        make_net(member.recipe, make_prepare(member.recipe), pretrained=True)
+    for member in made:  # weights that cannot be had, stages there are not: told before any photo is read
+        member.plan.freeze.at(make_net(member.recipe, make_prepare(member.recipe), pretrained=True), 0)
     return made
 
 
