@@ -57,6 +57,8 @@ def test_a_clean_set_passes(data: Path, capsys: pytest.CaptureFixture[str], monk
     report = check_data(str(data))
     assert report.ok and report.problems == ()
     assert (report.photos, report.persons, report.ages) == (42, 6, (20.0, 60.0))
+    assert report.people["gender"]["male"] + report.people["gender"]["female"] == 6
+    assert sum(report.people["gender and age_group"].values()) == 6
     assert list(report.classes.values()) == [5] * 6 + [1] * 12
     assert report.attributes["mask"] == {"worn": 30, "incorrect": 6, "none": 6, "unknown": 0}
     assert (report.sizes, report.formats, report.odd) == ({"72x96": 42}, {"jpeg": 42}, {})

@@ -22,6 +22,7 @@ from threefold import labels
 from threefold.data import duplicates, photo
 from threefold.data.face import Face, truth
 from threefold.data.layouts import CONTEST_MASKS
+from threefold.data.options import statistics
 from threefold.data.sources import read_faces, source_names, split_sources
 from threefold.data.tables import Problem
 from threefold.errors import DataError, PhotoError
@@ -33,6 +34,7 @@ from threefold.progress import Advance
 class Report:
     """What `check` found. Counts are photos unless said otherwise.
 
+    people: persons, not photos, per value of each attribute, per gender and age group, per year (`options.statistics`).
     attributes: name -> value -> photos, `unknown` included. classes: 18 names -> photos with that full label. odd:
     photos that are read correctly but are not plain upright RGB. copies: exact and near pairs within and across
     persons, and how many persons they join to others.
@@ -41,6 +43,7 @@ class Report:
     data: str
     photos: int
     persons: int
+    people: dict[str, dict[str, int]]
     sources: dict[str, int]
     classes: dict[str, int]
     attributes: dict[str, dict[str, int]]
@@ -110,6 +113,7 @@ def check(text: str | Path, progress: Advance | None = None) -> Report:
         data=str(text),
         photos=len(faces),
         persons=len({face.person for face in faces}),
+        people=statistics(faces),
         sources=_counts(face.source for face in faces),
         classes=classes,
         attributes=attributes,

@@ -43,6 +43,7 @@ def _print(report: Report) -> None:
     console = Console(width=None if tty else 120, highlight=False, markup=False, emoji=False)
     ages = f", ages {report.ages[0]:g} to {report.ages[1]:g}" if report.ages else ""
     console.print(f"{report.photos:,} photos of {report.persons:,} persons{ages}; checked in {report.seconds:g} s")
+    console.print(f"people: {_line(report.people['gender and age_group'])}", soft_wrap=True)
     for title, counts in (("sources", report.sources), ("sizes", report.sizes), ("formats", report.formats)):
         console.print(f"{title}: {_line(counts)}", soft_wrap=True)
     console.print(f"read as RGB, upright, though: {_line(report.odd)}", soft_wrap=True)
