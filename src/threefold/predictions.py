@@ -124,15 +124,6 @@ def product(marginals: Mapping[str, NDArray[np.floating]]) -> NDArray[np.float32
     return np.asarray(joint / joint.sum(1, keepdims=True), dtype=np.float32)
 
 
-def joined_parts(parts: Mapping[str, Predictions]) -> Predictions:
-    """Separate networks about the same photos, one per attribute (keys mask, gender, age) -> their joint answer."""
-    first, age = parts["mask"], parts["age"].align(parts["mask"].photos.tolist())
-    gender = parts["gender"].align(first.photos.tolist())
-    said = {"mask": first.marginals()["mask"], "gender": gender.marginals()["gender"]}
-    joint = product({**said, "age_group": age.marginals()["age_group"]})
-    return replace(first, probabilities=joint, years=age.years)
-
-
 def average(parts: Sequence[Predictions], weights: Sequence[float] | None = None) -> Predictions:
     """Weighted mean of the probabilities (and years) of several models about the same photos, rows as in the first.
 

@@ -127,22 +127,20 @@ class _Worker:
     def epoch(self, state: _State, on_batch: Callable[[int, int], None]) -> None:
         """One pass over the sampler's rows, then the whole validation fold."""
         begin = time.perf_counter()
-        seed = [self.plan.seed, self.fold + 1, state.epoch + 1]
-        torch.manual_seed(int(digest(str(seed), size=7), 16))  # dropout and augmentations draw from it
-        generator = torch.Generator().manual_seed(int(digest("mix", str(seed), size=7), 16))
+        generator = seed_epoch(self.plan.seed, self.fold, state.epoch + 1)
         rows = self.order(state.epoch)
         self.net.train()
         self.plan.freeze.at(self.net, state.epoch)
         mixed = state.epoch < self.plan.epochs - self.plan.mix_off
         total = torch.zeros((), device=self.plan.fabric.device)
-        size = self.sizes[state.epoch]
+        size, before = self.sizes[state.epoch], sum(self.sizes[: state.epoch])
         for step, part in enumerate(chunks(rows, self.plan.batch)):
             self.schedule.step_update(state.epoch * self.updates + step * self.updates // size)
-            total += self.step(part, sum(self.sizes[: state.epoch]) + step, generator if mixed else None) * len(part)
+            total += self.step(part, before + step, generator if mixed else None) * len(part)
             on_batch(step + 1, size)
         spent = time.perf_counter() - begin
         row = {
-            "fold": self.fold, "epoch": state.epoch + 1, "step": sum(self.sizes[: state.epoch + 1]),
+            "fold": self.fold, "epoch": state.epoch + 1, "step": before + size,
             "lr": max(group["lr"] for group in self.optimizer.param_groups), "train_loss": float(total) / len(rows),
             "photos_per_second": round(len(rows) / spent, 1), **self.validate(),
         }  # fmt: skip
@@ -201,13 +199,11 @@ class _Worker:
 
     def put(self, state: _State, value: float, better: bool) -> None:
         """Write the weights if they are among those to keep, and forget what fell out of them."""
-        tensors = {name: value.detach().cpu().contiguous() for name, value in self.judged.state_dict().items()}
         if better:
-            atomic_write(self.home / "best.safetensors", lambda file: file.write(to_safetensors(tensors)))
+            _write(self.home / "best.safetensors", self.judged.state_dict())
         if self.plan.keep.top > 1:
             state.kept = sorted([*state.kept, [value, state.epoch]], key=lambda kept: (-kept[0], -kept[1]))
-            path = self.home / "kept" / f"epoch{state.epoch}.safetensors"
-            atomic_write(path, lambda file: file.write(to_safetensors(tensors)))
+            _write(self.home / "kept" / f"epoch{state.epoch}.safetensors", self.judged.state_dict())
             for _, epoch in state.kept[self.plan.keep.top :]:
                 (self.home / "kept" / f"epoch{epoch:.0f}.safetensors").unlink(missing_ok=True)
             state.kept = state.kept[: self.plan.keep.top]
@@ -243,8 +239,7 @@ class _Worker:
         """Make the kept weights, predict the validation fold once more with them, and say that the fold is done."""
         if len(state.kept) > 1:
             files = [self.home / "kept" / f"epoch{epoch:.0f}.safetensors" for _, epoch in state.kept]
-            tensors = _mean([load_file(file) for file in files])
-            atomic_write(self.home / "best.safetensors", lambda file: file.write(to_safetensors(tensors)))
+            _write(self.home / "best.safetensors", _mean([load_file(file) for file in files]))
         best = None if math.isinf(state.best) else round(state.best, 6)
         if self.valid is not None:
             load_net(self.net, self.home / "best.safetensors")
@@ -254,6 +249,13 @@ class _Worker:
         done = Fit(self.fold, state.epoch, state.best_epoch, best, round(state.seconds, 2))
         write_json(self.home / "fit.json", {**asdict(done), "rows": state.rows})
         return done
+
+
+def seed_epoch(seed: int, fold: int, epoch: int) -> torch.Generator:
+    """Seed the global generator, which dropout and augmentations draw from; returns the mixes' own. Epochs from 1."""
+    parts = str([seed, fold + 1, epoch])
+    torch.manual_seed(int(digest(parts, size=7), 16))
+    return torch.Generator().manual_seed(int(digest("mix", parts, size=7), 16))
 
 
 def _fit_at_once(
@@ -268,8 +270,7 @@ def _fit_at_once(
     target, persons = train.target.take(train.rows), train.persons[train.rows]
     cast(Classical, net.head).fit(features.cpu().numpy(), target, persons, plan.seed)
     net.to(plan.fabric.device)
-    tensors = {name: value.cpu().contiguous() for name, value in net.state_dict().items()}
-    atomic_write(home / "best.safetensors", lambda file: file.write(to_safetensors(tensors)))
+    _write(home / "best.safetensors", net.state_dict())
     spent = time.perf_counter() - begin
     targets = net.head.targets(target.to(plan.fabric.device))
     losses = plan.losses({name: known.value.sum(0).cpu() for name, known in targets.items()}, net.head.kinds)
@@ -311,6 +312,11 @@ def _scores(predictions: Predictions, told: tuple[str, ...]) -> Row:
     }  # fmt: skip
     whole = score(predictions, told)
     return {"macro_f1": None if math.isnan(whole) else whole, **each}
+
+
+def _write(path: Path, weights: dict[str, Tensor]) -> None:
+    tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    atomic_write(path, lambda file: file.write(to_safetensors(tensors)))
 
 
 def _mean(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ photo that copies one of a person who validates is a leak.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,12 +20,12 @@ from threefold.data.face import Face
 from threefold.data.folds import make_split
 from threefold.data.options import apply_patches, dropped, parse_ages, parse_cuts
 from threefold.data.sources import read_faces
-from threefold.errors import LeakError
+from threefold.errors import LeakError, RecipeError
 from threefold.learn.copies import expand, with_copies
 from threefold.learn.loader import Photos, make_photos
 from threefold.learn.plan import Plan, make_net, make_plan, make_prepare
 from threefold.learn.target import make_target
-from threefold.recipe import PARTS, Recipe
+from threefold.recipe import PARTS, Recipe, load_recipe, make_recipe
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,17 @@ class Member:
     part: str
     recipe: Recipe
     plan: Plan
+
+
+def named_recipe(recipe: Path | str | Recipe, data: str, overrides: Iterable[str]) -> Recipe:
+    """A recipe file or object with --data and `key=value` overrides; RecipeError where no photos are named."""
+    if not isinstance(recipe, Recipe):
+        chosen = load_recipe(Path(recipe), [*overrides, *([f"data.source={data}"] if data else [])])
+    else:
+        chosen = make_recipe(recipe.flat() | ({"data.source": data} if data else {}), overrides)
+    if not chosen.data.source:
+        raise RecipeError("data.source: no photos are named; give --data PATH (or layout:PATH,...) or data.source=...")
+    return chosen
 
 
 def members(recipe: Recipe) -> list[Member]:

@@ -22,13 +22,13 @@ from torch import Tensor
 
 from threefold import labels, spec
 from threefold.data.face import Face
-from threefold.errors import RecipeError
-from threefold.files import atomic_write, digest
+from threefold.files import atomic_write
+from threefold.learn.loop import seed_epoch
 from threefold.learn.net import to_float
 from threefold.learn.plan import make_plan
 from threefold.learn.target import Target
-from threefold.recipe import PARTS, Recipe, load_recipe, make_recipe
-from threefold.stages.gather import prepared, read_all
+from threefold.recipe import PARTS, Recipe, make_recipe
+from threefold.stages.gather import named_recipe, prepared, read_all
 
 DRAWS = 4
 """Draws of the augmentation that are shown."""
@@ -48,10 +48,7 @@ def show(
     Says on stdout what every step changes. `seed` chooses the photos. Of separate networks, the first (mask) is shown.
     Raises RecipeError, DataError.
     """
-    more = [*overrides, *([f"data.source={data}"] if data else [])]
-    asked = make_recipe(recipe.flat(), more) if isinstance(recipe, Recipe) else load_recipe(Path(recipe), more)
-    if not asked.data.source:
-        raise RecipeError("data.source: no photos are named; give --data PATH (or layout:PATH,...) or data.source=...")
+    asked = named_recipe(recipe, data, overrides)
     chosen = asked.part(PARTS[0]) if asked.parts else asked
     plan = make_plan(chosen)
     faces, _ = read_all(chosen)
@@ -110,14 +107,13 @@ def _largest(mass: Tensor) -> list[int]:
 
 
 def _draw(augment: Callable[[Tensor], Tensor], images: Tensor, seed: int, epoch: int) -> Tensor:
-    """As the loop seeds an epoch (from 1) of fold 0."""
-    torch.manual_seed(int(digest(str([seed, 1, epoch]), size=7), 16))
+    """As the loop draws in an epoch (from 1) of fold 0."""
+    seed_epoch(seed, 0, epoch)
     return augment(images)
 
 
 def _mixed(mix: Callable[..., Any], images: Tensor, target: Target, seed: int, epoch: int) -> tuple[Tensor, Target]:
-    generator = torch.Generator().manual_seed(int(digest("mix", str([seed, 1, epoch]), size=7), 16))
-    found: tuple[Tensor, Target] = mix(images, target, generator)
+    found: tuple[Tensor, Target] = mix(images, target, seed_epoch(seed, 0, epoch))
     return found
 
 

@@ -23,17 +23,18 @@ from threefold import progress
 from threefold.data.cache import content_digests
 from threefold.data.face import Face
 from threefold.data.folds import read_split, write_split
-from threefold.errors import RecipeError, RunError
+from threefold.errors import RunError
+from threefold.evidence.ensemble import join_votes
 from threefold.evidence.metrics import measure, score
 from threefold.files import digest, printable, write_csv, write_json
 from threefold.labels import name as label_name
 from threefold.learn.loader import Photos
 from threefold.learn.loop import Fit, fit
 from threefold.learn.plan import Plan, make_net, make_prepare
-from threefold.predictions import Predictions, join, joined_parts
-from threefold.recipe import Recipe, differences, load_recipe, make_recipe
+from threefold.predictions import Predictions, join
+from threefold.recipe import Recipe, differences
 from threefold.runs import Run
-from threefold.stages.gather import Member, deal, members, prepared, read_all, sides
+from threefold.stages.gather import Member, deal, members, named_recipe, prepared, read_all, sides
 from threefold.stages.journal import Journal
 from threefold.stages.tracking import make_tracker
 from threefold.stages.tracking import start as start_tracker
@@ -54,7 +55,7 @@ def train(
     before anything is written, TrainingError on a loss that is not finite.
     """
     out = Path(out)
-    chosen = _recipe(recipe, data, overrides)
+    chosen = named_recipe(recipe, data, overrides)
     tracker = make_tracker(chosen.track)
     made = members(chosen)
     if resume and out.exists():
@@ -75,16 +76,6 @@ def train(
         with Journal(run.path, 1 + int(split.max()), max(m.plan.epochs for m in made), tracker=tracker) as journal:
             _work(run, chosen, nets, faces, split, journal, on_fold)
     return run
-
-
-def _recipe(recipe: Path | str | Recipe, data: str, overrides: Iterable[str]) -> Recipe:
-    if not isinstance(recipe, Recipe):
-        chosen = load_recipe(Path(recipe), [*overrides, *([f"data.source={data}"] if data else [])])
-    else:
-        chosen = make_recipe(recipe.flat() | ({"data.source": data} if data else {}), overrides)
-    if not chosen.data.source:
-        raise RecipeError("data.source: no photos are named; give --data PATH (or layout:PATH,...) or data.source=...")
-    return chosen
 
 
 def _same(run: Run, recipe: Recipe) -> None:
@@ -176,8 +167,8 @@ def _join_parts(run: Run, fold: int, nets: Sequence[Member]) -> None:
     """valid.npz of a fold of separate networks: the product of what each says of its own attribute."""
     home = run.path / f"fold{fold}"
     if nets[0].part:
-        each = {member.part: Predictions.load(home / member.part / "valid.npz") for member in nets}
-        joined_parts(each).save(home / "valid.npz")
+        each = [Predictions.load(home / member.part / "valid.npz") for member in nets]
+        join_votes(each, None, "marginals").save(home / "valid.npz")
 
 
 def _fit_row(run: Run, fits: Sequence[Fit], parts: Sequence[str]) -> dict[str, Any]:
