@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from threefold.errors import RunError, one_of
+from threefold.errors import RecipeError, RunError, one_of
 from threefold.files import new_folder, write_json, write_text
+from threefold.predictions import Predictions
 from threefold.recipe import Recipe, load_recipe, write_recipe
 
 FORMAT = 1
@@ -103,6 +104,32 @@ class Run:
             raise RunError(
                 f"{self.path}: run is {self.state}, not complete; `threefold train ... --resume` finishes it"
             )
+
+    def predictions(self, which: str = "oof") -> Predictions:
+        """`oof` (out of fold) or `test` (what `predict --answers` kept); RunError where the run has none."""
+        self.need_complete()
+        if which == "oof" and not self.metrics.get("photos"):
+            raise RunError(f"{self.path}: has no out-of-fold predictions (data.folds: {self.recipe.data.folds})")
+        if which == "test" and not (self.path / "eval.json").exists():
+            raise RunError(
+                f"{self.path}: has no scored eval photos; `threefold predict EVAL --model RUN --answers` does"
+            )
+        return Predictions.load(self.path / f"{which}.npz")
+
+    def baseline(self) -> tuple[Recipe, Run | None]:
+        """The recipe its own names as baseline, and the run where it names one; RecipeError when that is not here.
+
+        The path is seen from here, from the run and from the folder of runs.
+        """
+        named = self.recipe.baseline
+        for place in (Path(), self.path, self.path.parent):
+            path = place / named
+            if named and path.is_dir():
+                other = Run.open(path)
+                return other.recipe, other
+            if named and path.is_file():
+                return load_recipe(path), None
+        raise RecipeError(f"baseline {named!r} is not here" if named else f"{self.path}: its recipe names no baseline")
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:

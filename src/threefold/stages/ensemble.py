@@ -22,7 +22,6 @@ from threefold.evidence.ensemble import VOTES, aligned, cross_fit, disagreement,
 from threefold.evidence.metrics import measure
 from threefold.files import digest, write_json
 from threefold.infer.backends import ENSEMBLE, oof_digest
-from threefold.predictions import Predictions
 from threefold.recipe import make_recipe
 from threefold.runs import Run
 
@@ -50,7 +49,7 @@ def ensemble(
         raise RecipeError(f"vote: {vote!r} is not known ({one_of(VOTES, vote)})")
     Run.need_free(out)
     opened, names = _open(paths), [str(path) for path in paths]
-    parts = aligned([Predictions.load(run.path / "oof.npz") for run in opened], names)
+    parts = aligned([run.predictions() for run in opened], names)
     fitted = weights == "fit" or members is not None
     if fitted:
         oof, found = cross_fit(parts, vote, members=members, weigh=weights == "fit", seed=seed)
@@ -90,8 +89,6 @@ def _open(paths: Sequence[Path]) -> list[Run]:
     for path in paths:
         run = Run.open(path)
         run.need_complete()
-        if not run.metrics.get("photos"):
-            raise RunError(f"{path}: has no out-of-fold predictions (data.folds: {run.recipe.data.folds}) to join")
         if opened.setdefault(path.resolve(), run) is not run:
             raise RunError(f"{path}: is given twice; weights say what a run counts")
     return list(opened.values())

@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threefold import labels
-from threefold.errors import DataError, RecipeError, RunError, ThreefoldError
+from threefold.errors import DataError, RunError, ThreefoldError
 from threefold.evidence.metrics import TASKS, confusion, tasks
 from threefold.files import write_text
 from threefold.predictions import Predictions
-from threefold.recipe import Recipe, differences, load_recipe
+from threefold.recipe import Recipe, differences
 from threefold.runs import Run
 from threefold.stages import figures
 
@@ -281,25 +281,14 @@ def _changes(run: Run) -> dict[str, Any]:
     other = Recipe()
     if recipe.baseline:
         try:
-            other, score = _baseline(recipe.baseline, run.path)
+            other, base = run.baseline()
+            score = base.metrics if base and base.state == "complete" else None
             name = recipe.baseline
         except ThreefoldError as error:
             missing = str(error)
     rows = [row for row in differences(recipe, other) if row[0] not in _NOT_TRIED]
     rows = [row for row in rows if row[0] != "data.source" or row[2]]  # a recipe file leaves the data to --data
     return {"name": name, "rows": rows, "score": score, "missing": missing}
-
-
-def _baseline(named: str, run: Path) -> tuple[Recipe, dict[str, Any] | None]:
-    """Recipe of a baseline (a recipe file, or a run, then with its score), seen from here, the run or its folder."""
-    for place in (Path(), run, run.parent):
-        path = place / named
-        if path.is_dir():
-            other = Run.open(path)
-            return other.recipe, (other.metrics if other.state == "complete" else None)
-        if path.is_file():
-            return load_recipe(path), None
-    raise RecipeError(f"baseline {named!r} is not here")
 
 
 def _cost(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
