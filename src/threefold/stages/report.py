@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +28,7 @@ from threefold.predictions import Predictions
 from threefold.recipe import Recipe, differences
 from threefold.runs import Run
 from threefold.stages import figures
+from threefold.stages.pages import render
 
 WORST = 24
 TITLES = {"all": "18 classes", "mask": "Mask", "gender": "Gender", "age_group": "Age group"}
@@ -36,7 +36,7 @@ CLASS_NAMES = {"all": tuple(labels.class_name(code) for code in range(labels.CLA
 _NOT_TRIED = ("hypothesis", "baseline")  # keys that say what a run is for and change nothing in it
 
 
-def report(run: Path | str, *, photos: bool = True, out: Path | str | None = None) -> Path:
+def report(run: Path | str, *, photos: bool = True, out: Path | str | None = None, lang: str = "en") -> Path:
     """Write the report of a complete run and return where: `out`, or report.html in the run.
 
     photos: with thumbnails and ids of the worst mistakes; False leaves that part out, so that the page can be handed
@@ -45,20 +45,11 @@ def report(run: Path | str, *, photos: bool = True, out: Path | str | None = Non
     run = Path(run)
     opened = Run.open(run)
     opened.need_complete()
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"duration": _duration, "number": lambda value: f"{value:,}"}
     target = Path(out) if out else run / "report.html"
     try:
-        page = environment.get_template("report.html.j2").render(_context(opened, photos))
-    except (KeyError, jinja2.UndefinedError) as error:  # a file that was written by something else
-        raise RunError(f"{run}: a file of this run lacks what the report needs ({error})") from None
-    write_text(target, page)
+        write_text(target, render("report", lang, **_context(opened, photos)))
+    except KeyError as error:  # a file that was written by something else
+        raise RunError(f"{run}: a file lacks what the report needs ({error})") from None
     return target
 
 
@@ -298,9 +289,3 @@ def _cost(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
         "speed": statistics.median(speeds) if speeds else None,
         "epochs": len(run.log),
     }
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

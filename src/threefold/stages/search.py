@@ -98,12 +98,12 @@ class Space:
 
 def search(
     recipe: Path | str | Recipe, space: Path | str, *, data: str = "", out: Path | str, trials: int,
-    storage: str = "", seed: int = 0, overrides: Iterable[str] = (),
+    storage: str = "", seed: int = 0, overrides: Iterable[str] = (), lang: str = "en",
 ) -> Search:  # fmt: skip
     """Go on with the study in `out` (begin it) until it has `trials` trials; print them, write what was found.
 
     `out` then holds search.json, search.html and best.yaml beside the runs. storage: URL of an Optuna database for
-    several machines; empty is OUT/study.db. A trial whose values do not fit together or whose loss is not finite counts
+    several machines; empty is OUT/study.db. lang: of the page (en, ko). A trial whose values do not fit together or whose loss is not finite counts
     as failed. Raises RecipeError before any photo is read, RunError where `out` is another search or no search.
     """
     out, texts = Path(out), [*overrides]
@@ -120,7 +120,7 @@ def search(
         study = _study(out, storage, told, seed)
     while _work(study, out, layout, asked, trials, storage, seed):
         pass
-    return summarise(study, out, base, layout.values, seed)
+    return summarise(study, out, base, layout.values, seed, lang)
 
 
 def read_space(path: Path, recipe: Recipe) -> Space:

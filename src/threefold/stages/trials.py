@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
@@ -20,11 +19,18 @@ from threefold.evidence.selection import lead
 from threefold.files import write_json, write_text
 from threefold.predictions import Predictions
 from threefold.recipe import Recipe, make_recipe, write_recipe
+from threefold.stages.pages import render
 
 LEAST = 4
 """Finished trials from which on the importance of parameters is estimated."""
 Row = dict[str, Any]
 Values = Callable[[Mapping[str, Any]], Row]
+CAUTION = (
+    "The best of {count} finished trials was chosen by this score, so the score is too high for it.",
+    "By how much cannot be told from these runs.",
+    "It leads the mean of the trials by {seen:.3f}; a best one chosen on some of the people leads by {kept:.3f} on the "
+    "others, so about {luck:.3f} is luck, which the interval does not cover.",
+)
 _WIDTH, _HEIGHT = 720, 220  # of the history, in SVG units
 
 
@@ -39,7 +45,7 @@ class Search:
     luck: dict[str, float] | None
 
 
-def summarise(study: optuna.Study, out: Path, base: Recipe, values: Values, seed: int) -> Search:
+def summarise(study: optuna.Study, out: Path, base: Recipe, values: Values, seed: int, lang: str) -> Search:
     """Print and write what the study holds; RunError when no trial was finished, with what stopped the last one."""
     trials = study.get_trials(deepcopy=False)
     rows = [_row(trial, values) for trial in trials]
@@ -54,7 +60,7 @@ def summarise(study: optuna.Study, out: Path, base: Recipe, values: Values, seed
     write_recipe(make_recipe(base.flat() | best["values"]), out / "best.yaml")
     write_json(out / "search.json", {"best": best["trial"], "trials": rows, "importances": found.importances,
                                      "luck": found.luck, "seed": seed})  # fmt: skip
-    write_text(out / "search.html", _page(found))
+    write_text(out / "search.html", _page(found, lang))
     print_search(found)
     return found
 
@@ -77,17 +83,14 @@ def print_search(found: Search, console: Console | None = None) -> None:
         console.print(f"written: {found.path / name}", markup=False, soft_wrap=True)
 
 
-def caution(found: Search) -> str:
-    """What must be said of the best of many."""
+def caution(found: Search, say: Callable[[str], str] = str) -> str:
+    """What must be said of the best of many; `say` translates."""
     count = sum(row["state"] == "complete" for row in found.trials)
-    text = f"The best of {count} finished trials was chosen by this score, so the score is too high for it"
+    text = say(CAUTION[0]).format(count=count)
     if not found.luck:
-        return f"{text}; how much cannot be told from these runs."
+        return f"{text} {say(CAUTION[1])}"
     seen, kept = found.luck["seen"], max(0.0, found.luck["kept"])
-    return (
-        f"{text}. It leads the mean of the trials by {seen:.3f}; a best one chosen on some of the people leads by "
-        f"{kept:.3f} on the others, so about {max(0.0, seen - kept):.3f} is luck, which the interval does not cover."
-    )
+    return f"{text} {say(CAUTION[2]).format(seen=seen, kept=kept, luck=max(0.0, seen - kept))}"
 
 
 def shown(row: Row) -> str:
@@ -146,15 +149,10 @@ def _luck(out: Path, complete: list[Row], seed: int) -> dict[str, float] | None:
     return {"seen": seen, "kept": kept} if math.isfinite(seen + kept) else None
 
 
-def _page(found: Search) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.globals |= {"shown": shown}
-    return environment.get_template("search.html.j2").render(
-        name=found.path.resolve().name, found=found, caution=caution(found), rows=ordered(found.trials), least=LEAST,
-        history=_history(found.trials), width=_WIDTH, height=_HEIGHT,
+def _page(found: Search, lang: str) -> str:
+    return render(
+        "search", lang, name=found.path.resolve().name, found=found, caution=caution, rows=ordered(found.trials),
+        least=LEAST, history=_history(found.trials), width=_WIDTH, height=_HEIGHT, shown=shown,
     )  # fmt: skip
 
 
