@@ -49,7 +49,7 @@ def home(tmp_path, monkeypatch):
             Image.fromarray(photo).save(tmp_path / "new" / name)
     (tmp_path / "new/x.jpg").write_text("no photo")
     monkeypatch.setenv("THREEFOLD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(stage, "load", lambda path: Reader(Sure(Prepare(size=(32, 24)))))
+    monkeypatch.setattr(stage, "load", lambda path, **_: Reader(Sure(Prepare(size=(32, 24)))))
     monkeypatch.setattr(stage, "train", lambda recipe, **options: (recipe, options))
     return tmp_path
 
@@ -122,7 +122,7 @@ def test_a_second_round_replaces_the_first_and_keeps_what_the_user_gave(home):
 
 def test_resume_goes_on_with_the_labels_as_they_were(home, monkeypatch):
     first, _ = pseudo(home / "teacher", home / "new", out=home / "out", confidence=0.5)
-    monkeypatch.setattr(stage, "load", lambda path: pytest.fail("reads again"))
+    monkeypatch.setattr(stage, "load", lambda path, **_: pytest.fail("reads again"))
     again, options = pseudo(home / "teacher", home / "new", out=home / "out", confidence=0.5, resume=True)
     assert again == first and options["resume"]
     with pytest.raises(RunError, match=r"--resume with confidence 0.6, but the labels were made with 0.5"):

@@ -16,6 +16,7 @@ from threefold.data.cache import open_cache
 from threefold.data.prepare import Prepare
 from threefold.data.sources import read_faces
 from threefold.errors import DataError, PhotoError
+from threefold.evidence.decide import Decision
 from threefold.infer.backends import Answer, FakeBackend
 from threefold.infer.inputs import find_photos
 from threefold.infer.reader import Reader, Reading, make_reading
@@ -98,6 +99,27 @@ def test_a_reading_names_the_most_probable_class() -> None:
             labels.NAMES["mask"][mask], labels.NAMES["gender"][gender], labels.NAMES["age_group"][group]
         )  # fmt: skip
         assert reading.code == code and reading.confidence == pytest.approx(0.83) and reading.age == 44.0
+
+
+def test_a_decision_calibrates_and_prefers_and_is_silent() -> None:
+    """Two classes at 0.5 and 0.4: tempered by 2 they stand as their roots; the rule says the second."""
+    probabilities = np.full(18, 0.1 / 16, dtype=np.float32)
+    probabilities[[1, 2]] = 0.5, 0.4
+    prefer = tuple(float(code % 3 == 2) for code in range(18))
+    tempered = Decision({"mask": 1.0, "gender": 1.0, "age_group": 2.0}, prefer, None,
+                        {"mask": 0.5, "gender": 0.95, "age_group": 0.0})  # fmt: skip
+    reading = make_reading(probabilities, None, None, tempered)
+    assert (reading.code, reading.mask, reading.gender, reading.age_group) == (2, "worn", "indeterminate", ">=60")
+    assert reading.indeterminate == ("gender",) and reading.raw is probabilities
+    assert reading.probabilities.dtype == np.float32 and reading.probabilities.sum() == pytest.approx(1)
+    ages = np.sqrt(probabilities.reshape(3, 2, 3).sum((0, 1)))
+    assert reading.confidences["age_group"] == pytest.approx(ages[2] / ages.sum(), abs=0.01)
+    assert reading.confidence == pytest.approx(reading.probabilities[2]) and reading.confidence < 0.4
+    by_years = Decision(years_cuts=(30, 57))
+    assert [make_reading(probabilities, age, None, by_years).code % 3 for age in (29.9, 57.0, None)] == [0, 2, 1]
+    photo = np.zeros((20, 20, 3), np.uint8)
+    plain, ruled = Reader(FakeBackend()), Reader(FakeBackend(), decision=Decision(offsets=(0.0,) * 17 + (9.0,)))
+    assert (plain(photo).code, ruled(photo).code) == (0, 17)
 
 
 def test_photos_are_found_in_a_stable_order_without_junk(tmp_path: Path) -> None:

@@ -24,9 +24,14 @@ app = typer.Typer(
 Match = Literal["contest", "none"]
 Out = Annotated[Path, typer.Argument(help="folder to make; must be new or empty")]
 Vote = Literal["soft", "hard"]
+Rule = Literal["auto", "none", "age", "offsets", "years"]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, as a line of the recipe")]
 Data = Annotated[str, typer.Option(help="layout:path[,layout:path...]")]
 Resume = Annotated[bool, typer.Option("--resume", help="go on with an unfinished run")]
+On = Annotated[Literal["oof", "test"], typer.Option(help="out-of-fold predictions, or scored eval photos")]
+Json = Annotated[bool, typer.Option("--json", help="print everything as JSON")]
+Lang = Annotated[Literal["en", "ko"], typer.Option(help="language of the page")]
+Draws = Annotated[int, typer.Option(min=100, help="draws of persons")]
 Seed = Annotated[int, typer.Option(min=0, help="same seed, same files")]
 
 
@@ -68,15 +73,38 @@ def check(
 
 
 @app.command()
+def eda(
+    data: Annotated[str, typer.Argument(help="layout:path[,layout:path...] or a path whose layout is recognised")],
+    out: Annotated[Path, typer.Option(help="HTML file to write")] = Path("eda.html"),
+    photos: Annotated[bool, typer.Option(help="embed examples, outliers and mean pictures, and name photos")] = True,
+    lang: Lang = "en",
+    json: Json = False,
+    seed: Seed = 0,
+) -> None:
+    """One page about a set of photos before training: people, borders, shortcuts, outliers, the size of chance."""
+    _need("sklearn", "train")
+    from threefold.stages.eda import eda as run
+
+    typer.echo(f"page: {run(data, out=out, photos=photos, lang=lang, json=json, seed=seed)}", err=json)
+
+
+@app.command()
 def train(
     recipe: Annotated[Path, typer.Argument(help="recipe file")],
     overrides: Overrides = None,
     data: Data = "",
     out: Annotated[Path, typer.Option(help="run directory to make")] = Path("runs/run"),
     resume: Resume = False,
+    seeds: Annotated[int, typer.Option(min=1, help="so many trainings, into OUT/seed0, OUT/seed1, ...")] = 1,
 ) -> None:
     """Train every fold of a recipe; write networks, out-of-fold predictions and the score."""
     _need("torch", "train")
+    if seeds > 1:
+        from threefold.stages.seeds import train_seeds
+
+        several = train_seeds(recipe, data=data, out=out, seeds=seeds, overrides=overrides or [], resume=resume)
+        typer.echo(f"{several.words}\nruns: {several.path}")
+        return
     from threefold.stages.train import train as run
 
     done = run(recipe, data=data, out=out, overrides=overrides or [], resume=resume)
@@ -89,12 +117,18 @@ def predict(
     model: Annotated[Path, typer.Option(help="run directory")],
     out: Annotated[Path | None, typer.Option(help="CSV to write (default: stdout, or RUN/submission.csv)")] = None,
     answers: Annotated[Path | None, typer.Option(help="CSV with ImageID,ans[,person,age] to score against")] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="leave the run's decision.json aside")] = False,
 ) -> None:
     """Read photos with a trained run: a table of readings, or a submission for the contest's eval folder."""
     from threefold.stages.predict import predict as run
 
-    done = run(photos, model, out=out, answers=answers)
-    for line in (score_line(done.score) if done.score else "", f"written: {done.out}" if done.out else ""):
+    done = run(photos, model, out=out, answers=answers, plain=plain)
+    silent = ", ".join(f"{name} {count:,}" for name, count in done.indeterminate.items() if count)
+    for line in (
+        score_line(done.score) if done.score else "",
+        f"indeterminate: {silent} of {len(done.readings):,} photos" if silent else "",
+        f"written: {done.out}" if done.out else "",
+    ):
         if line:
             typer.echo(line, err=done.out is None)
 
@@ -159,12 +193,104 @@ def search(
     trials: Annotated[int, typer.Option(min=1, help="trials in all; more go on with the same study")] = 20,
     storage: Annotated[str, typer.Option(help="database URL for several machines (default: OUT/study.db)")] = "",
     seed: Seed = 0,
+    lang: Lang = "en",
 ) -> None:
     """Search recipe values with Optuna: TPE, pruning by fold, every trial an ordinary run."""
     _need("torch", "train")
     from threefold.stages.search import search as run
 
-    run(recipe, space, data=data, out=out, trials=trials, storage=storage, seed=seed, overrides=overrides or [])
+    words = overrides or []
+    run(recipe, space, data=data, out=out, trials=trials, storage=storage, seed=seed, overrides=words, lang=lang)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="complete runs on the same photos; the first is judged")],
+    on: On = "oof",
+    json: Json = False,
+    out: Annotated[Path | None, typer.Option(help="HTML page to write")] = None,
+    csv: Annotated[Path | None, typer.Option(help="CSV of all photos that changed sides")] = None,
+    photos: Annotated[int, typer.Option(min=0, help="photos that changed sides to list; 0 names none")] = 20,
+    draws: Draws = 10_000,
+    seed: Seed = 0,
+    lang: Lang = "en",
+) -> None:
+    """Is the first run better than each of the others? A difference is FIRST minus other, with its 95 % interval."""
+    if out:
+        _need("matplotlib", "train")
+    from threefold.stages.compare import compare_runs
+
+    compare_runs(runs, on=on, json=json, out=out, csv=csv, draws=draws, seed=seed, photos=photos, lang=lang)
+    if out or csv:
+        typer.echo("written: " + ", ".join(str(path) for path in (out, csv) if path), err=True)
+
+
+@app.command()
+def ablate(
+    recipe: Annotated[Path, typer.Argument(help="recipe file")],
+    changes: Annotated[list[str], typer.Argument(help="key=value, each a change of its own")],
+    data: Data = "",
+    out: Annotated[Path, typer.Option(help="folder of the runs, one per change")] = Path("runs/ablation"),
+    seeds: Annotated[int, typer.Option(min=1, help="trainings of each, under so many seeds")] = 1,
+    base: Annotated[list[str] | None, typer.Option("--set", help="key=value for all, the baseline included")] = None,
+    resume: Resume = False,
+    lang: Lang = "en",
+) -> None:
+    """Train a recipe and single changes to it on the same folds; one table of differences with verdicts."""
+    _need("torch", "train")
+    from threefold.stages.ablate import ablate as run
+
+    run(recipe, changes, data=data, out=out, seeds=seeds, base=base or [], resume=resume, lang=lang)
+
+
+@app.command()
+def suspects(
+    run: Annotated[Path, typer.Argument(help="complete run directory")],
+    out: Annotated[Path | None, typer.Option(help="folder to write into (default: the run)")] = None,
+    top: Annotated[int, typer.Option(min=1, help="how many labels to list")] = 200,
+    photos: Annotated[bool, typer.Option(help="show the photos on the page")] = True,
+    lang: Lang = "en",
+) -> None:
+    """Labels that are probably wrong: a table and a page to look them through, which saves a patch for `train`."""
+    _need("cleanlab", "train")
+    from threefold.stages.suspects import summary
+    from threefold.stages.suspects import suspects as find
+
+    for line in summary(*find(run, out=out, top=top, photos=photos, lang=lang)):
+        typer.echo(line)
+
+
+@app.command()
+def decide(
+    run: Annotated[Path, typer.Argument(help="complete run directory")],
+    rule: Annotated[Rule, typer.Option(help="auto keeps one only if it is better; a named rule is kept")] = "auto",
+    coverage: Annotated[float | None, typer.Option(help="share of photos each attribute is said for")] = None,
+    risk: Annotated[float | None, typer.Option(help="largest share of what is said that may be wrong")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON to write (default RUN/decision.json)")] = None,
+    json: Json = False,
+    seed: Seed = 0,
+) -> None:
+    """Fit temperatures, decision rule and abstention on out-of-fold predictions; say what they are worth; save them."""
+    from threefold.stages.decide import decide as work
+
+    work(run, rule=rule, coverage=coverage, risk=risk, seed=seed, json=json, out=out)
+
+
+@app.command()
+def shake(
+    runs: Annotated[list[Path], typer.Argument(help="complete runs on the same photos")],
+    on: On = "oof",
+    persons: Annotated[int | None, typer.Option(min=2, help="people of the test (default ours; contest: 1800)")] = None,
+    share: Annotated[float, typer.Option(min=0, max=1, help="part of them that is public")] = 0.5,
+    public: Annotated[str, typer.Option(help="public scores of the runs, in order: 0.712,-,0.705")] = "",
+    draws: Draws = 10_000,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """The leaderboard in advance: gaps of public and private, who wins in private, and which run to hand in."""
+    from threefold.stages.shake import shake_runs
+
+    shake_runs(runs, on=on, persons=persons, share=share, public=public or None, draws=draws, seed=seed, json=json)
 
 
 @app.command()
@@ -192,11 +318,22 @@ def report(
 
 
 @app.command()
-def runs(folder: Annotated[Path, typer.Argument(help="folder of runs")] = Path("runs")) -> None:
-    """A table of all runs below a folder."""
+def runs(
+    folder: Annotated[Path, typer.Argument(help="folder of runs")] = Path("runs"),
+    sort: Annotated[str, typer.Option(help="column or recipe key; -COLUMN: largest first (default -macro_f1)")] = "",
+    filters: Annotated[
+        list[str] | None, typer.Option("--filter", help="train.mix=cutmix, macro_f1>0.5, state!=failed, or words")
+    ] = None,
+    csv: Annotated[str | None, typer.Option(help="CSV to write; - prints it")] = None,
+    html: Annotated[Path | None, typer.Option(help="page to write")] = None,
+    json: Json = False,
+    verdicts: Annotated[bool, typer.Option(help="judge each run against its baseline (0.2 s a run)")] = True,
+    lang: Lang = "en",
+) -> None:
+    """The experiment log: hypothesis, what changed, score, verdict against the baseline, and what may be compared."""
     from threefold.stages.runs import print_runs
 
-    print_runs(folder)
+    print_runs(folder, sort=sort, filters=filters or [], csv=csv, html=html, json=json, verdicts=verdicts, lang=lang)
 
 
 def score_line(metrics: dict[str, Any]) -> str:

@@ -74,11 +74,18 @@ def resample(persons: NDArray[Any], sums: Floats, statistic: Statistic, draws: i
 
 @dataclass(frozen=True)
 class Estimate:
-    """S numbers, each with the ends of its interval; NaN where a number means nothing. value, low, high: [S]."""
+    """S numbers, each with the ends of its interval; NaN where a number means nothing. All [S].
+
+    spread: standard deviation of the draws. freedom: how many degrees of freedom that has, from how evenly the persons
+    carry the number (Satterthwaite 1946, Biometrics 2: the chi-square that varies as the sum of squares does); persons
+    minus 1 at most, 2 where it hangs on one of many. `compare` needs both, the intervals here do not use them.
+    """
 
     value: Floats
     low: Floats
     high: Floats
+    spread: Floats
+    freedom: Floats
 
 
 def estimate(persons: NDArray[Any], sums: Floats, statistic: Statistic, draws: int, seed: int = 0) -> Estimate:
@@ -88,23 +95,24 @@ def estimate(persons: NDArray[Any], sums: Floats, statistic: Statistic, draws: i
     drawn = resample(persons, sums, statistic, draws, seed)
     left_out = statistic(total - sums)
     ends = [_ends(v, drawn[:, s], left_out[:, s]) for s, v in enumerate(value.tolist())]
-    low, high = np.array(ends, dtype=np.float64).reshape(-1, 2).T
-    return Estimate(value, low, high)
+    return Estimate(value, *np.array(ends, dtype=np.float64).reshape(-1, 4).T)
 
 
-def _ends(value: float, drawn: Floats, left_out: Floats) -> tuple[float, float]:
-    """Low and high end from the draws [D] and from the values without each person [P]: BCa, Efron 1987, section 4."""
+def _ends(value: float, drawn: Floats, left_out: Floats) -> tuple[float, ...]:
+    """Low and high end (BCa, Efron 1987, section 4), spread and freedom from draws [D] and what is left of each [P]."""
     drawn, left_out = drawn[np.isfinite(drawn)], left_out[np.isfinite(left_out)]
     if not np.isfinite(value) or not len(drawn):
-        return float("nan"), float("nan")
+        return (float("nan"),) * 4
     below = ((drawn < value).mean() + (drawn <= value).mean()) / 2
     bias = NORMAL.inv_cdf(min(max(float(below), 0.002), 0.998))  # bounded: at most 2.9, so `shifted` cannot blow up
     gap = left_out.mean() - left_out if len(left_out) else np.zeros(1)
-    spread = float((gap**2).sum() ** 1.5)
-    skew = float((gap**3).sum()) / (6 * spread) if spread > 1e-30 else 0.0  # never beyond 1/6
+    squares = float((gap**2).sum())
+    skew = float((gap**3).sum()) / (6 * squares**1.5) if squares > 1e-20 else 0.0  # never beyond 1/6
+    uneven = float((gap**4).sum()) / squares**2 if squares > 1e-20 else 0.0  # 1 / persons .. 1
+    freedom = min(2 / max(uneven - 1 / len(gap), 1e-9), len(gap) - 1)
     levels = []
     for level in ((1 - LEVEL) / 2, (1 + LEVEL) / 2):
         shifted = bias + NORMAL.inv_cdf(level)
         levels.append(NORMAL.cdf(bias + shifted / (1 - skew * shifted)))
     low, high = np.quantile(drawn, levels)
-    return float(low), float(high)
+    return float(low), float(high), float(drawn.std()), freedom

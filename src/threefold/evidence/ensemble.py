@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from threefold import labels
 from threefold.errors import DataError, RecipeError, one_of
+from threefold.evidence import crossfit
 from threefold.evidence.metrics import confusion, macro_f1
 from threefold.predictions import Predictions, product
 
@@ -141,7 +142,7 @@ def cross_fit(
     """
     same = aligned(parts)
     joints, years = np.stack([part.probabilities for part in same]), np.stack([part.years for part in same])
-    cast, truth, sides = ballots(joints, rule), same[0].truth, _sides(same[0], k, seed)
+    cast, truth, sides = ballots(joints, rule), same[0].truth, crossfit.sides(same[0], k, seed)
     mixed, mean = np.empty_like(joints[0], dtype=np.float32), np.empty(len(truth), dtype=np.float32)
     for side in np.unique(sides):
         held = sides == side
@@ -210,16 +211,6 @@ def _score(truth: NDArray[np.int8], joint: Joints) -> float:
     if not found:
         raise DataError("ensemble: weights cannot be fitted, no photo has a label")
     return float(np.mean(found))
-
-
-def _sides(first: Predictions, k: int, seed: int) -> NDArray[np.integer]:
-    """[N] number of the part of the people each photo is held out with."""
-    if len(np.unique(first.fold)) > 1:
-        return first.fold
-    names, rows = np.unique(first.persons, return_inverse=True)
-    if len(names) < 2:
-        raise DataError(f"ensemble: weights cannot be cross-fitted on {len(names)} person; expected 2 or more")
-    return np.asarray(np.random.default_rng(seed).permutation(len(names))[rows] % k)
 
 
 def _probabilities(joints: Joints) -> Joints:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from threefold import labels, progress
 from threefold.data.sources import Answers, eval_photos, read_answers
 from threefold.errors import CheckFailed, DataError, PhotoError
+from threefold.evidence.decide import Decision, said
 from threefold.evidence.metrics import measure
 from threefold.files import csv_text, write_csv, write_json
 from threefold.infer.inputs import find_photos
@@ -31,15 +33,26 @@ class Predicted:
     out: Path | None
     score: dict[str, Any] | None
 
+    @property
+    def indeterminate(self) -> dict[str, int]:
+        """Of how many photos each attribute is not sure enough to be said."""
+        counts = Counter(name for reading in self.readings.values() for name in reading.indeterminate)
+        return {name: counts[name] for name in labels.ATTRIBUTES}
+
 
 def predict(
-    photos: Sequence[Path | str], model: Path | str, *, out: Path | str | None = None, answers: Path | str | None = None
-) -> Predicted:
+    photos: Sequence[Path | str], model: Path | str, *, out: Path | str | None = None,
+    answers: Path | str | None = None, plain: bool = False,
+) -> Predicted:  # fmt: skip
     """Read photos (files, folders, or the contest's eval folder) with the model of a run.
 
     The contest's eval folder becomes a submission (`ImageID,ans` in the order of info.csv; default RUN/submission.csv),
-    anything else a table with COLUMNS (default stdout). `answers` (CSV: ImageID,ans[,person,age]) are scored; for the
-    eval folder predictions and score are kept in the run as test.npz and eval.json. Photos that cannot be read are left
+    anything else a table with COLUMNS (default stdout), where what is not sure enough is `indeterminate` (`class` is
+    what was said all the same, as a submission needs one). `plain` leaves the run's decision (decision.json) aside.
+    `answers` (CSV: ImageID,ans[,person,age]) are scored by what was said; `plain.macro_f1` beside it is what the most
+    probable classes would have scored. For the eval folder predictions and score are kept in the run as test.npz and
+    eval.json; test.npz holds the probabilities as the networks gave them, so that runs are compared on it like with
+    like, whatever rule either of them has. Photos that cannot be read are left
     out of a table and raise CheckFailed at the end; a submission must be whole, so there they raise DataError at once.
     """
     inputs, model, out = [Path(photo) for photo in photos], Path(model), Path(out) if out else None
@@ -48,14 +61,14 @@ def predict(
     truth = read_answers(Path(answers)) if answers else None
     if truth and (missing := set(truth.ids) ^ {name for name, _ in named}):
         raise DataError(f"{answers}: {len(missing)} photos are only here or only in the photos, as {min(missing)!r}")
-    reader = load(model)
+    reader = load(model, decision=not plain)
     readings, broken = _read(reader, named)
     if broken and (given is not None or truth):
         raise DataError(f"{len(broken)} photos cannot be read and every one needs an answer: {broken[0]}")
     if given is not None:
         out = out or model / "submission.csv"
     _write(out, _submission(readings) if given is not None else _table(readings))
-    score = _score(readings, truth, model if given is not None else None) if readings else None
+    score = _score(readings, truth, model if given is not None else None, reader.decision) if readings else None
     if broken:
         listed = "\n".join(f"  {error}" for error in broken)
         raise CheckFailed(f"{len(broken)} of {len(named)} photos could not be read, the others were:\n{listed}")
@@ -95,7 +108,9 @@ def _write(out: Path | None, rows: list[Sequence[object]]) -> None:
         write_csv(out, rows)
 
 
-def _score(readings: dict[str, Reading], truth: Answers | None, run: Path | None) -> dict[str, Any] | None:
+def _score(
+    readings: dict[str, Reading], truth: Answers | None, run: Path | None, decision: Decision | None
+) -> dict[str, Any] | None:
     """Metrics against the answers; for the contest's eval folder also kept in the run, like the predictions."""
     count = len(readings)
     ids = np.array(list(readings))
@@ -106,13 +121,16 @@ def _score(readings: dict[str, Reading], truth: Answers | None, run: Path | None
         photos=ids,
         # without a column `person` every photo counts as a person of its own: the interval is then too narrow
         persons=np.array(truth.persons)[rows] if truth and truth.persons else ids,
-        probabilities=np.stack([r.probabilities for r in readings.values()]),
+        probabilities=np.stack([r.raw for r in readings.values()]),
         truth=labels.decode_all(truth.label[rows]) if truth else np.full((count, 3), labels.UNKNOWN, dtype=np.int8),
         ages=truth.ages[rows] if truth and truth.ages is not None else np.full(count, np.nan, dtype=np.float32),
         years=known,
         fold=np.full(count, -1, dtype=np.int16),
     )
     score = measure(predictions) if truth else None
+    if score and decision:
+        spoken = measure(said(predictions, np.array([r.code for r in readings.values()])))
+        score = {**spoken, "plain": {"macro_f1": score["macro_f1"]}}
     if run:
         predictions.save(run / "test.npz")
         if score:

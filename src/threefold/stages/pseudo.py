@@ -97,7 +97,7 @@ def _label(teacher: Run, folder: Path, home: Path, recipe: Recipe, note: dict[st
     named = find_photos([folder])
     readings: dict[str, Reading] = {}
     with progress.bar("reading") as report:
-        answers = load(teacher.path).stream(path for _, path in named)
+        answers = load(teacher.path, decision=False).stream(path for _, path in named)
         for done, ((name, _), answer) in enumerate(zip(named, answers, strict=True), start=1):
             if not isinstance(answer, PhotoError):
                 readings[name] = answer

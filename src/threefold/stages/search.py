@@ -103,8 +103,9 @@ def search(
     """Go on with the study in `out` (begin it) until it has `trials` trials; print them, write what was found.
 
     `out` then holds search.json, search.html and best.yaml beside the runs. storage: URL of an Optuna database for
-    several machines; empty is OUT/study.db. lang: of the page (en, ko). A trial whose values do not fit together or whose loss is not finite counts
-    as failed. Raises RecipeError before any photo is read, RunError where `out` is another search or no search.
+    several machines; empty is OUT/study.db. lang: of the page. A trial whose values do not fit together or whose loss
+    is not finite counts as failed. Raises RecipeError before any photo is read, RunError where `out` is another search
+    or no search.
     """
     out, texts = Path(out), [*overrides]
     base = make_recipe(recipe.flat(), texts) if isinstance(recipe, Recipe) else load_recipe(Path(recipe), texts)

@@ -1,0 +1,103 @@
+"""What a decision is worth: the gain in macro F1, whether the confidence means what it says, the price of silence.
+
+Everything is about what was said, by the plain networks (`plain`) and by the decision (`decided`). Hand over a
+`decide.cross_fit`, never a decision applied to the photos it was fitted on. Intervals are 95 %, over persons, paired
+where two numbers are compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from threefold import labels
+from threefold.evidence.bootstrap import Floats, estimate, person_sums
+from threefold.evidence.calibrate import LEAST, aurc, reliability, risk_coverage
+from threefold.evidence.compare import Number, compare
+from threefold.evidence.decide import Decided, Decision, said
+from threefold.predictions import Predictions
+
+COVERAGES = (1.0, 0.95, 0.9, 0.8)
+"""Shares of the photos for which the risk is told."""
+CLAIMS = (
+    "ece.plain", "nll.plain", "ece.decided", "nll.decided", "said.share", "ece.difference", "nll.difference",
+    *(f"risk.{share:g}" for share in COVERAGES), "said.risk",
+)  # fmt: skip
+"""Names of the numbers with an interval, per task. `ece`, `nll` (nats): calibrate.py; differences are decided minus
+plain. `risk.0.9`: share that is wrong of the surest 90 % as decided. `said.share`, `said.risk`: of the photos whose
+attribute is not indeterminate (class: none of the three), and the share of them that is wrong."""
+POINTS = 101
+"""Most points of a risk-coverage curve that are kept."""
+
+
+def review(predictions: Predictions, decided: Decided, *, draws: int = 2000, seed: int = 0) -> dict[str, Any]:
+    """Numbers are {value, low, high}, null where nothing is known.
+
+    macro_f1: plain, decided, difference, verdict (`compare.compare`: better, worse, can't tell) and persons_needed.
+    class, mask, gender, age_group, each where its truth is known: photos, CLAIMS, and as decided `aurc`, `bins`
+    (`calibrate.reliability`) and `curve`: [[coverage, risk], ...], the surest first.
+    Raises DataError where no photo has a label.
+    """
+    plain = Decision().apply(predictions.probabilities)
+    won = compare(said(predictions, decided.code), said(predictions, plain.code), draws=draws, seed=seed)
+    found: dict[str, Any] = {
+        "macro_f1": {
+            "plain": won.other["all.macro_f1"], "decided": won.one["all.macro_f1"], "difference": won.headline,
+            "verdict": won.verdict, "persons_needed": won.persons_needed,
+        }
+    }  # fmt: skip
+    truths = {"class": predictions.label, **dict(zip(labels.ATTRIBUTES, predictions.truth.T.astype(int), strict=True))}
+    for name, truth in truths.items():
+        known = np.flatnonzero(truth != labels.UNKNOWN)
+        views = [tuple(part[known] for part in _view(one, name)) for one in (plain, decided)]
+        if len(known):
+            found[name] = _claims(predictions.persons[known], truth[known], *views, draws=draws, seed=seed)
+    return found
+
+
+def _view(decided: Decided, task: str) -> tuple[NDArray[Any], ...]:
+    """[N] what was said, [N] how surely, [N, K] probabilities, [N] whether it is indeterminate."""
+    if task == "class":
+        return decided.code, decided.confidence, decided.probabilities, np.asarray(decided.indeterminate.any(1))
+    column, marginal = list(labels.ATTRIBUTES).index(task), labels.marginals(decided.probabilities)[task]
+    code = labels.decode_all(decided.code)[:, column].astype(np.int64)
+    return code, decided.confidences[:, column], marginal, decided.indeterminate[:, column]
+
+
+def _claims(
+    persons: NDArray[Any], truth: NDArray[np.int64], plain: Any, decided: Any, *, draws: int, seed: int
+) -> dict[str, Any]:
+    """Of one task; each number is made of columns summed over persons, so that all have intervals by the same draws."""
+    blocks: list[NDArray[Any]] = []
+    for code, confidence, probabilities, _ in (plain, decided):
+        bins = reliability(confidence, code == truth)
+        inside = np.searchsorted([b.high for b in bins], confidence)[:, None] == np.arange(len(bins))
+        loss = -np.log(np.maximum(probabilities[np.arange(len(truth)), truth], LEAST))
+        blocks += [inside * ((code == truth) - confidence)[:, None], loss[:, None]]
+    code, confidence, _, silent = decided
+    coverage, risk = risk_coverage(confidence, code == truth)
+    ends = [-np.sort(-confidence)[np.searchsorted(coverage, share - 1e-9)] for share in COVERAGES]
+    told = np.concatenate([confidence[:, None] >= ends, ~silent[:, None]], axis=1)
+    blocks += [told, told & (code != truth)[:, None], np.ones((len(truth), 1))]
+    cut = np.cumsum([block.shape[1] for block in blocks])[:-1]
+
+    def numbers(total: Floats) -> Floats:
+        """[..., C] -> [..., 12], in the order of CLAIMS."""
+        gap, loss, less, lower, answers, wrong, photos = np.split(total, cut, axis=-1)
+        gaps = [np.abs(each).sum(-1, keepdims=True) for each in (gap, less)]
+        rates = np.concatenate([gaps[0], loss, gaps[1], lower, answers[..., -1:]], axis=-1) / photos
+        risks = np.where(answers > 0, wrong / np.maximum(answers, 1), np.nan)
+        return np.concatenate([rates, rates[..., 2:4] - rates[..., :2], risks], axis=-1)
+
+    found = estimate(persons, person_sums(persons, np.concatenate(blocks, axis=1)), numbers, draws, seed)
+    rows = np.stack([found.value, found.low, found.high], axis=1).tolist()
+    kept = np.unique(np.linspace(0, len(risk) - 1, POINTS).astype(int))
+    claims: dict[str, Number] = {
+        name: dict(zip(("value", "low", "high"), (x if np.isfinite(x) else None for x in row), strict=True))
+        for name, row in zip(CLAIMS, rows, strict=True)
+    }
+    curve = np.stack([coverage, risk], axis=1)[kept].round(5).tolist()
+    return {"photos": len(truth), **claims, "aurc": aurc(risk), "bins": [asdict(b) for b in bins], "curve": curve}

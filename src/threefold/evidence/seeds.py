@@ -1,0 +1,220 @@
+"""Seed noise and person noise apart: what K trainings of one recipe that differ in their seed alone can claim.
+
+Two things move a score. Other people would have been measured: the bootstrap over persons covers that, and only that.
+And another seed would have trained another network: no draw of people shows it, and most "improvements" by a trick are
+of its size. Here K runs of one recipe on the same photos and folds are scored, and
+
+    person variance   of the mean score over the seeds, from one bootstrap over persons; every seed gets the same draws
+    seed variance     of the K scores on these very photos, unbiased (divided by K - 1)
+
+are added: seed / K for what the recipe scores on average, seed * (1 + 1/K) for what one more training of it will score.
+With K of 2 to 5 the seed variance is hardly known, so the normal quantile is replaced by Student's t of the degrees of
+freedom of the sum (Satterthwaite 1946; Welch 1947): K - 1 for the seeds; for the persons as many as compare.py gives
+the spread of a difference, and infinitely many for that of a score, whose ends are BCa and keep their skewness: each
+side's distance counts as 1.96 person SDs. With one seed a difference has the interval of compare.py, and seed noise is
+not in it.
+
+Assumed: scores of trainings scatter normally about the recipe's mean, independently of who is drawn. What two networks
+of one recipe make of particular people is in both variances, once too often: the sum errs on the safe side. Coverage of
+nominal 95 % for the recipe's mean (`benchmarks/seeds.py`; normal noise, 20,000 times; SD of persons : of the seed : of
+person x seed, of one training):
+
+    seeds   1:0:0   1:0.4:0   1:0:0.4   1:1:0   0.3:1:0   0.3:0:1   0.3:1:1
+    2        95.0      95.0      96.0    94.0      88.2      98.1      94.9
+    3        94.7      94.8      95.5    94.6      92.3      98.5      96.7
+    5        94.9      95.0      95.2    94.8      94.4      98.6      97.3
+
+Two seeds are too few where nearly all of the noise is seeds.
+What is not here: other training people (the networks are given) and other folds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, inf, sqrt
+
+import numpy as np
+
+from threefold import labels
+from threefold.errors import DataError
+from threefold.evidence.bootstrap import LEVEL, NORMAL, Estimate, Floats, estimate
+from threefold.evidence.compare import POWER, Verdict
+from threefold.evidence.ensemble import aligned
+from threefold.evidence.metrics import COLUMNS, columns_of, person_counts
+from threefold.evidence.student import t_beyond, t_quantile
+from threefold.predictions import Predictions
+
+Z = NORMAL.inv_cdf((1 + LEVEL) / 2)
+Interval = dict[str, float]
+"""{value, low, high}: a number and the ends of its 95 % interval."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """K runs of one recipe. metric: what `scores` [K] are, in words; seed_sd is None for one seed.
+
+    The mean score with three intervals. persons: other people, these networks. recipe: other people and other seeds, of
+    what the recipe scores on average. training: what one more training of it will score, on other people.
+    """
+
+    metric: str
+    scores: list[float]
+    person_sd: float
+    seed_sd: float | None
+    persons: Interval
+    recipe: Interval
+    training: Interval
+
+
+@dataclass(frozen=True)
+class SeedDifference:
+    """K runs of one recipe minus K of another, seed by seed. headline: mean of `differences` [K], both noises in it.
+
+    p: two-sided; verdict: of the first recipe. seed_share: part of the variance of the mean difference that is seeds,
+    0..1, what a seed makes of particular people not counted. persons_needed at this many seeds, seeds_needed with these
+    persons: about how many tell a difference of this size apart from 0 with a chance of POWER; None where the
+    difference is 0 or this alone would never do. Of one seed, what it cannot say is None.
+    """
+
+    metric: str
+    differences: list[float]
+    headline: Interval
+    p: float
+    verdict: Verdict
+    person_sd: float
+    seed_sd: float | None
+    seed_share: float | None
+    persons_needed: int | None
+    seeds_needed: int | None
+
+
+def spread(parts: Sequence[Predictions], *, draws: int = 2000, seed: int = 0) -> Spread:
+    """Separate the noise of K >= 1 runs of one recipe; DataError unless they are about the same photos and labels."""
+    metric, noise, _ = _noise([parts], draws, seed)
+    ends = (noise.persons, noise.interval(), noise.interval(extra=1))
+    inside = [{key: min(max(end, 0.0), 1.0) for key, end in each.items()} for each in ends]  # a score is of 0..1
+    return Spread(metric, noise.each.tolist(), noise.person_sd, noise.seed_sd, *inside)
+
+
+def seed_difference(
+    ones: Sequence[Predictions], others: Sequence[Predictions], *, draws: int = 10_000, seed: int = 0
+) -> SeedDifference:
+    """`ones` minus `others`, run k of one against run k of the other (the same training seed), on the same persons.
+
+    Raises DataError unless there are as many runs on both sides, all about the same photos, persons and labels.
+    """
+    if len(ones) != len(others):
+        raise DataError(f"seeds: {len(ones)} runs against {len(others)}; expected one run of each seed on both sides")
+    metric, noise, people = _noise([ones, others], draws, seed)
+    seeds, own, count = noise.seed_sd, noise.interaction, len(ones)
+    pure = max(0.0, (seeds or 0.0) ** 2 - own)
+    persons = noise.person_sd**2
+    # the variance of the mean that a difference of this size can bear
+    room = (noise.mean / (Z + NORMAL.inv_cdf(POWER))) ** 2
+    needed = _times(persons + own / count, room - pure / count, people)  # as in the interval, `own` counts twice
+    more = _times(pure + 2 * own, room - max(0.0, persons - own / count)) if seeds is not None else None
+    share = pure / count / (persons + pure / count) if seeds is not None and persons + pure else None
+    told = verdict(noise.mean, noise.p)
+    ends = (noise.interval(), noise.p, told, noise.person_sd, seeds)
+    return SeedDifference(metric, noise.each.tolist(), *ends, share, needed, more)
+
+
+def verdict(difference: float, p: float) -> Verdict:
+    """`better` or `worse` by the sign where p is at most 5 %, else `can't tell`."""
+    return "can't tell" if p > 1 - LEVEL or not difference else "better" if difference > 0 else "worse"
+
+
+@dataclass(frozen=True)
+class _Noise:
+    """K numbers, one per seed [K], and the bootstrap over persons: of their mean, then of each one's distance to it.
+
+    skewed: the person part keeps the skewness of its BCa ends (a score); else it is a t interval (a difference).
+    """
+
+    each: Floats
+    found: Estimate
+    skewed: bool
+
+    @property
+    def mean(self) -> float:
+        return float(self.found.value[0])
+
+    @property
+    def persons(self) -> Interval:
+        if self.skewed:
+            return {key: float(getattr(self.found, key)[0]) for key in ("value", "low", "high")}
+        reach = t_quantile(LEVEL, float(self.found.freedom[0])) * self.person_sd
+        return {"value": self.mean, "low": self.mean - reach, "high": self.mean + reach}
+
+    @property
+    def person_sd(self) -> float:
+        return float(self.found.spread[0])
+
+    @property
+    def seed_sd(self) -> float | None:
+        return float(self.each.std(ddof=1)) if len(self.each) > 1 else None
+
+    @property
+    def interaction(self) -> float:
+        """Variance that a seed's number has from who was drawn, beyond what all seeds share."""
+        return float((self.found.spread[1:] ** 2).sum() / max(len(self.each) - 1, 1))
+
+    @property
+    def p(self) -> float:
+        """Two-sided, of a mean of 0: at most 5 % just where the interval leaves 0 out."""
+        error, df = self._error("low" if self.mean > 0 else "high", 0)
+        return t_beyond(abs(self.mean) / error, df) if error and self.mean else float(not self.mean)
+
+    def interval(self, extra: int = 0) -> Interval:
+        """With both noises; extra 1: of one more training, not of the mean over trainings."""
+        if self.seed_sd is None:
+            return self.persons
+        low, high = (error * t_quantile(LEVEL, df) for error, df in (self._error(s, extra) for s in ("low", "high")))
+        return {"value": self.mean, "low": self.mean - low, "high": self.mean + high}
+
+    def _error(self, side: str, extra: int) -> tuple[float, float]:
+        """Standard error towards one side, and its degrees of freedom (Satterthwaite 1946)."""
+        persons = (self.persons[side] - self.mean) ** 2 / Z**2 if self.skewed else self.person_sd**2
+        known = 0.0 if self.skewed else persons**2 / float(self.found.freedom[0])
+        seeds = (self.seed_sd or 0.0) ** 2 * (1 / len(self.each) + extra)
+        known += seeds**2 / max(len(self.each) - 1, 1)
+        return sqrt(persons + seeds), (persons + seeds) ** 2 / known if known else inf
+
+
+def _noise(sides: Sequence[Sequence[Predictions]], draws: int, seed: int) -> tuple[str, _Noise, int]:
+    """Name of the score; the K scores of one side, or of one side minus the other; how many persons.
+
+    What is scored is as in compare.py: macro F1 over the 18 classes; where no photo knows all three labels, the mean of
+    the known attributes' macro F1.
+    """
+    if not sides[0]:
+        raise DataError("seeds: there is no run to measure")
+    parts = aligned([part for side in sides for part in side])
+    counts = np.stack([person_counts(part) for part in parts], axis=1)  # [persons, runs, counts]
+    total = dict(zip(COLUMNS, columns_of(counts.sum((0, 1))), strict=True))
+    names = [name for name in ("all", *labels.ATTRIBUTES) if np.isfinite(total[f"{name}.macro_f1"])]
+    if not names:
+        raise DataError("seeds: no photo has a label, so there is nothing to score")
+    names = ["all"] if names[0] == "all" else names
+    chosen = [COLUMNS.index(f"{name}.macro_f1") for name in names]
+
+    def scores(sums: Floats) -> Floats:
+        """[..., runs * counts] -> [..., K]."""
+        each: Floats = columns_of(sums.reshape(*sums.shape[:-1], *counts.shape[1:]))[..., chosen].mean(-1)
+        return each[..., : len(sides[0])] - each[..., len(sides[0]) :] if len(sides) > 1 else each
+
+    def numbers(sums: Floats) -> Floats:
+        each = scores(sums)
+        mean = each.mean(-1, keepdims=True)
+        return np.concatenate([mean, each - mean], axis=-1)
+
+    flat = counts.reshape(len(counts), -1)
+    found = estimate(parts[0].persons, flat, numbers, draws, seed)
+    metric = "macro F1" if names == ["all"] else f"mean macro F1 of {', '.join(names)}"
+    return metric, _Noise(scores(flat.sum(0)), found, len(sides) == 1), len(counts)
+
+
+def _times(noise: float, room: float, now: int = 1) -> int | None:
+    """How many there must be, of which `now` have this variance, for it to fit; None where there is no room for it."""
+    return max(2, ceil(now * noise / room)) if room > 0 else None

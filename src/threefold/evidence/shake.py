@@ -1,0 +1,247 @@
+"""The leaderboard in advance: how far public and private scores will lie apart, and which of several runs to hand in.
+
+A contest shows the score on one half of its people (public) and decides on the other (private). What is known before is
+what each run said about P labelled people. One draw here is one contest that agrees with them, in two steps: a
+population is drawn from our people (P of them with replacement), since they are a sample themselves; then from that
+population the people of the public half, those of the private half, and, for strategies that go by validation, P people
+of a validation set. The three are drawn independently, so a strategy never sees whom it is judged on.
+
+Why so: halves of independent people have the variance of each, s^2/n + s^2/m, and independent draws from one population
+give just that; that one of our persons may stand on both sides makes no correlation once the population is given.
+Dealing our persons to the sides first and resampling within each adds the chance of the dealing a second time, cutting
+our P persons in two gives the gap of a test of P persons, whatever the test's size is. And without the first step our
+score would be the truth: a run that leads by luck would be as good as certain, and a public score could teach nothing.
+Spread of the gap over the true spread (0.0208), 900 + 900 people, for a simulated classifier of macro F1 0.777 whose
+100,000 people are all known (means over 40 sets of P people, own error about 0.01; `benchmarks/shake.py --schemes`):
+
+    people with labels      one step   two steps (here)   dealt first   cut in two
+    700                     1.008      1.000              1.936         1.638
+    2,700                   1.001      1.002              1.293         0.810
+
+A lead is partly luck, the more so the more alike the runs are. What the runs are worth is therefore drawn towards their
+mean by as much as their scores scatter through chance (empirical Bayes; Efron & Morris 1975, JASA 70), see `_moves`.
+Chances that `a` beats `b` then come true in about as many real contests as told; mean chance told for the favourite >
+share that came true (160 teams of three runs each, 2,700 people; own error about 0.05):
+
+    SD of true scores       told 0.5-0.6   0.6-0.7        0.7-0.8        over 0.8
+    0.0085                  0.55 > 0.58    0.64 > 0.65    0.75 > 0.74    0.88 > 0.88
+    0.0250                  0.55 > 0.55    0.64 > 0.79    0.75 > 0.71    0.96 > 0.98
+    0.0025 (below SPREAD)   0.55 > 0.54    0.63 > 0.54    0.75 > 0.65    0.85 > 0.82
+
+With 700 people the favourites of the last row, all but equal in truth, are told up to 0.88 and win 0.58.
+
+What is not known here: whether the contest's photos differ from ours in kind, to the advantage of one run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from threefold.errors import DataError, RecipeError
+from threefold.evidence.bootstrap import Floats
+from threefold.evidence.ensemble import aligned
+from threefold.evidence.metrics import COLUMNS, columns_of, person_counts
+from threefold.predictions import Predictions
+
+EVEN = 0.6
+"""Chance to beat the next best, below which `choose` says "can't tell": two of five times the other would have won."""
+LEVEL = 0.1
+"""SD of what a whole leaderboard may lie off validation, macro F1: reports of 0.05 to 0.15 are common."""
+SPREAD = 0.005
+"""Least SD of what the runs of one team are worth, macro F1: that of published ablations of one system. The runs' own
+scatter beyond chance, where it is larger, is used instead."""
+ROUNDING = 0.0005
+"""SD of a public score as it is typed: two to four decimals, and no worse where two runs are all but the same."""
+_CHUNK = 1 << 21  # persons drawn at a time
+
+
+@dataclass(frozen=True)
+class Shake:
+    """R runs in D contests. public, private, oof: [D, R] macro F1, 0..1; persons: of these three, in that order.
+
+    `oof` is of a validation set of as many people as we have, drawn for the strategies that choose by it.
+    """
+
+    persons: tuple[int, int, int]
+    public: Floats
+    private: Floats
+    oof: Floats
+
+
+def shake(
+    runs: Sequence[Predictions], *, persons: int | None = None, share: float = 0.5, draws: int = 10_000, seed: int = 0
+) -> Shake:
+    """Draw `draws` contests of `persons` test persons (default: as many as the runs have), `share` of them public.
+
+    runs: one or more, on the same photos. Raises DataError when they are not (see `aligned`), when there is one person
+    only, a half without people, or no photo that knows all three labels. Draws in which no such photo is are left out.
+    """
+    same = aligned(runs)
+    names = np.unique(same[0].persons)
+    count, size = len(names), len(names) if persons is None else persons
+    sizes = (round(size * share), size - round(size * share), count)
+    if count < 2:
+        raise DataError(f"shake: predictions of {count} person ({', '.join(names)}); expected 2 or more")
+    if min(sizes) < 1:
+        raise DataError(f"shake: {size} persons, share {share:g} public: {sizes[0]} and {sizes[1]}; expected 1 or more")
+    sums = np.concatenate([person_counts(run) for run in same], axis=1).astype(np.float32)  # whole numbers, thus exact
+    column, rng, step = COLUMNS.index("all.macro_f1"), np.random.default_rng(seed), max(1, _CHUNK // max(size, count))
+    parts = []
+    for start in range(0, draws, step):
+        rows = min(step, draws - start)
+        population = rng.integers(0, count, (rows, count), dtype=np.int32)
+        weights = [_times(population, count), *(_times(_draw(population, number, rng), count) for number in sizes)]
+        drawn = np.stack([(weight @ sums).reshape(rows, len(same), -1) for weight in weights])
+        parts.append(columns_of(drawn)[..., column].astype(np.float64))
+    scores = np.concatenate(parts, axis=1)
+    scores = scores[:, np.isfinite(scores).all((0, 2))]
+    if scores.shape[1] < 2:
+        few = f"{scores.shape[1]} of {draws} draws have a photo that knows mask, gender and age group on every side"
+        raise DataError(f"shake: {few}; expected 2 or more")
+    return Shake(sizes, *(scores[1:] + _moves(scores[0], rng)))
+
+
+def gaps(found: Shake) -> list[dict[str, float | None]]:
+    """Per run: expected `public` and `private` score, `gap_sd` of public - private, and |public - private| that 50, 90,
+    95 % stay below; `best`: chance to be the best in private, `best_if_public` after winning in public (None: never).
+    """
+    gap = found.public - found.private
+    public, private = _best(found.public), _best(found.private)
+    won, both = public.sum(0), (public * private).sum(0)
+    columns = {
+        "public": found.public.mean(0), "private": found.private.mean(0), "gap_sd": gap.std(0),
+        **{f"gap_{q}": np.quantile(abs(gap), q / 100, axis=0) for q in (50, 90, 95)}, "best": private.mean(0),
+        "best_if_public": np.divide(both, won, out=np.full_like(won, np.nan), where=won > 0),
+    }  # fmt: skip
+    rows = zip(*(values.tolist() for values in columns.values()), strict=True)
+    return [{key: x if np.isfinite(x) else None for key, x in zip(columns, row, strict=True)} for row in rows]
+
+
+def pairs(found: Shake) -> list[dict[str, Any]]:
+    """Every two runs, numbered: chance that `one` beats `other` in private, and the same though `other` won in public.
+
+    `wins_after_loss` is None where that never happened. A draw with equal scores counts half.
+    """
+    rows: list[dict[str, Any]] = []
+    for one, other in combinations(range(found.public.shape[1]), 2):
+        win, lost = _beats(found.private, one, other), _beats(found.public, other, one)
+        for a, b, chance, before in ((one, other, win, lost), (other, one, 1 - win, 1 - lost)):
+            after = float(chance @ before / before.sum()) if before.any() else None
+            rows.append({"one": a, "other": b, "wins": float(chance.mean()), "wins_after_loss": after})
+    return rows
+
+
+def strategies(found: Shake) -> dict[str, dict[str, float]]:
+    """How to choose among the runs, and what it leads to: mean `private` score of what is handed in, `regret` (how
+    far the best private score lies above), `best` (chance that it is the best), `gap` (public - private of it).
+
+    `public`: the winner of the public half; `oof`: of validation; `mean`: of the mean of both scores; `pooled`: of both
+    weighed by their people; `two finals`: the two best `pooled`, of which the better one in private counts.
+    """
+    weight = np.array([found.persons[2], found.persons[0]]) / (found.persons[2] + found.persons[0])
+    pooled = weight[0] * found.oof + weight[1] * found.public
+    rules = {"public": found.public, "oof": found.oof, "mean": (found.oof + found.public) / 2, "pooled": pooled}
+    picks = {name: score.argmax(1)[:, None] for name, score in rules.items()}
+    picks["two finals"] = pooled.argsort(1)[:, -2:]
+    top, rows, told = found.private.max(1), np.arange(len(pooled)), {}
+    for name, pick in picks.items():
+        final = pick[rows, np.take_along_axis(found.private, pick, 1).argmax(1)]
+        score = found.private[rows, final]
+        told[name] = {
+            "private": float(score.mean()), "regret": float((top - score).mean()), "best": float((top == score).mean()),
+            "gap": float((found.public[rows, final] - score).mean()),
+        }  # fmt: skip
+    return told
+
+
+def choose(private: Floats) -> dict[str, Any]:
+    """Which run to hand in, from [D, R] private scores as likely as each other: `Shake.private` or `informed`.
+
+    `pick` has the highest expected score, `next` the second highest, `chance` is that of pick against next (None for
+    one run); `sure` is False, can't tell, below EVEN. `two`: the two finals whose better one is expected highest, and
+    `two_private` what that is. `expected`, `low`, `high` (95 % interval) and `best` (chance to be the best): per run.
+    """
+    mean, count = private.mean(0), private.shape[1]
+    order = np.argsort(-mean, kind="stable").tolist()
+    low, high = np.quantile(private, [0.025, 0.975], axis=0).tolist()
+    told = {"pick": order[0], "expected": mean.tolist(), "low": low, "high": high}
+    told |= {"best": _best(private).mean(0).tolist(), "next": None, "chance": None, "sure": True, "two": None}
+    if count > 1:
+        two = {pair: float(private[:, pair].max(1).mean()) for pair in combinations(range(count), 2)}
+        chance = float(_beats(private, *order[:2]).mean())
+        told |= {"next": order[1], "chance": chance, "sure": chance >= EVEN, "two": max(two, key=two.__getitem__)}
+        told["two_private"] = max(two.values())
+    return told
+
+
+def informed(found: Shake, public: Sequence[float], seed: int = 0) -> Floats:
+    """[D, R] private scores as likely as each other once the public scores are known; NaN for a run without one.
+
+    Normal approximation: every draw is moved by the regression of private on public scores, which leaves it a draw
+    from the conditional distribution (Matheron's rule; Wilson et al. 2021, JMLR 22, section 2.3). All runs
+    together may lie off validation by LEVEL, so scores are believed relative to each other. RecipeError: scores that
+    are not one per run, 0..1, one known at least.
+    """
+    told = np.asarray(public, dtype=np.float64)
+    runs, known = found.public.shape[1], ~np.isnan(told)
+    if told.shape != (runs,) or not known.any() or not ((told[known] >= 0) & (told[known] <= 1)).all():
+        raise RecipeError(f"public: {told.tolist()} for {runs} runs; expected one macro F1 each, 0..1, as 0.712,0.705")
+    rng = np.random.default_rng(seed)
+    off = rng.normal(0, LEVEL, (len(found.public), 1))
+    seen = found.public[:, known]
+    cov = np.cov(found.private, seen, rowvar=False) + LEVEL**2
+    among = cov[runs:, runs:] + ROUNDING**2 * np.eye(seen.shape[1])
+    noise = rng.normal(0, ROUNDING, seen.shape)
+    gain = np.linalg.solve(among, cov[runs:, :runs])
+    return np.asarray(found.private + off + (told[known] - seen - off - noise) @ gain)
+
+
+def _draw(population: NDArray[np.int32], size: int, rng: np.random.Generator) -> NDArray[np.int32]:
+    """[D, size] persons drawn with replacement from each row of the population [D, P]."""
+    rows, count = population.shape
+    drawn = rng.integers(0, count, (rows, size)) + np.arange(0, rows * count, count)[:, None]
+    return population.ravel()[drawn.ravel()].reshape(rows, size)
+
+
+def _times(persons: NDArray[np.int32], count: int) -> NDArray[np.float32]:
+    """[D, n] persons -> [D, count] how often each is there."""
+    rows = len(persons)
+    start = np.arange(0, rows * count, count)[:, None]
+    return np.bincount((persons + start).ravel(), minlength=rows * count).reshape(rows, count).astype(np.float32)
+
+
+def _moves(worth: Floats, rng: np.random.Generator) -> Floats:
+    """[D, R] what to add to every score of a draw whose population gives the runs the scores `worth` [D, R].
+
+    The draws scatter about our scores as these do about the truth: they are the posterior of a flat prior. Here runs
+    are a sample of runs whose worth has a variance about their unknown mean, taken from our scores less what chance
+    explains of it; each draw is moved by the regression on that (as in `informed`). Runs that are apart by more than
+    chance stay where they are. What is added is of the population, thus the same in public, private and validation.
+    """
+    runs = worth.shape[1]
+    if runs == 1:
+        return np.zeros_like(worth)
+    centre = np.eye(runs) - 1 / runs
+    cov = np.cov(worth, rowvar=False)
+    chance = centre @ cov @ centre
+    spread = max(worth.mean(0).var(ddof=1) - chance.trace() / (runs - 1), SPREAD**2)
+    prior = rng.normal(0, np.sqrt(spread), worth.shape)
+    gain = np.linalg.pinv(chance + spread * centre, hermitian=True) @ centre @ cov
+    return np.asarray((prior - worth) @ centre @ gain)
+
+
+def _beats(scores: Floats, one: int, other: int) -> Floats:
+    """[D] 1 where `one` scored higher, 0.5 where both scored alike, else 0."""
+    return np.asarray((np.sign(scores[:, one] - scores[:, other]) + 1) / 2)
+
+
+def _best(scores: Floats) -> Floats:
+    """[D, R] 1 for the best run of a draw, shared where several are."""
+    top = scores == scores.max(1, keepdims=True)
+    return np.asarray(top / top.sum(1, keepdims=True))
