@@ -307,14 +307,16 @@ def assets(
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="run directory")],
-    photos: Annotated[bool, typer.Option(help="embed thumbnails of the worst photos")] = True,
+    photos: Annotated[bool, typer.Option(help="embed pictures of people")] = True,
+    looks: Annotated[bool, typer.Option(help="ask the networks where they look (takes most of the time)")] = True,
     out: Annotated[Path | None, typer.Option(help="HTML file to write (default RUN/report.html)")] = None,
+    lang: Lang = "en",
 ) -> None:
     """One self-contained HTML page about a run."""
     _need("matplotlib", "train")
     from threefold.stages.report import report as make
 
-    typer.echo(f"report: {make(run, photos=photos, out=out)}")
+    typer.echo(f"report: {make(run, photos=photos, out=out, lang=lang, looks=looks)}")
 
 
 @app.command()

@@ -1,14 +1,16 @@
-"""Pictures of a report as data URIs: learning curves, errors by age, thumbnails; and the shades of its tables.
+"""Pictures of a report as data URIs: curves, errors by age, thumbnails, heat over photos; the shades of its tables.
 
 Figures are SVG inside `<img>`: sharp at any size, 10 to 20 KB each, and their ids cannot clash with the page. Whatever
 a table can show (confusions, bars) is a table in the template instead: readable on a phone and to a screen reader.
+`say` translates what stands in a figure; its letters stay text, which the browser draws with its own fonts.
 """
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,11 @@ from threefold import labels
 from threefold.data.photo import decode
 from threefold.errors import PhotoError
 
+Say = Callable[[str], str]
+
+TITLES = {"all": "18 classes", "mask": "Mask", "gender": "Gender", "age_group": "Age group"}
 INK, GREY, BLUE, ORANGE, GREEN = "#1b2430", "#69727f", "#1f5fa8", "#b4530a", "#1c7a4d"
+AGES = ("#9cc3ea", "#3f79b8", "#173a63")  # from young to old
 _STYLE: dict[Any, Any] = {
     "font.family": ["DejaVu Sans", "sans-serif"], "font.size": 8, "axes.edgecolor": "#b8c0ca", "axes.labelcolor": GREY,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e7eaee",
@@ -34,23 +40,23 @@ _STYLE: dict[Any, Any] = {
 THUMBNAIL = 152  # pixels of height: twice what the page shows, for dense screens; 4 to 8 KB each
 
 
-def curves(epochs: Sequence[dict[str, Any]]) -> str:
+def curves(epochs: Sequence[dict[str, Any]], say: Say = str) -> str:
     """Learning curves of one fold from its lines of log.jsonl: losses, macro F1 with the best epoch, learning rate."""
     with rc_context(_STYLE):
         figure = Figure(figsize=(3.5, 4.0))  # fixed margins: a layout engine costs five times the drawing
         grid = {"left": 0.11, "right": 0.99, "top": 0.95, "bottom": 0.1, "hspace": 0.45}
         loss, score, rate = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.3], gridspec_kw=grid)
-        _line(loss, epochs, "train_loss", BLUE, "train")
-        _line(loss, epochs, "valid_loss", ORANGE, "validation")
+        _line(loss, epochs, "train_loss", BLUE, say("train"))
+        _line(loss, epochs, "valid_loss", ORANGE, say("validation"))
         for key, colour in (("mask", "#9aa3ad"), ("gender", "#c9a227"), ("age_group", "#8a5fb0")):
-            _line(score, epochs, key, colour, key.replace("_", " "), linewidth=1)
-        _line(score, epochs, "macro_f1", GREEN, "score")
+            _line(score, epochs, key, colour, say(TITLES[key]), linewidth=1)
+        _line(score, epochs, "macro_f1", GREEN, say("score"))
         best = [e for e in epochs if e.get("best") and e.get("macro_f1") is not None][-1:]
         for e in best:
-            score.plot(e["epoch"], e["macro_f1"], "o", color=GREEN, label=f"best, epoch {e['epoch']}")
+            score.plot(e["epoch"], e["macro_f1"], "o", color=GREEN, label=say("best, epoch {n}").format(n=e["epoch"]))
         _line(rate, epochs, "lr", GREY, "")
         for axes, name in ((loss, "loss"), (score, "macro F1"), (rate, "learning rate")):
-            axes.set_title(name, loc="left", fontsize=8, color=INK)
+            axes.set_title(say(name), loc="left", fontsize=8, color=INK)
             if len(axes.get_legend_handles_labels()[0]) > 1:
                 axes.legend(loc="best", ncols=2)
         score.set_ylim(0, 1.02)
@@ -58,11 +64,11 @@ def curves(epochs: Sequence[dict[str, Any]]) -> str:
         rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
         rate.yaxis.get_offset_text().set_fontsize(7)
         rate.xaxis.get_major_locator().set_params(integer=True)
-        rate.set_xlabel("epoch")
+        rate.set_xlabel(say("epoch"))
         return _uri(figure)
 
 
-def age_errors(ages: NDArray[np.floating], wrong: NDArray[np.bool_]) -> str:
+def age_errors(ages: NDArray[np.floating], wrong: NDArray[np.bool_], say: Say = str) -> str:
     """Share of photos in a wrong age group by true year of age, and how many photos each year has; cuts marked."""
     years = np.floor(ages).astype(np.int64)
     shown = np.unique(years)
@@ -74,27 +80,104 @@ def age_errors(ages: NDArray[np.floating], wrong: NDArray[np.bool_]) -> str:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2.2, 1], gridspec_kw=grid)
         top.bar(shown, share, width=0.8, color=ORANGE)
         top.set_ylim(0, min(1, 0.1 + share.max() * 1.1))
-        top.set_title("share of photos in a wrong age group", loc="left", fontsize=8)
+        top.set_title(say("share of photos in a wrong age group"), loc="left", fontsize=8)
         bottom.bar(shown, total, width=0.8, color=GREY)
-        bottom.set_title("photos", loc="left", fontsize=8)
+        bottom.set_title(say("photos"), loc="left", fontsize=8)
         for cut in labels.CUTS:
             for axes in (top, bottom):
                 axes.axvline(cut - 0.5, color=INK, linewidth=0.8, linestyle="--")
-        bottom.set_xlabel("true age in years (dashed: where the groups change)")
+        bottom.set_xlabel(say("true age in years (dashed: where the groups change)"))
         return _uri(figure)
 
 
-def thumbnail(path: Path) -> str | None:
-    """A photo as a small JPEG (no metadata), or None when it is gone or cannot be read."""
-    try:
-        image = decode(path)
-    except (PhotoError, OSError):
-        return None
-    scale = THUMBNAIL / image.shape[0]
-    width = min(max(1, round(image.shape[1] * scale)), 2 * THUMBNAIL)
-    small = cv2.resize(image, (width, THUMBNAIL), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+def reliability(bins: Sequence[dict[str, Any]], say: Say = str) -> str:
+    """How often answers of a confidence are right, a dot per bin of equally many photos, against the diagonal.
+
+    bins: `evidence.calibrate.Bin`s as dicts.
+    """
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(2.7, 2.7))
+        axes = figure.add_axes((0.15, 0.14, 0.82, 0.77))
+        sure, right = ([each[key] for each in bins] for key in ("confidence", "accuracy"))
+        low = min(*sure, *right, 0.95) - 0.03
+        axes.plot([low, 1], [low, 1], color=GREY, linewidth=0.8, linestyle="--")
+        axes.vlines(sure, right, sure, color=ORANGE, linewidth=1.2)
+        axes.plot(sure, right, "o-", color=BLUE, markersize=4, linewidth=1)
+        axes.set(xlim=(low, 1.01), ylim=(low, 1.01), xlabel=say("confidence"))
+        axes.set_title(say("share that is right"), loc="left", fontsize=8, color=GREY)
+        return _uri(figure)
+
+
+def risk_coverage(curves: Sequence[tuple[str, Sequence[Sequence[float]]]], say: Say = str) -> str:
+    """Share that is wrong among the surest photos, by how many are answered; one line per (name, points)."""
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(4.6, 2.7))
+        axes = figure.add_axes((0.08, 0.15, 0.9, 0.77))
+        for (name, points), colour in zip(curves, (INK, BLUE, ORANGE, GREEN, GREY), strict=False):
+            axes.plot(*zip(*points, strict=True), color=colour, label=name, linewidth=1.4)
+        axes.set(xlim=(0, 1), xlabel=say("share of the photos that is answered, surest first"))
+        axes.set_title(say("share that is wrong"), loc="left", fontsize=8, color=GREY)
+        axes.set_ylim(bottom=0)
+        axes.legend(loc="upper left")
+        return _uri(figure)
+
+
+def age_border(rows: Sequence[dict[str, Any]], cut: int, say: Say = str) -> str:
+    """What was said of each true year around a cut (stacked shares) and, where the model has years, their mean error.
+
+    rows: of `evidence.people.years_around`.
+    """
+    years = np.array([row["year"] for row in rows])
+    said = np.array([row["said"] for row in rows]).T
+    bias = [(row["year"], row["bias"]) for row in rows if row["bias"]["value"] is not None]
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(3.6, 3.7 if bias else 2.3))
+        grid = {"left": 0.09, "right": 0.99, "top": 0.91 if bias else 0.86, "bottom": 0.11 if bias else 0.18}
+        panels = figure.subplots(1 + bool(bias), 1, sharex=True, squeeze=False, gridspec_kw=grid | {"hspace": 0.35})[
+            :, 0
+        ]
+        for share, base, colour, name in zip(said, said.cumsum(0) - said, AGES, labels.NAMES["age_group"], strict=True):
+            panels[0].bar(years, share, bottom=base, width=0.84, color=colour, label=name)
+        panels[0].set_ylim(0, 1)
+        panels[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0.2, handlelength=1)
+        panels[0].set_title(say("share of photos"), loc="left", fontsize=8, color=GREY)
+        if bias:
+            shown, middle = [year for year, _ in bias], np.array([number["value"] for _, number in bias])
+            ends = np.array([[number["low"], number["high"]] for _, number in bias], dtype=float).T
+            panels[1].axhline(0, color=GREY, linewidth=0.8)
+            panels[1].vlines(shown, *ends, color=BLUE, linewidth=1.2)
+            panels[1].plot(shown, middle, "o", color=BLUE, markersize=4)
+            panels[1].set_title(say("said − true, years"), loc="left", fontsize=8, color=GREY)
+        for axes in panels:
+            axes.axvline(cut - 0.5, color=INK, linewidth=0.9, linestyle="--")
+        panels[-1].set_xlabel(say("true age in years"))
+        panels[-1].set_xticks(years)
+        return _uri(figure)
+
+
+def overlay(image: NDArray[np.uint8], heat: NDArray[np.floating] | None, height: int = THUMBNAIL) -> str:
+    """A photo [H, W, 3] as a small JPEG without metadata; with `heat` [h, w] grey and glowing where it is largest.
+
+    Heat is scaled to its own largest value; what is below 0 stays grey.
+    """
+    scale = height / image.shape[0]
+    size = (min(max(1, round(image.shape[1] * scale)), 2 * height), height)
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    if heat is not None:
+        wide = np.maximum(cv2.resize(heat.astype(np.float32), size, interpolation=cv2.INTER_LINEAR), 0)[..., None]
+        grey = np.repeat(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+        part = 0.72 * wide / max(float(wide.max()), 1e-12)
+        small = np.round(grey * (1 - part) + np.array([255, 92, 0]) * part).astype(np.uint8)
     data = simplejpeg.encode_jpeg(np.ascontiguousarray(small), quality=78, colorspace="RGB", colorsubsampling="420")
     return "data:image/jpeg;base64," + base64.b64encode(data).decode()
+
+
+def thumbnail(path: Path | None, height: int = THUMBNAIL) -> str | None:
+    """A photo file as a small JPEG (no metadata), or None when it is gone or cannot be read."""
+    try:
+        return overlay(decode(path), None, height) if path else None
+    except (PhotoError, OSError):
+        return None
 
 
 def shade(share: float, right: bool) -> str:
@@ -117,5 +200,7 @@ def _line(
 
 def _uri(figure: Figure) -> str:
     file = io.BytesIO()
-    figure.savefig(file, format="svg", metadata={"Date": None})
+    with warnings.catch_warnings():  # DejaVu has no Hangul; only the browser draws these letters
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+        figure.savefig(file, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()

@@ -33,6 +33,7 @@ def render(template: str, lang: str = "en", **context: Any) -> str:
         raise RunError(f"a file lacks what the {template} needs ({error})") from None
 
 
+@cache
 def environment(lang: str = "en") -> jinja2.Environment:
     """Where templates are looked up, with the messages of a language; RecipeError for one there is not."""
     made = jinja2.Environment(

@@ -1,10 +1,12 @@
 """`threefold report RUN`: one self-contained HTML page about a complete run.
 
 The page is made from files of the run directory alone (metrics.json, oof.npz, photos.csv, split.csv, log.jsonl,
-recipe.yaml, stamp.json, and eval.json where it exists), so it can be made again anywhere; only thumbnails need the
-photos, and where they are gone the page says so. Everything that came from a file is escaped by the template.
+recipe.yaml, stamp.json; eval.json and decision.json where they exist), so it can be made again anywhere; only
+thumbnails need the photos, and where they are gone the page says so. Everything that came from a file is escaped by the
+template.
 
-No number is computed here that is not a count: scores and intervals come from metrics.json.
+No number is computed here that is not a count: scores and intervals come from metrics.json, the others from `evidence`
+by way of report_parts.py. Only "where it looks" (report_looks.py) asks the networks, and only where they are here.
 """
 
 from __future__ import annotations
@@ -22,32 +24,38 @@ from numpy.typing import NDArray
 
 from threefold import labels
 from threefold.errors import DataError, RunError, ThreefoldError
-from threefold.evidence.metrics import TASKS, confusion, tasks
+from threefold.evidence.compare import compare
+from threefold.evidence.metrics import TASKS
+from threefold.evidence.people import fold_chance
 from threefold.files import write_text
 from threefold.predictions import Predictions
 from threefold.recipe import Recipe, differences
 from threefold.runs import Run
 from threefold.stages import figures
-from threefold.stages.pages import render
+from threefold.stages import report_parts as parts
+from threefold.stages.figures import TITLES, Say
+from threefold.stages.pages import render, translator
+from threefold.stages.report_looks import looks as look
 
-WORST = 24
-TITLES = {"all": "18 classes", "mask": "Mask", "gender": "Gender", "age_group": "Age group"}
-CLASS_NAMES = {"all": tuple(labels.class_name(code) for code in range(labels.CLASSES)), **labels.NAMES}
 _NOT_TRIED = ("hypothesis", "baseline")  # keys that say what a run is for and change nothing in it
 
 
-def report(run: Path | str, *, photos: bool = True, out: Path | str | None = None, lang: str = "en") -> Path:
+def report(
+    run: Path | str, *, photos: bool = True, out: Path | str | None = None, lang: str = "en", looks: bool = True
+) -> Path:
     """Write the report of a complete run and return where: `out`, or report.html in the run.
 
-    photos: with thumbnails and ids of the worst mistakes; False leaves that part out, so that the page can be handed
-    to people who may not see the photos. Raises RunError when the run is not complete or one of its files is broken.
+    photos: with pictures and ids of people (the worst mistakes, photos that disagree, where the networks look); False
+    leaves them out, so that the page can be handed to people who may not see the photos. looks: ask the networks where
+    they look, which takes most of the time; a run without weights or photos is reported on without. lang: of the page.
+    Raises RunError when the run is not complete or one of its files is broken, RecipeError for an unknown language.
     """
     run = Path(run)
-    opened = Run.open(run)
+    opened, say = Run.open(run), translator(lang)
     opened.need_complete()
     target = Path(out) if out else run / "report.html"
     try:
-        write_text(target, render("report", lang, **_context(opened, photos)))
+        write_text(target, render("report", lang, **_context(opened, photos, looks, say)))
     except KeyError as error:  # a file that was written by something else
         raise RunError(f"{run}: a file lacks what the report needs ({error})") from None
     return target
@@ -64,36 +72,59 @@ class _Photos:
     fold: NDArray[np.int64]
 
 
-def _context(run: Run, photos: bool) -> dict[str, Any]:
+def _context(run: Run, photos: bool, looks: bool, say: Say) -> dict[str, Any]:
     table = _photos(run)
     metrics, stamp = run.metrics, run.stamp
     oof = Predictions.load(run.path / "oof.npz") if metrics["photos"] else None
     logs: dict[str, list[dict[str, Any]]] = {}
     for line in run.log:
-        logs.setdefault(_fold_name(line), []).append(line)
+        logs.setdefault(_fold_name(line, say), []).append(line)
     return {
         "name": run.name,
         "recipe": run.recipe.flat(),
-        "changes": _changes(run),
+        "changes": _changes(run, oof),
         "stamp": stamp,
         "cost": _cost(run, metrics),
         "scores": _scores(run, metrics),
         "ensemble": metrics.get("ensemble"),
         "titles": TITLES,
         "data": _data(table),
-        "folds": _folds(table, metrics),
-        "curves": [(name, figures.curves(lines)) for name, lines in logs.items()],
-        "confusions": _confusions(oof) if oof else [],
-        "mistakes": _mistakes(oof) if oof else [],
-        "age_errors": _age_errors(oof) if oof else None,
-        "worst": _worst(oof, table) if oof and photos else None,
+        "folds": _folds(table, metrics) | {"chance": fold_chance(oof) if oof else None},
+        "curves": [(name, figures.curves(lines, say)) for name, lines in logs.items()],
         "groups": [(gender, group) for gender in range(2) for group in range(3)],
         "names": labels.NAMES,
+        **(_judged(run, oof, dict(zip(table.ids, table.paths, strict=True)), photos, looks, say) if oof else _NOBODY),
     }
 
 
-def _fold_name(line: dict[str, Any]) -> str:
-    name = f"fold {line['fold']}" if isinstance(line["fold"], int) and line["fold"] >= 0 else "final fit"
+_NOBODY: dict[str, Any] = {
+    "confusions": [], "mistakes": [], "age_errors": None, "worst": None, "fairness": None, "borders": [],
+    "confidence": None, "decision": None, "disagreements": None, "looks": None,
+}  # fmt: skip
+
+
+def _judged(
+    run: Run, oof: Predictions, paths: dict[str, Path], photos: bool, looks: bool, say: Say
+) -> dict[str, Any]:  # fmt: skip
+    """What is said of the out-of-fold predictions: the keys of `_NOBODY`, which a run that held nobody back has."""
+    confidence = parts.confidence(oof, say)
+    return {
+        "confusions": parts.confusions(oof),
+        "mistakes": parts.mistakes(oof),
+        "age_errors": parts.age_errors(oof, say),
+        "worst": parts.worst(oof, paths) if photos else None,
+        "fairness": parts.fairness(oof),
+        "borders": parts.borders(oof, say),
+        "confidence": confidence,
+        "decision": parts.decision(run, confidence, say),
+        "disagreements": parts.disagreements(oof, paths if photos else None),
+        "looks": look(run, oof, paths, pictures=photos) if looks else None,
+    }
+
+
+def _fold_name(line: dict[str, Any], say: Say) -> str:
+    inside = isinstance(line["fold"], int) and line["fold"] >= 0
+    name = say("fold {n}").format(n=line["fold"]) if inside else say("final fit")
     return f"{name}, {line['part']}" if line.get("part") else name
 
 
@@ -178,7 +209,7 @@ def _folds(table: _Photos, metrics: dict[str, Any]) -> dict[str, Any]:
             cells = [_people(table, (truth == code) & (table.fold == fold)) for fold in numbers]
             shares = [cell["photos"] / of for cell, of in zip(cells, known, strict=True)]
             spread = max(shares) - min(shares) if shares else 0.0
-            name = CLASS_NAMES[task][code]
+            name = parts.CLASS_NAMES[task][code]
             rows.append({"name": name, "cells": list(zip(cells, shares, strict=True)), "spread": spread})
     scored = [fold for fold in metrics["folds"] if fold["macro_f1"] is not None]
     values = [fold["macro_f1"] for fold in scored]
@@ -195,91 +226,33 @@ def _folds(table: _Photos, metrics: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _confusions(oof: Predictions) -> list[dict[str, Any]]:
-    """Of each task with known photos: the table as cells (count, share of the row, style)."""
-    found = []
-    for task, truth, predicted in tasks(oof):
-        table = confusion(truth, predicted, TASKS[task])
-        if not table.sum():
-            continue
-        share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-        cells = [
-            [(int(n), float(share[i, j]), figures.shade(float(share[i, j]), i == j)) for j, n in enumerate(row)]
-            for i, row in enumerate(table)
-        ]
-        found.append({"task": task, "names": CLASS_NAMES[task], "cells": cells})
-    return found
-
-
-def _mistakes(oof: Predictions) -> list[dict[str, Any]]:
-    """The most frequent confusions of two classes, with how many people they are about."""
-    label, predicted = oof.label, oof.predicted
-    wrong = np.flatnonzero((label >= 0) & (label != predicted))
-    pairs = Counter(zip(label[wrong].tolist(), predicted[wrong].tolist(), strict=True))
-    found = []
-    for (truth, said), count in pairs.most_common(8):
-        people = len(np.unique(oof.persons[(label == truth) & (predicted == said)]))
-        names = [_parts(labels.decode(code)) for code in (truth, said)]
-        found.append({"pair": list(zip(*names, strict=True)), "count": count, "people": people})
-    return found
-
-
-def _parts(codes: Any) -> list[str]:
-    return [labels.name(name, int(code)) or "unknown" for name, code in zip(labels.ATTRIBUTES, codes, strict=True)]
-
-
-def _age_errors(oof: Predictions) -> str | None:
-    truth = oof.truth[:, list(labels.ATTRIBUTES).index("age_group")]
-    rows = np.isfinite(oof.ages) & (truth >= 0)
-    wrong = oof.marginals()["age_group"].argmax(1) != truth
-    return figures.age_errors(oof.ages[rows], wrong[rows]) if rows.any() else None
-
-
-def _worst(oof: Predictions, table: _Photos) -> list[dict[str, Any]]:
-    """Photos whose most probable class contradicts what is known of them, surest first, one per person."""
-    said = labels.decode_all(oof.predicted)
-    clash = (oof.truth != said) & (oof.truth != labels.UNKNOWN)
-    wrong = clash.any(axis=1)
-    confidence = oof.probabilities.max(axis=1)
-    per_person = Counter(oof.persons.tolist())
-    wrong_per_person = Counter(oof.persons[wrong].tolist())
-    paths = dict(zip(table.ids, table.paths, strict=True))
-    chosen: dict[str, int] = {}
-    for row in sorted(np.flatnonzero(wrong).tolist(), key=lambda row: -confidence[row]):
-        chosen.setdefault(str(oof.persons[row]), row)
-    found = []
-    for person, row in list(chosen.items())[:WORST]:
-        photo = str(oof.photos[row])
-        truth, predicted = _parts(oof.truth[row]), _parts(said[row])
-        found.append({
-            "photo": photo,
-            "person": person,
-            "fold": int(oof.fold[row]),
-            "picture": figures.thumbnail(paths[photo]) if photo in paths else None,
-            "confidence": float(confidence[row]),
-            "age": None if np.isnan(oof.ages[row]) else round(float(oof.ages[row])),
-            "parts": list(zip(truth, predicted, clash[row].tolist(), strict=True)),
-            "wrong": wrong_per_person[person],
-            "of": per_person[person],
-        })  # fmt: skip
-    return found
-
-
-def _changes(run: Run) -> dict[str, Any]:
-    """What differs from the baseline the recipe names; from the defaults where it names none or it is not here."""
+def _changes(run: Run, oof: Predictions | None) -> dict[str, Any]:
+    """What differs from the baseline the recipe names, and whether it is better on the same people where that is a
+    complete run; what differs from the defaults where it names none or it is not here."""
     recipe = run.recipe
-    name, score, missing = "the defaults", None, None
+    found: dict[str, Any] = {"name": None, "score": None, "missing": None, "comparison": None, "apart": None}
     other = Recipe()
     if recipe.baseline:
         try:
             other, base = run.baseline()
-            score = base.metrics if base and base.state == "complete" else None
-            name = recipe.baseline
+            found["name"] = recipe.baseline
+            if base and base.state == "complete":
+                found["score"] = base.metrics
+                found |= _compared(oof, base)
         except ThreefoldError as error:
-            missing = str(error)
+            found["missing"] = str(error)
     rows = [row for row in differences(recipe, other) if row[0] not in _NOT_TRIED]
     rows = [row for row in rows if row[0] != "data.source" or row[2]]  # a recipe file leaves the data to --data
-    return {"name": name, "rows": rows, "score": score, "missing": missing}
+    return {**found, "rows": rows}
+
+
+def _compared(oof: Predictions | None, base: Run) -> dict[str, Any]:
+    if oof is None or not base.metrics.get("photos"):
+        return {}
+    try:
+        return {"comparison": compare(oof, base.predictions(), draws=parts.DRAWS, names=("this run", "the baseline"))}
+    except DataError as error:
+        return {"apart": str(error)}
 
 
 def _cost(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,205 @@
+"""What one number hides about people: groups that fare worse, persons whose photos contradict each other, the border
+years, and how much the folds differ by chance alone.
+
+All of it is counts summed over persons, so every number has the interval of `bootstrap.py`. Groups are of different
+people, so two groups are not compared in pairs of persons as two runs are (`compare.py`); but a draw of persons gives
+the numbers of all groups at once, and their difference has its interval from the same draws.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from threefold import labels
+from threefold.evidence.bootstrap import LEVEL, Estimate, Floats, estimate, person_sums, resample
+from threefold.evidence.compare import Comparison, Number, compare
+from threefold.evidence.decide import said
+from threefold.evidence.metrics import COLUMNS, columns_of, person_counts, tasks
+from threefold.predictions import Predictions
+
+GROUPS = tuple((gender, group) for gender in range(2) for group in range(3))
+"""(gender, age group) of the six groups of people."""
+CLAIMS = ("f1", "mask", "gender", "age_group", "all")
+"""What `by_group` says of a group. `f1`: the mean F1 of its three classes, so that its mean over the groups is macro F1
+itself; `mask`: macro F1 of the three masks among its people; `gender`, `age_group` and `all` three: accuracies."""
+LEAST = 20
+"""People a group must have to be told unfairly treated."""
+_WITHIN = [COLUMNS.index(name) for name in ("mask.macro_f1", "gender.accuracy", "age_group.accuracy", "all.accuracy")]
+_F1 = COLUMNS.index("f1.0")
+
+
+def by_group(oof: Predictions, *, draws: int = 2000, seed: int = 0) -> dict[str, Any]:
+    """{rows, gaps}: CLAIMS within each gender x age group, and the pair of groups furthest apart in each claim.
+
+    rows: gender, group, people, photos and numbers, a Number per claim (None values where nobody is known). gaps, by
+    claim but `f1`: `better` and `worse` (indices of GROUPS), `difference`, a Number above 0, and `unfair`: its interval
+    leaves 0 out. The furthest of 15 pairs are far apart by chance already, so this interval is that of all pairs at
+    once: as many spreads to each side as the most distant pair of a draw is from its own value, in 95 % of the draws
+    (Westfall & Young 1993). A group's number is never taken as known better than to half a person, and groups of fewer
+    than LEAST people have no part: of a few, all are right by chance. With that, groups that are treated alike are told
+    apart in 3 to 4 % of sets of 700 people (`benchmarks/groups.py`). `f1` is not judged: it is lower in a smaller group
+    that is treated alike, since the mistakes about all others fall into its classes.
+    """
+    group = np.where((oof.truth[:, 1:] >= 0).all(1), oof.truth[:, 1] * 3 + oof.truth[:, 2], labels.UNKNOWN)
+    inside = group[:, None] == np.arange(len(GROUPS))
+    own = [replace(oof, truth=np.where(rows[:, None], oof.truth, np.int8(labels.UNKNOWN))) for rows in inside.T]
+    counts = np.concatenate([person_counts(part) for part in (oof, *own)], axis=1)
+    people = [len(np.unique(oof.persons[rows])) for rows in inside.T]
+
+    def numbers(sums: Floats) -> Floats:
+        """[..., 7 * 80] -> [..., 5 * 6]: by claim the six groups."""
+        whole, *each = (columns_of(part) for part in np.split(sums, len(GROUPS) + 1, axis=-1))
+        f1 = np.nan_to_num(whole[..., _F1:]).reshape(*sums.shape[:-1], 3, len(GROUPS)).mean(-2)
+        within = np.stack([part[..., _WITHIN] for part in each], axis=-1)
+        f1 = np.where(np.isnan(within[..., 3, :]), np.nan, f1)
+        return np.concatenate([f1[..., None, :], within], axis=-2).reshape(*sums.shape[:-1], -1)
+
+    found = estimate(oof.persons, counts, numbers, draws, seed)
+    drawn = resample(oof.persons, counts, numbers, draws, seed).reshape(draws, len(CLAIMS), -1)
+    rows = [
+        {
+            "gender": gender, "group": age, "people": people[g], "photos": int(inside[:, g].sum()),
+            "numbers": {claim: number(found, c * len(GROUPS) + g) for c, claim in enumerate(CLAIMS)},
+        }
+        for g, (gender, age) in enumerate(GROUPS)
+    ]  # fmt: skip
+    large = np.flatnonzero(np.array(people) >= LEAST)
+    gaps = {
+        claim: _gap(value, drawn[:, c], np.array(people), large)
+        for c, (claim, value) in enumerate(zip(CLAIMS, found.value.reshape(len(CLAIMS), -1), strict=True))
+        if claim != "f1"
+    }
+    return {"rows": rows, "gaps": {claim: gap for claim, gap in gaps.items() if gap}}
+
+
+def _gap(
+    value: Floats, drawn: Floats, people: NDArray[np.integer], large: NDArray[np.integer]
+) -> dict[str, Any] | None:
+    """Of one claim: [6] values, [D, 6] draws and [6] people; `large`: the groups that have a part."""
+    pairs = np.array(list(combinations(large[np.isfinite(value[large])].tolist(), 2))).reshape(-1, 2)
+    if not len(pairs):
+        return None
+    apart, each = (part[..., pairs[:, 0]] - part[..., pairs[:, 1]] for part in (value, drawn))
+    spread = np.nanstd(each, axis=0)
+    most = np.nanquantile((np.abs(each - apart) / np.maximum(spread, 1e-12)).max(axis=1), LEVEL)
+    reach = most * np.sqrt(spread**2 + (0.25 / people[pairs] ** 2).sum(axis=1))
+    pair = int(np.abs(apart).argmax())
+    size, half, (one, other) = abs(float(apart[pair])), float(reach[pair]), pairs[pair].tolist()
+    return {
+        "better": one if apart[pair] >= 0 else other, "worse": other if apart[pair] >= 0 else one,
+        "difference": {"value": size, "low": size - half, "high": size + half}, "unfair": size > half,
+    }  # fmt: skip
+
+
+def majority(oof: Predictions) -> NDArray[np.int64]:
+    """[N] the class said when gender and age group are what most photos of the person say, the mask the photo's own.
+
+    Of equally many votes, the larger mean probability wins.
+    """
+    parts = labels.decode_all(oof.predicted).astype(np.int64)
+    for column, name in enumerate(labels.ATTRIBUTES):
+        if name != "mask":
+            _, rows, photos = np.unique(oof.persons, return_inverse=True, return_counts=True)
+            votes = person_sums(oof.persons, np.eye(labels.SIZES[name])[parts[:, column]])
+            mean = person_sums(oof.persons, oof.marginals()[name]) / photos[:, None]  # less than a whole vote
+            parts[:, column] = (votes + mean).argmax(1)[rows]
+    return labels.encode_all(parts)
+
+
+def disagreement(oof: Predictions, *, draws: int = 2000, seed: int = 0) -> tuple[dict[str, Any], Comparison]:
+    """(how many people were said to have two genders or two age groups, `majority` against the photos' own answers).
+
+    Of the `people` with several photos: `gender`, `age_group` and `either`, each a Number (the share of them) with
+    `count`. Says nothing about who is right; needs no truth. The Comparison is of what is said, so of hard answers.
+    Raises DataError where no photo has a label.
+    """
+    parts = labels.decode_all(oof.predicted)
+    photos = person_sums(oof.persons, np.ones((len(oof), 1)))
+    kinds = [
+        (person_sums(oof.persons, np.eye(size)[parts[:, column]]) > 0).sum(1) > 1
+        for column, size in enumerate(labels.SIZES.values())
+    ][1:]
+    counts = np.stack([*kinds, kinds[0] | kinds[1], photos[:, 0] > 1], axis=1).astype(np.float64)
+    found = estimate(oof.persons, counts, lambda sums: _over(sums[..., :3], sums[..., 3:]), draws, seed)
+    told: dict[str, Any] = {"people": int(counts[:, 3].sum())}
+    for place, name in enumerate(("gender", "age_group", "either")):
+        told[name] = {**number(found, place), "count": int(counts[:, place].sum())}
+    return told, compare(said(oof, majority(oof)), said(oof, oof.predicted), draws=draws, seed=seed)
+
+
+def years_around(oof: Predictions, years: range, *, draws: int = 2000, seed: int = 0) -> list[dict[str, Any]]:
+    """Of each true year of `years` that occurs: year, photos, people, `said` [3] (share of the photos put into each age
+    group), `wrong` (share, a Number) and `bias` (predicted less true years, a Number, None where there are no years).
+
+    One person has no interval: its ends are None.
+    """
+    year = np.where(np.isfinite(oof.ages), np.floor(oof.ages), -1).astype(np.int64)
+    shown = [each for each in years if (year == each).any()]
+    if not shown:
+        return []
+    inside = year[:, None] == np.array(shown, dtype=np.int64)
+    _, truth, group = list(tasks(oof))[-1]
+    error = (oof.years - oof.ages).astype(np.float64)
+    columns = [np.ones(len(oof)), group != truth, np.isfinite(error), np.nan_to_num(error)]
+    sums = np.concatenate([person_sums(oof.persons, inside * part[:, None]) for part in columns], axis=1)
+
+    def numbers(total: Floats) -> Floats:
+        photos, wrong, known, errors = np.split(total, 4, axis=-1)
+        return np.concatenate([_over(wrong, photos), _over(errors, known)], axis=-1)
+
+    found = estimate(oof.persons, sums, numbers, draws, seed)
+    rows = []
+    for place, (each, own) in enumerate(zip(shown, inside.T, strict=True)):
+        people = len(np.unique(oof.persons[own]))
+        ends: Number = {"low": None, "high": None} if people == 1 else {}
+        rows.append({
+            "year": each, "photos": int(own.sum()), "people": people,
+            "said": (np.bincount(group[own], minlength=3) / own.sum()).tolist(),
+            "wrong": number(found, place) | ends, "bias": number(found, len(shown) + place) | ends,
+        })  # fmt: skip
+    return rows
+
+
+def fold_chance(oof: Predictions, *, draws: int = 500, seed: int = 0) -> dict[str, float] | None:
+    """How far apart folds of these people score by chance: standard deviations of the folds' macro F1, dealt again.
+
+    The same answers are dealt `draws` times into folds of the same sizes, persons within their gender and age group as
+    `data/folds.py` does. seen: as they were dealt; chance: the median; low, high: the middle 95 %. `share` of the deals
+    are at least as far apart as `seen`: small where a fold's network, not its people, is odd. Macro F1 is of the
+    attributes (mean) where no photo knows all three. None for fewer than two folds.
+    """
+    names, first = np.unique(oof.persons, return_index=True)
+    fold, kind = oof.fold[first], oof.truth[first, 1] * 8 + oof.truth[first, 2]
+    if len(np.unique(fold)) < 2:
+        return None
+    counts, folds = person_counts(oof), np.unique(fold)
+    judged = ["all"] if (oof.label >= 0).any() else [name for name, truth, _ in tasks(oof) if (truth >= 0).any()]
+    chosen = [COLUMNS.index(f"{name}.macro_f1") for name in judged]
+
+    def spread(dealt: NDArray[np.integer]) -> float:
+        inside = (folds[:, None] == dealt).astype(np.float64)
+        return float(np.std(columns_of(inside @ counts)[:, chosen].mean(1), ddof=1))
+
+    rng, order = np.random.default_rng(seed), np.argsort(kind, kind="stable")
+    found = []
+    for _ in range(draws):
+        dealt = np.empty_like(fold)
+        dealt[np.lexsort((rng.random(len(names)), kind))] = fold[order]
+        found.append(spread(dealt))
+    seen, (low, middle, high) = spread(fold), np.quantile(found, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2]).tolist()
+    return {"seen": seen, "chance": middle, "low": low, "high": high, "share": float(np.mean(np.array(found) >= seen))}
+
+
+def number(found: Estimate, place: int) -> Number:
+    """One of an Estimate's numbers as metrics.json has it: value, low, high, None where it means nothing."""
+    ends = (float(part[place]) for part in (found.value, found.low, found.high))
+    return dict(zip(("value", "low", "high"), (end if np.isfinite(end) else None for end in ends), strict=True))
+
+
+def _over(part: Floats, whole: Floats) -> Floats:
+    return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)

@@ -1,0 +1,192 @@
+"""Parts of a report about predictions: confusions, mistakes, groups of people, confidence, photos that disagree.
+
+Numbers come from `evidence`, with their intervals; here they are put beside pictures, as plain values for the template.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from threefold import labels
+from threefold.evidence.decide import FILE, Decision
+from threefold.evidence.metrics import TASKS, tasks
+from threefold.evidence.people import GROUPS, LEAST, by_group, disagreement, majority, years_around
+from threefold.evidence.review import review
+from threefold.infer.backends import oof_digest
+from threefold.predictions import Predictions
+from threefold.runs import Run
+from threefold.stages import figures
+from threefold.stages.figures import Say
+
+DRAWS = 2000
+WORST = 24
+SHOWN = 12
+"""People in the gallery of photos that disagree."""
+BORDERS = tuple((cut, range(cut - 5, cut + 5)) for cut in labels.CUTS)
+CLASS_NAMES = {"all": tuple(labels.class_name(code) for code in range(labels.CLASSES)), **labels.NAMES}
+
+
+def confusions(oof: Predictions) -> list[dict[str, Any]]:
+    """Of each task with known photos: the table as cells (photos, people, share of the row, style)."""
+    found = []
+    people = np.unique(oof.persons, return_inverse=True)[1].astype(np.int64)
+    for task, truth, predicted in tasks(oof):
+        k = TASKS[task]
+        cell = (truth * k + predicted)[truth >= 0]
+        if not len(cell):
+            continue
+        once = np.unique(people[truth >= 0] * k * k + cell) % (k * k)
+        photos, persons = (np.bincount(each, minlength=k * k).reshape(k, k) for each in (cell, once))
+        share = photos / np.maximum(photos.sum(axis=1, keepdims=True), 1)
+        cells = [
+            [(int(photos[i, j]), int(persons[i, j]), part, figures.shade(part, i == j)) for j, part in enumerate(row)]
+            for i, row in enumerate(share.tolist())
+        ]
+        found.append({"task": task, "names": CLASS_NAMES[task], "cells": cells})
+    return found
+
+
+def mistakes(oof: Predictions) -> list[dict[str, Any]]:
+    """The most frequent confusions of two classes, with how many people they are about."""
+    label, predicted = oof.label, oof.predicted
+    wrong = np.flatnonzero((label >= 0) & (label != predicted))
+    pairs = Counter(zip(label[wrong].tolist(), predicted[wrong].tolist(), strict=True))
+    found = []
+    for (truth, said), count in pairs.most_common(8):
+        people = len(np.unique(oof.persons[(label == truth) & (predicted == said)]))
+        names = [parts_of(labels.decode(code)) for code in (truth, said)]
+        found.append({"pair": list(zip(*names, strict=True)), "count": count, "people": people})
+    return found
+
+
+def parts_of(codes: Any) -> list[str]:
+    """Three codes -> their names; `unknown` where nobody said."""
+    return [labels.name(name, int(code)) or "unknown" for name, code in zip(labels.ATTRIBUTES, codes, strict=True)]
+
+
+def age_errors(oof: Predictions, say: Say) -> str | None:
+    """The figure of errors by true age, None where no age in years is known."""
+    truth = oof.truth[:, list(labels.ATTRIBUTES).index("age_group")]
+    rows = np.isfinite(oof.ages) & (truth >= 0)
+    wrong = oof.marginals()["age_group"].argmax(1) != truth
+    return figures.age_errors(oof.ages[rows], wrong[rows], say) if rows.any() else None
+
+
+def worst(oof: Predictions, paths: Mapping[str, Path]) -> list[dict[str, Any]]:
+    """Photos whose most probable class contradicts what is known of them, surest first, one per person."""
+    said = labels.decode_all(oof.predicted)
+    clash = (oof.truth != said) & (oof.truth != labels.UNKNOWN)
+    wrong = clash.any(axis=1)
+    confidence = oof.probabilities.max(axis=1)
+    per_person = Counter(oof.persons.tolist())
+    wrong_per_person = Counter(oof.persons[wrong].tolist())
+    found = []
+    for row in surest_wrong(oof)[:WORST]:
+        photo, person = str(oof.photos[row]), str(oof.persons[row])
+        truth, predicted = parts_of(oof.truth[row]), parts_of(said[row])
+        found.append({
+            "photo": photo,
+            "person": person,
+            "fold": int(oof.fold[row]),
+            "picture": figures.thumbnail(paths.get(photo)),
+            "confidence": float(confidence[row]),
+            "age": None if np.isnan(oof.ages[row]) else round(float(oof.ages[row])),
+            "parts": list(zip(truth, predicted, clash[row].tolist(), strict=True)),
+            "wrong": wrong_per_person[person],
+            "of": per_person[person],
+        })  # fmt: skip
+    return found
+
+
+def surest_wrong(oof: Predictions) -> list[int]:
+    """Rows whose most probable class contradicts what is known of them, surest first, one per person."""
+    said = labels.decode_all(oof.predicted)
+    wrong = ((oof.truth != said) & (oof.truth != labels.UNKNOWN)).any(axis=1)
+    chosen: dict[str, int] = {}
+    for row in sorted(np.flatnonzero(wrong).tolist(), key=lambda row: -oof.probabilities[row].max()):
+        chosen.setdefault(str(oof.persons[row]), row)
+    return list(chosen.values())
+
+
+def fairness(oof: Predictions) -> dict[str, Any] | None:
+    """`evidence.people.by_group`, None where no photo knows gender and age group."""
+    found = by_group(oof, draws=DRAWS)
+    return {**found, "groups": GROUPS, "least": LEAST} if any(row["photos"] for row in found["rows"]) else None
+
+
+def borders(oof: Predictions, say: Say) -> list[dict[str, Any]]:
+    """Per border of the age groups that people stand around: cut, rows (`years_around`) and their figure."""
+    found = [(cut, years_around(oof, years, draws=DRAWS)) for cut, years in BORDERS]
+    return [{"cut": cut, "rows": rows, "figure": figures.age_border(rows, cut, say)} for cut, rows in found if rows]
+
+
+def confidence(oof: Predictions, say: Say) -> dict[str, Any]:
+    """How far the networks' own confidence can be trusted: reliability of each task, and the curve of all."""
+    told = review(oof, Decision().apply(oof.probabilities), draws=DRAWS)
+    names = {"class": "all", **{name: name for name in labels.ATTRIBUTES}}
+    found = []
+    for task, name in names.items():
+        if task in told:
+            bins = told[task]["bins"]
+            weight = [each["photos"] for each in bins]
+            sure, right = (
+                float(np.average([b[key] for b in bins], weights=weight)) for key in ("confidence", "accuracy")
+            )
+            found.append(
+                {**told[task], "task": name, "sure": sure, "right": right, "figure": figures.reliability(bins, say)}
+            )
+    curves = [(say(figures.TITLES[row["task"]]), row["curve"]) for row in found]
+    return {"tasks": found, "figure": figures.risk_coverage(curves, say)}
+
+
+def decision(run: Run, plain: Mapping[str, Any], say: Say) -> dict[str, Any] | None:
+    """What `threefold decide` saved with the run, and its risk-coverage curve beside the networks' own; None where it
+    has not decided. `stale`: the rule was fitted on other predictions than those of the run."""
+    if not (run.path / FILE).exists():
+        return None
+    told = run.read(FILE)
+    Decision.from_dict(told["decision"], run.path / FILE)
+    task = plain["tasks"][0]
+    key = "class" if task["task"] == "all" else task["task"]
+    lines = [(say("as the networks say it"), task["curve"]), (say("as decided"), told["review"][key]["curve"])]
+    rows = [
+        {"task": row["task"], **told["review"]["class" if row["task"] == "all" else row["task"]]}
+        for row in plain["tasks"]
+    ]
+    return {
+        **told,
+        "rows": rows,
+        "figure": figures.risk_coverage(lines, say),
+        "stale": told["digest"] != oof_digest(run),
+    }
+
+
+def disagreements(oof: Predictions, paths: Mapping[str, Path] | None) -> dict[str, Any]:
+    """People whose photos got two genders or age groups, what a vote of their photos would score, and a gallery.
+
+    people: those with the surest answers against their own majority; without `paths` nobody is shown.
+    """
+    found, vote = disagreement(oof, draws=DRAWS)
+    gallery = []
+    if paths is not None:
+        said, agreed = labels.decode_all(oof.predicted), labels.decode_all(majority(oof))
+        sure = np.stack([part[np.arange(len(oof)), said[:, c]] for c, part in enumerate(oof.marginals().values())], 1)
+        against = said != agreed
+        order = np.argsort(-(sure * against).max(1), kind="stable")
+        order = order[against[order].any(1)]
+        for person in list(dict.fromkeys(oof.persons[order].tolist()))[:SHOWN]:
+            rows = np.flatnonzero(oof.persons == person)
+            rows = rows[np.argsort(~against[rows].any(1), kind="stable")] if len(rows) > SHOWN else rows
+            photos = []
+            for row in rows[:SHOWN].tolist():
+                answers = zip(parts_of(said[row]), against[row].tolist(), sure[row].tolist(), strict=True)
+                picture = figures.thumbnail(paths.get(str(oof.photos[row])), 112)
+                photos.append({"photo": str(oof.photos[row]), "picture": picture, "answers": list(answers)[1:]})
+            known = [name for name in parts_of(oof.truth[rows[0]])[1:] if name != "unknown"]
+            gallery.append({"person": person, "truth": known, "photos": photos, "more": max(0, len(rows) - SHOWN)})
+    return {**found, "vote": vote, "gallery": gallery}
