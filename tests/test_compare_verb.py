@@ -208,7 +208,7 @@ def test_the_page_speaks_korean_and_every_sentence_has_its_words(tmp_path, runs)
 
 def test_what_cannot_be_compared_is_refused_by_name(tmp_path, runs):
     good, poor = runs
-    with pytest.raises(RunError, match="needs two runs or more, not 1"):
+    with pytest.raises(RunError, match="expected 2 runs or more, not 1"):
         told(good)
     with pytest.raises(RunError, match=r"good/\.\./good: is given twice"):
         told(good, poor, good / ".." / "good")

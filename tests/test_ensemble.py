@@ -224,7 +224,7 @@ def test_a_fitted_run_reports_the_cross_fit(runs, parts, tmp_path):
 @pytest.mark.parametrize(
     ("names", "options", "match"),
     [
-        ("a", {}, "needs two runs or more, not 1"),
+        ("a", {}, "expected 2 runs or more, not 1"),
         ("aa", {}, "is given twice"),
         ("ax", {}, "x: no such run"),
         ("ah", {}, "h: run is stopped, not complete"),

@@ -1,4 +1,4 @@
-"""Predictions: the same bytes back from a file, no pickle, nothing crooked let in, averages against a loop."""
+"""Predictions: the same bytes back from a file, no pickle, nothing crooked let in."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from threefold import labels
 from threefold.errors import DataError, RunError
-from threefold.predictions import FORMAT, Predictions, average, join
+from threefold.predictions import FORMAT, Predictions, join
 
 NAMES = [field.name for field in fields(Predictions)]
 
@@ -177,29 +175,3 @@ def test_joined_folds_are_the_whole():
     assert join([one, longer]).photos.tolist() == [*one.photos, *longer.photos]
     with pytest.raises(DataError, match="occurs twice"):
         join([one, one])
-
-
-@settings(deadline=None, max_examples=30)
-@given(st.lists(st.floats(0.01, 10), min_size=1, max_size=4), st.integers(0, 99))
-def test_average_is_the_weighted_mean_photo_by_photo(weights, seed):
-    parts = [make(5, seed + number) for number in range(len(weights))]
-    shuffled = [parts[0], *(part.take(np.random.default_rng(seed).permutation(5)) for part in parts[1:])]
-    mixed = average(shuffled, weights)
-    for row in range(5):
-        for code in range(18):
-            total = sum(w * float(p.probabilities[row, code]) for w, p in zip(weights, parts, strict=True))
-            assert mixed.probabilities[row, code] == pytest.approx(total / sum(weights), abs=1e-5)
-        total = sum(w * float(p.years[row]) for w, p in zip(weights, parts, strict=True))
-        assert mixed.years[row] == pytest.approx(total / sum(weights), rel=1e-5)
-    same(replace(mixed, probabilities=parts[0].probabilities, years=parts[0].years), parts[0])
-
-
-def test_average_without_weights_and_what_it_refuses():
-    one, other = make(4, 1), make(4, 2)
-    same(average([one, other]), average([one, other], [3, 3]))
-    np.testing.assert_allclose(average([one, other], [1, 0]).probabilities, one.probabilities, atol=1e-6)
-    for weights in ([1], [1, 1, 1], [0, 0], [2, -1], [1, float("nan")], [1, float("inf")]):
-        with pytest.raises(DataError, match=r"^average: weights \[.*\] do not fit 2 predictions$"):
-            average([one, other], weights)
-    with pytest.raises(DataError, match="1 photos are missing"):
-        average([one, other.take(np.arange(3))])

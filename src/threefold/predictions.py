@@ -7,7 +7,7 @@ later is numpy on this file. Saved as an .npz without pickles.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -122,19 +122,3 @@ def product(marginals: Mapping[str, NDArray[np.floating]]) -> NDArray[np.float32
     parts = (marginals[name] for name in labels.SIZES)
     joint = np.einsum("nm,ng,na->nmga", *parts).reshape(-1, labels.CLASSES)
     return np.asarray(joint / joint.sum(1, keepdims=True), dtype=np.float32)
-
-
-def average(parts: Sequence[Predictions], weights: Sequence[float] | None = None) -> Predictions:
-    """Weighted mean of the probabilities (and years) of several models about the same photos, rows as in the first.
-
-    Raises DataError when a photo is missing or the weights are not one per model, 0 or more, with a positive sum.
-    """
-    first = parts[0]
-    same = [part.align(first.photos.tolist()) for part in parts]
-    share = np.asarray(weights if weights is not None else np.ones(len(same)), dtype=np.float64)
-    if share.shape != (len(same),) or not (share >= 0).all() or not 0 < share.sum() < np.inf:
-        raise DataError(f"average: weights {share.tolist()} do not fit {len(same)} predictions")
-    share = share / share.sum()
-    mixed = np.tensordot(share, np.stack([part.probabilities for part in same]), axes=1).astype(np.float32)
-    years = np.tensordot(share, np.stack([part.years for part in same]), axes=1).astype(np.float32)
-    return replace(first, probabilities=mixed / mixed.sum(1, keepdims=True), years=years)

@@ -12,7 +12,7 @@ import contextlib
 import fcntl
 import json
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +170,19 @@ class Run:
         if not isinstance(value, dict):
             raise RunError(f"{path}: expected an object, found {type(value).__name__}")
         return value
+
+
+def open_runs(paths: Sequence[Path], least: int = 2) -> list[Run]:
+    """Complete runs, in order; RunError for fewer than `least`, for one that is incomplete and one given twice."""
+    if len(paths) < least:
+        raise RunError(f"{', '.join(map(str, paths))}: expected {least} runs or more, not {len(paths)}")
+    opened: dict[Path, Run] = {}
+    for path in paths:
+        run = Run.open(path)
+        run.need_complete()
+        if opened.setdefault(path.resolve(), run) is not run:
+            raise RunError(f"{path}: is given twice; expected different runs")
+    return list(opened.values())
 
 
 def list_runs(root: Path) -> list[Run]:

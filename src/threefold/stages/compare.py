@@ -20,13 +20,12 @@ from rich.table import Table
 from rich.text import Text
 
 from threefold.data.tables import read_rows
-from threefold.errors import RunError
 from threefold.evidence.compare import Comparison, Number, changes, compare_all
 from threefold.evidence.ensemble import aligned
 from threefold.evidence.metrics import COLUMNS
 from threefold.files import write_csv, write_text
 from threefold.recipe import differences
-from threefold.runs import Run
+from threefold.runs import Run, open_runs
 
 Say = Callable[[str], str]
 _NOT_TRIED = ("hypothesis", "baseline", "track")  # keys that change nothing in what is trained
@@ -87,7 +86,7 @@ def compare_runs(
     Raises RunError for fewer than two runs, one that is missing, incomplete, without predictions or given twice, and
     DataError, naming run and photo, where they are not about the same photos, persons and labels.
     """
-    opened = _open([Path(run) for run in runs])
+    opened = open_runs([Path(run) for run in runs])
     paths = [str(run.path) for run in opened]
     parts = aligned([run.predictions(on) for run in opened], paths)
     found = compare_all(parts, draws=draws, seed=seed, names=paths)
@@ -100,26 +99,15 @@ def compare_runs(
     told = {"on": on, "draws": draws, "seed": seed, "photos": len(parts[0]), "persons": found[0].persons}
     documents = [_document(pair, len(pairs), photos, str) for pair in pairs]
     whole = told | ({"comparisons": documents} if len(pairs) > 1 else documents[0])
+    if csv:  # files first: what reads the output may close it (`| head`)
+        write_csv(Path(csv), _rows(pairs))
+    if out:
+        write_text(Path(out), _page(told, pairs, photos, lang))
     if json:
         print(dumps(whole, indent=2, ensure_ascii=False, allow_nan=False))
     else:
         _print(told, documents, console or Console())
-    if csv:
-        write_csv(Path(csv), _rows(pairs))
-    if out:
-        write_text(Path(out), _page(told, pairs, photos, lang))
     return whole
-
-
-def _open(paths: Sequence[Path]) -> list[Run]:
-    if len(paths) < 2:
-        raise RunError(f"compare needs two runs or more, not {len(paths)}")
-    opened: dict[Path, Run] = {}
-    for path in paths:
-        run = Run.open(path)
-        if opened.setdefault(path.resolve(), run) is not run:
-            raise RunError(f"{path}: is given twice; a run is not compared with itself")
-    return list(opened.values())
 
 
 def _document(pair: _Pair, count: int, photos: int, say: Say) -> dict[str, Any]:

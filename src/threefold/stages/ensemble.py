@@ -23,7 +23,7 @@ from threefold.evidence.metrics import measure
 from threefold.files import digest, write_json
 from threefold.infer.backends import ENSEMBLE, oof_digest
 from threefold.recipe import make_recipe
-from threefold.runs import Run
+from threefold.runs import Run, open_runs
 
 
 def ensemble(
@@ -48,7 +48,7 @@ def ensemble(
     if vote not in VOTES:
         raise RecipeError(f"vote: {vote!r} is not known ({one_of(VOTES, vote)})")
     Run.need_free(out)
-    opened, names = _open(paths), [str(path) for path in paths]
+    opened, names = open_runs(paths), [str(path) for path in paths]
     parts = aligned([run.predictions() for run in opened], names)
     fitted = weights == "fit" or members is not None
     if fitted:
@@ -80,18 +80,6 @@ def _given(weights: Sequence[float] | str | None, count: int) -> Sequence[float]
     if weights is not None:
         shares(weights, count)
     return weights
-
-
-def _open(paths: Sequence[Path]) -> list[Run]:
-    if len(paths) < 2:
-        raise RunError(f"an ensemble needs two runs or more, not {len(paths)}")
-    opened: dict[Path, Run] = {}
-    for path in paths:
-        run = Run.open(path)
-        run.need_complete()
-        if opened.setdefault(path.resolve(), run) is not run:
-            raise RunError(f"{path}: is given twice; weights say what a run counts")
-    return list(opened.values())
 
 
 def _start(out: Path, opened: Sequence[Run], names: Sequence[str], vote: str, seed: int) -> Run:

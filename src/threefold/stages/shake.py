@@ -17,10 +17,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from threefold.errors import RecipeError, RunError
+from threefold.errors import RecipeError
 from threefold.evidence.ensemble import aligned
 from threefold.evidence.shake import choose, gaps, informed, pairs, shake, strategies
-from threefold.runs import Run
+from threefold.runs import open_runs
 
 _RULES = {
     "public": "the winner in public", "oof": "the best out of fold", "mean": "the best mean of both scores",
@@ -41,10 +41,8 @@ def shake_runs(
     too few people, RecipeError for public scores that cannot be.
     """
     names = [str(run) for run in runs]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise RunError(f"{twice[0]}: is given twice; expected different runs")
     scores = None if public is None else _scores(public)
-    parts = aligned([Run.open(Path(run)).predictions(on) for run in runs], names)
+    parts = aligned([run.predictions(on) for run in open_runs([Path(run) for run in runs], least=1)], names)
     found = shake(parts, persons=persons, share=share, draws=draws, seed=seed)
     told: dict[str, Any] = {
         "on": on, "persons": dict(zip(("public", "private", "oof"), found.persons, strict=True)), "draws": draws,
