@@ -7,9 +7,11 @@ import inspect
 import pkgutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fake_run import simulate, write_run
 
 import threefold
 import threefold.data
@@ -76,6 +78,30 @@ try:
 except SystemExit as end:
     assert end.code in (0, None), end.code
 """
+
+
+VERBS = """
+sys.modules.update(dict.fromkeys(("torch", "jinja2", "matplotlib", "sklearn", "cleanlab", "scipy", "pandas")))
+from pathlib import Path
+from threefold.stages.{module} import {verb} as work
+work({arguments})
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "verb", "arguments"),
+    [
+        ("runs", "print_runs", "Path('runs')"),
+        ("compare", "compare_runs", "[Path('runs/a'), Path('runs/b')], draws=100"),
+        ("shake", "shake_runs", "[Path('runs/a'), Path('runs/b')], draws=100"),
+        ("decide", "decide", "Path('runs/a')"),
+    ],
+)
+def test_the_small_install_answers_what_needs_no_page(tmp_path, monkeypatch, module, verb, arguments):
+    for name, seed in (("a", 0), ("b", 1)):
+        write_run(tmp_path / "runs" / name, replace(simulate(40, 2), probabilities=simulate(40, 2, seed).probabilities))
+    monkeypatch.chdir(tmp_path)
+    loaded(VERBS.format(module=module, verb=verb, arguments=arguments))  # raises where one of them is imported
 
 
 @pytest.mark.parametrize(

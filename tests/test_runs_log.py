@@ -178,7 +178,7 @@ def test_filters(rows, text, names):
         ({"filters": ["macro F1>good"]}, "macro F1 is a number, 'good' is none"),
         ({"filters": ["seconds>"]}, "seconds is a number, '' is none"),
         ({"json": True, "csv": "-"}, "both print the log"),
-        ({"lang": "kr"}, "lang: 'kr' is not known"),
+        ({"lang": "kr", "html": "x.html"}, "lang: 'kr' is not known"),
     ],
 )
 def test_what_there_is_not_is_told_in_one_line_before_any_work(root, options, match, monkeypatch):

@@ -333,6 +333,8 @@ def runs(
     lang: Lang = "en",
 ) -> None:
     """The experiment log: hypothesis, what changed, score, verdict against the baseline, and what may be compared."""
+    if html:
+        _need("jinja2", "train")
     from threefold.stages.runs import print_runs
 
     print_runs(folder, sort=sort, filters=filters or [], csv=csv, html=html, json=json, verdicts=verdicts, lang=lang)

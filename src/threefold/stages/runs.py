@@ -25,7 +25,6 @@ from rich.text import Text
 from threefold.errors import RecipeError, one_of
 from threefold.files import csv_text, write_text
 from threefold.recipe import KEYS, PART_KEYS, PARTS
-from threefold.stages.pages import render, translator
 from threefold.stages.runlog import WHY, Number, Row, explain, runs_table
 
 _SHORT = 48  # letters of a hypothesis, and of what changed
@@ -67,22 +66,25 @@ def print_runs(
     console, root = console or Console(), Path(root)
     asked = [condition(text) for text in filters]
     column, falling = _column(sort.removeprefix("-") or "macro_f1", "--sort"), sort.startswith("-") or not sort
-    translator(lang)
+    if html:
+        from threefold.stages.pages import translator  # jinja2 comes with [train]; the table needs none
+
+        translator(lang)
     if json and str(csv) == "-":
         raise RecipeError("--json and --csv - both print the log; give --csv a file")
     rows = [row for row in runs_table(root, verdicts=verdicts) if all(meets(row, each) for each in asked)]
     rows = ordered(rows, column, falling)
+    said = Console(stderr=True) if json or str(csv) == "-" else console
+    for path, text in ((csv, _csv), (html, lambda rows: _page(rows, root, Path(str(html)), column, falling, lang))):
+        if path is not None and str(path) != "-":
+            write_text(Path(path), text(rows))
+            said.print(f"written: {path}", markup=False, highlight=False, soft_wrap=True)
     if json:
         console.file.write(json_text.dumps([_plain(row) for row in rows], indent=2, ensure_ascii=False) + "\n")
     elif str(csv) == "-":
         console.file.write(_csv(rows))
     else:
         _print_table(rows, f"no runs in {root}" + " meet the filters" * bool(asked), console)
-    said = Console(stderr=True) if json or str(csv) == "-" else console
-    for path, text in ((csv, _csv), (html, lambda rows: _page(rows, root, Path(str(html)), column, falling, lang))):
-        if path is not None and str(path) != "-":
-            write_text(Path(path), text(rows))
-            said.print(f"written: {path}", markup=False, highlight=False, soft_wrap=True)
 
 
 def condition(text: str) -> Condition:
@@ -134,7 +136,9 @@ def _column(text: str, where: str) -> str:
     name = text.strip().lower().replace(" ", "_")
     name = _TITLES.get(name, name)
     if name not in _FIELDS and name not in (*KEYS, *(f"parts.{part}.{key}" for part in PARTS for key in PART_KEYS)):
-        raise RecipeError(f"{where}: there is no column {text.strip()!r} ({one_of((*_FIELDS, *_TITLES, *KEYS), name)})")
+        raise RecipeError(
+            f"{where}: there is no column {text.strip()!r} ({one_of(sorted({*_FIELDS, *_TITLES, *KEYS}), name)})"
+        )
     return name
 
 
@@ -173,6 +177,8 @@ def _page(rows: list[Row], root: Path, file: Path, column: str, falling: bool, l
     reports = [(row.name, root / row.name / "report.html") for row in rows]
     home = file.parent.resolve()
     links = {name: quote(os.path.relpath(path.resolve(), home)) for name, path in reports if path.exists()}
+    from threefold.stages.pages import render
+
     gaps = [abs(end) for row in rows if row.difference for end in row.difference.values()]
     return render(
         "runs", lang, rows=rows, name=root.resolve().name, links=links, column=column, falling=falling, explain=explain,
