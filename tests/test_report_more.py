@@ -275,7 +275,7 @@ def test_what_the_networks_need_may_be_gone_and_the_page_says_so(real, oof, brok
         monkeypatch.setattr(report_looks, "asset_path", missing)
     if broken in ("gone", "no detector"):
         page = Page(report(real.path))
-        told = "weights are not here" if broken == "gone" else "`threefold assets yunet` gets it"
+        told = "holds no weights (fold0/best.safetensors)" if broken == "gone" else "`threefold assets yunet` gets it"
         assert told in page.text and ("Grad-CAM" in page.text) == (broken == "no detector")
         assert REGIONS[0] not in page.text
     else:

@@ -106,10 +106,11 @@ class FakeBackend:
         return joint, None
 
 
-def open_run(path: Path) -> Backend:
+def open_run(path: Path, *, fold: int | None = None) -> Backend:
     """The backend of a complete run: its final network where it has one, else all its folds. Raises RunError.
 
-    The networks of separate parts are joined by their marginals, the members of an ensemble by its vote.
+    The networks of separate parts are joined by their marginals, the members of an ensemble by its vote. `fold`: only
+    what was trained in that fold, for photos of its people (of runs that are no ensembles).
     """
     run = Run.open(path)
     run.need_complete()
@@ -117,8 +118,8 @@ def open_run(path: Path) -> Backend:
         return _members(run)
     recipe = run.recipe
     if recipe.parts:
-        return JoinedBackend([_networks(run, recipe.part(part), f"{part}/") for part in PARTS], rule="marginals")
-    return _networks(run, recipe)
+        return JoinedBackend([_networks(run, recipe.part(part), fold, f"{part}/") for part in PARTS], rule="marginals")
+    return _networks(run, recipe, fold)
 
 
 def oof_digest(run: Run) -> str:
@@ -145,7 +146,7 @@ def _members(run: Run) -> JoinedBackend:
         raise RunError(f"{run.path / ENSEMBLE}: is not what an ensemble writes ({error})") from None
 
 
-def _networks(run: Run, recipe: Recipe, part: str = "") -> TorchBackend:
+def _networks(run: Run, recipe: Recipe, fold: int | None, part: str = "") -> TorchBackend:
     try:
         from threefold.learn.net import load_net  # see the class
         from threefold.learn.plan import make_fabric, make_net
@@ -154,9 +155,11 @@ def _networks(run: Run, recipe: Recipe, part: str = "") -> TorchBackend:
             f"{run.path}: reading with a run needs torch ({error}); `pip install threefold[train]`"
         ) from None
     weights = f"{part}best.safetensors"
-    files = sorted(run.path.glob(f"final/{weights}")) or sorted(run.path.glob(f"fold*/{weights}"))
+    places = ["final", "fold*"] if fold is None else [f"fold{fold}"]
+    found = [sorted(run.path.glob(f"{place}/{weights}")) for place in places]
+    files = next(filter(None, found), [])
     if not files:
-        raise RunError(f"{run.path}: holds no weights (final/ or fold*/{weights})")
+        raise RunError(f"{run.path}: holds no weights ({'/ or '.join(places)}/{weights})")
     device = make_fabric("auto", "32-true").device
     nets = []
     for file in files:

@@ -24,13 +24,11 @@ from threefold.assets import asset_path
 from threefold.data import detect
 from threefold.data.face import Box
 from threefold.data.photo import decode
-from threefold.data.prepare import Prepare
-from threefold.errors import AssetError, PhotoError, RunError, ThreefoldError
+from threefold.errors import AssetError, PhotoError, ThreefoldError
 from threefold.evidence.bootstrap import estimate, person_sums
 from threefold.evidence.people import number
-from threefold.infer.backends import ENSEMBLE, Backend, JoinedBackend, TorchBackend
+from threefold.infer.backends import ENSEMBLE, Backend, JoinedBackend, TorchBackend, open_run
 from threefold.predictions import Predictions
-from threefold.recipe import PARTS, Recipe
 from threefold.runs import Run
 from threefold.stages import figures
 from threefold.stages.report_parts import parts_of, surest_wrong
@@ -99,29 +97,10 @@ def unseen(run: Run) -> Callable[[str], Backend]:
         members = [unseen(Run.open(run.path / row["path"])) for row in plan["members"]]
         weights, vote = [row["weight"] for row in plan["members"]], plan["vote"]
         return lambda photo: JoinedBackend([member(photo) for member in members], weights, vote)
-    oof, recipe = run.predictions(), run.recipe
+    oof = run.predictions()
     folds = dict(zip(oof.photos.tolist(), oof.fold.tolist(), strict=True))
-
-    @cache
-    def of_fold(fold: int) -> Backend:
-        if not recipe.parts:
-            return _network(run, recipe, f"fold{fold}")
-        return JoinedBackend([_network(run, recipe.part(p), f"fold{fold}/{p}") for p in PARTS], rule="marginals")
-
+    of_fold = cache(lambda fold: open_run(run.path, fold=fold))
     return lambda photo: of_fold(folds[photo])
-
-
-def _network(run: Run, recipe: Recipe, folder: str) -> TorchBackend:
-    file = run.path / folder / "best.safetensors"
-    if not file.exists():
-        raise RunError(f"{file}: the weights are not here")
-    from threefold.learn.net import load_net  # a report without this part needs no torch
-    from threefold.learn.plan import make_fabric, make_net
-
-    prepare = Prepare.from_dict(run.read(f"{folder}/prepare.json"))
-    net = make_net(recipe, prepare, pretrained=False)
-    load_net(net, file)
-    return TorchBackend([net.eval().to(make_fabric("auto", "32-true").device)], prepare)
 
 
 def _leaves(backend: Backend) -> list[TorchBackend]:
