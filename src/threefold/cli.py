@@ -24,7 +24,7 @@ app = typer.Typer(
 Match = Literal["contest", "none"]
 Out = Annotated[Path, typer.Argument(help="folder to make; must be new or empty")]
 Vote = Literal["soft", "hard"]
-Rule = Literal["auto", "none", "age", "offsets", "years"]
+Rule = Literal["auto", "none", "age", "offsets", "classes", "years"]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, as a line of the recipe")]
 Data = Annotated[str, typer.Option(help="layout:path[,layout:path...]")]
 Resume = Annotated[bool, typer.Option("--resume", help="go on with an unfinished run")]
