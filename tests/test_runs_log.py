@@ -250,7 +250,7 @@ def test_the_page_in_both_languages(root, tmp_path):
         "기준 run 없음",
         "더 좋음",
         "중단(가지치기)",
-        "base와(과) 사진이나 레이블이 다름",
+        "base와(과) 사진이나 라벨이 다름",
     ):
         assert word in other, word
     assert text.count("<tbody role") == other.count("<tbody role") == 12
