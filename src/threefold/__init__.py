@@ -1,7 +1,8 @@
 """threefold: train, prove and run classifiers that read mask wearing, gender and age group from a photo of a face.
 
 The verbs of the command line as functions. Names are looked up when they are first used, so that `import threefold`
-stays light and never imports torch; only `train` (and `load` of a run) needs `threefold[train]`.
+stays light and never imports torch; what trains, reads with a run or writes a page needs `threefold[train]`.
+`compare` is of two `Predictions`, `compare_runs` of run directories.
 """
 
 from __future__ import annotations
@@ -16,33 +17,49 @@ if TYPE_CHECKING:
     from threefold.data.prepare import Prepare
     from threefold.data.sources import read_faces
     from threefold.errors import ThreefoldError
+    from threefold.evidence.compare import compare
     from threefold.evidence.metrics import accuracy, macro_f1, measure
     from threefold.infer.reader import Reader, Reading, load
     from threefold.labels import AgeGroup, Gender, Mask
     from threefold.predictions import Predictions
     from threefold.recipe import Recipe, load_recipe
     from threefold.runs import Run, list_runs
+    from threefold.stages.ablate import ablate
     from threefold.stages.check import check_data
+    from threefold.stages.compare import compare_runs
+    from threefold.stages.decide import decide
+    from threefold.stages.eda import eda
+    from threefold.stages.ensemble import ensemble
     from threefold.stages.predict import predict
+    from threefold.stages.pseudo import pseudo
     from threefold.stages.report import report
     from threefold.stages.sample import sample
+    from threefold.stages.search import search
+    from threefold.stages.seeds import train_seeds
+    from threefold.stages.shake import shake_runs
+    from threefold.stages.show import show
+    from threefold.stages.suspects import suspects
     from threefold.stages.synth import synth
     from threefold.stages.train import train
 
 _HOMES = {
     "AgeGroup": "labels", "Face": "data.face", "Gender": "labels", "Mask": "labels", "Predictions": "predictions",
     "Prepare": "data.prepare", "Reader": "infer.reader", "Reading": "infer.reader", "Recipe": "recipe", "Run": "runs",
-    "ThreefoldError": "errors", "accuracy": "evidence.metrics", "check_data": "stages.check",
-    "deal_folds": "data.folds", "list_runs": "runs", "load": "infer.reader", "load_recipe": "recipe",
-    "macro_f1": "evidence.metrics", "measure": "evidence.metrics", "predict": "stages.predict",
-    "read_faces": "data.sources", "report": "stages.report", "sample": "stages.sample", "synth": "stages.synth",
-    "train": "stages.train",
+    "ThreefoldError": "errors", "ablate": "stages.ablate", "accuracy": "evidence.metrics",
+    "check_data": "stages.check", "compare": "evidence.compare", "compare_runs": "stages.compare",
+    "deal_folds": "data.folds", "decide": "stages.decide", "eda": "stages.eda", "ensemble": "stages.ensemble",
+    "list_runs": "runs", "load": "infer.reader", "load_recipe": "recipe", "macro_f1": "evidence.metrics",
+    "measure": "evidence.metrics", "predict": "stages.predict", "pseudo": "stages.pseudo",
+    "read_faces": "data.sources", "report": "stages.report", "sample": "stages.sample", "search": "stages.search",
+    "shake_runs": "stages.shake", "show": "stages.show", "suspects": "stages.suspects", "synth": "stages.synth",
+    "train": "stages.train", "train_seeds": "stages.seeds",
 }  # fmt: skip
 
 __all__ = [
     "AgeGroup", "Face", "Gender", "Mask", "Predictions", "Prepare", "Reader", "Reading", "Recipe", "Run",
-    "ThreefoldError", "accuracy", "check_data", "deal_folds", "list_runs", "load", "load_recipe", "macro_f1",
-    "measure", "predict", "read_faces", "report", "sample", "synth", "train",
+    "ThreefoldError", "ablate", "accuracy", "check_data", "compare", "compare_runs", "deal_folds", "decide", "eda",
+    "ensemble", "list_runs", "load", "load_recipe", "macro_f1", "measure", "predict", "pseudo", "read_faces",
+    "report", "sample", "search", "shake_runs", "show", "suspects", "synth", "train", "train_seeds",
 ]  # fmt: skip
 __version__ = version("threefold")
 
