@@ -28,8 +28,9 @@ from threefold.data.prepare import Prepare, dataset_statistics
 from threefold.data.sources import eval_photos, read_answers
 from threefold.evidence.compare import difference
 from threefold.evidence.metrics import accuracy, measure
-from threefold.infer.backends import TorchBackend
+from threefold.infer.backends import Answer, Backend, TorchBackend
 from threefold.infer.reader import Reader
+from threefold.learn.loader import Photos
 from threefold.learn.loop import fit
 from threefold.learn.losses import LOSSES
 from threefold.learn.net import Net
@@ -75,18 +76,18 @@ def split(data: Path, epochs: int, seed: int) -> None:
         )
 
 
-def right(net: Net, side: object) -> float:
+def right(net: Net, side: Photos) -> float:
     """Accuracy over the 18 classes on a side of `Photos`."""
-    found = [joint.argmax(1) for joint in answers(net, side)]  # type: ignore[arg-type]
-    return accuracy(labels.encode_all(side.truth[side.rows]), np.concatenate(found))  # type: ignore[attr-defined]
+    found = [joint.argmax(1) for joint in answers(net, side)]
+    return accuracy(labels.encode_all(side.truth[side.rows]), np.concatenate(found))
 
 
-def answers(net: Net, side: object) -> Iterator[NDArray[np.float32]]:
+def answers(net: Net, side: Photos) -> Iterator[NDArray[np.float32]]:
     was = net.training
     net.eval()
     with torch.inference_mode():
-        for start in range(0, len(side), 256):  # type: ignore[arg-type]
-            batch = side.batch(side.rows[start : start + 256], torch.device("cpu"))  # type: ignore[attr-defined]
+        for start in range(0, len(side), 256):
+            batch = side.batch(side.rows[start : start + 256], torch.device("cpu"))
             yield net.read(batch)[0].numpy()
     net.train(was)
 
@@ -97,17 +98,17 @@ class Altered:
     def __init__(self, backend: TorchBackend, prepare: Prepare, change: Callable[[Images], Images]) -> None:
         self.backend, self.prepares, self.change = backend, (prepare,), change
 
-    def __call__(self, photos: tuple[Images, ...]) -> object:
+    def __call__(self, photos: tuple[Images, ...]) -> Answer:
         return self.backend((np.ascontiguousarray(self.change(photos[0])),))
 
 
-def judged(backend: object, data: Path) -> Predictions:
+def judged(backend: Backend, data: Path) -> Predictions:
     """What a backend says of the eval people, beside the truth."""
     named = eval_photos(data / "eval") or []
     truth = read_answers(data / "eval" / "answers.csv")
     where = {name: row for row, name in enumerate(truth.ids)}
     rows = np.array([where[name] for name, _ in named])
-    readings = Reader(backend).read(path for _, path in named)  # type: ignore[arg-type]
+    readings = Reader(backend).read(path for _, path in named)
     count = len(rows)
     return Predictions(
         photos=np.array([name for name, _ in named]), persons=np.array(truth.persons)[rows],
@@ -218,7 +219,7 @@ def _trap_drop_last(said: Predictions) -> None:
     )
 
 
-def _trap_noise(backend: object, data: Path, clean: Predictions) -> None:
+def _trap_noise(backend: Backend, data: Path, clean: Predictions) -> None:
     """3 and 5: the training augmentation with noise of std 1 on normalised pixels also falls on validation."""
     if not isinstance(backend, TorchBackend):
         return

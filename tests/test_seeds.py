@@ -13,9 +13,9 @@ from sklearn.metrics import f1_score
 
 from threefold.errors import DataError, RecipeError, RunError
 from threefold.evidence.bootstrap import LEVEL
-from threefold.evidence.compare import compare
+from threefold.evidence.compare import compare, verdict
 from threefold.evidence.metrics import macro_f1
-from threefold.evidence.seeds import seed_difference, spread, verdict
+from threefold.evidence.seeds import seed_difference, spread
 from threefold.evidence.student import t_beyond, t_quantile
 from threefold.predictions import Predictions
 from threefold.stages.seeds import train_seeds

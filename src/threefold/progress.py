@@ -17,6 +17,12 @@ Advance = Callable[[int, int], None]
 """Called with how many of how many are done."""
 
 
+def plain_console(console: Console | None = None, width: int = 1000) -> Console:
+    """Where tables go, stdout by default: a terminal as it is; elsewhere no colours, and `width` letters a line."""
+    console = console or Console()
+    return console if console.is_terminal else Console(file=console.file, width=width, no_color=True, highlight=False)
+
+
 def say(text: str) -> None:
     """One line for people, on stderr."""
     print(text, file=sys.stderr, flush=True)

@@ -23,8 +23,9 @@ What is not here: what the counts mean (metrics.py) and whether two models diffe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from statistics import NormalDist
 from typing import Any
 
@@ -34,6 +35,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]
 """[..., C] summed counts -> [..., S] numbers; NaN where a number means nothing."""
+
+Number = dict[str, float | None]
+"""value and the ends of its 95 % interval, low and high; None where nothing is known."""
 
 LEVEL = 0.95
 NORMAL = NormalDist()
@@ -87,12 +91,34 @@ class Estimate:
     spread: Floats
     freedom: Floats
 
+    def number(self, place: int) -> Number:
+        """One of the numbers, as files and pages have it."""
+        return number(*(float(part[place]) for part in (self.value, self.low, self.high)))
+
+    def named(self, names: Sequence[str]) -> dict[str, Number]:
+        """All S numbers by their names [S]."""
+        return {name: self.number(place) for place, name in enumerate(names)}
+
+
+def number(value: float, low: float, high: float) -> Number:
+    """{value, low, high}, None for what is not finite."""
+    return {key: x if isfinite(x) else None for key, x in (("value", value), ("low", low), ("high", high))}
+
+
+def ratio(part: Floats, whole: Floats) -> Floats:
+    """part / whole of sums that are broadcast together; NaN where the whole is 0."""
+    return np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan)
+
 
 def estimate(persons: NDArray[Any], sums: Floats, statistic: Statistic, draws: int, seed: int = 0) -> Estimate:
     """`statistic` of all persons with its 95 % BCa interval; a draw that gives NaN is left out of that number's."""
+    return summarise(sums, statistic, resample(persons, sums, statistic, draws, seed))
+
+
+def summarise(sums: Floats, statistic: Statistic, drawn: Floats) -> Estimate:
+    """`estimate` for a caller who has the draws already, [draws, S] as from `resample`, and needs them as well."""
     total = sums.sum(0)
     value = statistic(total)
-    drawn = resample(persons, sums, statistic, draws, seed)
     left_out = statistic(total - sums)
     ends = [_ends(v, drawn[:, s], left_out[:, s]) for s, v in enumerate(value.tolist())]
     return Estimate(value, *np.array(ends, dtype=np.float64).reshape(-1, 4).T)

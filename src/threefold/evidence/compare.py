@@ -32,15 +32,13 @@ from numpy.typing import NDArray
 
 from threefold import labels
 from threefold.errors import DataError
-from threefold.evidence.bootstrap import LEVEL, NORMAL, Floats, estimate
+from threefold.evidence.bootstrap import LEVEL, NORMAL, Floats, Number, estimate, number
 from threefold.evidence.ensemble import aligned
 from threefold.evidence.metrics import COLUMNS, columns_of, person_counts
 from threefold.evidence.student import t_beyond, t_quantile
 from threefold.predictions import Predictions
 
 Verdict = Literal["better", "worse", "can't tell"]
-Number = dict[str, float | None]
-"""value and the ends of its 95 % interval, low and high; None where nothing is known."""
 POWER = 0.8
 """Chance of telling a true difference apart that `persons_needed` is for."""
 
@@ -111,13 +109,13 @@ def compare_all(
     gaps = slice(len(same), None)
     reach = np.array([[t_quantile(LEVEL, df) for df in row] for row in freedom.tolist()]) * spread
     low[gaps], high[gaps] = (value - reach)[gaps], (value + reach)[gaps]
-    tables = [list(map(_number, *rows)) for rows in zip(value.tolist(), low.tolist(), high.tolist(), strict=True)]
+    tables = [list(map(number, *rows)) for rows in zip(value.tolist(), low.tolist(), high.tolist(), strict=True)]
     named = [dict(zip(COLUMNS, table, strict=False)) for table in tables]
     heads = list(zip(value[gaps, -1].tolist(), spread[gaps, -1].tolist(), freedom[gaps, -1].tolist(), strict=True))
     p = np.array([_p(*head, len(counts)) for head in heads])
     return [
         Comparison(
-            named[0], named[other], named[row], judged, tables[row][-1], _verdict(head[0], corrected), alone, corrected,
+            named[0], named[other], named[row], judged, tables[row][-1], verdict(head[0], corrected), alone, corrected,
             _needed(*head[:2], len(counts)), len(same[0]), len(counts),
         )
         for other, (row, head, alone, corrected) in enumerate(
@@ -188,7 +186,8 @@ def _judged(said: Predictions) -> tuple[str, ...]:
     return tuple(f"{name}.macro_f1" for name, there in zip(labels.ATTRIBUTES, known, strict=True) if there)
 
 
-def _verdict(value: float, p: float) -> Verdict:
+def verdict(value: float, p: float) -> Verdict:
+    """`better` or `worse` by the sign of a difference where p is at most 5 %, else `can't tell`."""
     return "can't tell" if p > 1 - LEVEL else "better" if value > 0 else "worse"
 
 
@@ -206,10 +205,6 @@ def _needed(value: float, spread: float, persons: int) -> int | None:
         return None
     errors = NORMAL.inv_cdf((1 + LEVEL) / 2) + NORMAL.inv_cdf(POWER)
     return max(2, math.ceil(persons * (errors * spread / value) ** 2))
-
-
-def _number(*ends: float) -> Number:
-    return {key: x if math.isfinite(x) else None for key, x in zip(("value", "low", "high"), ends, strict=True)}
 
 
 def _beliefs(said: Predictions) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:

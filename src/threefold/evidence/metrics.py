@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from threefold import labels
 from threefold.errors import DataError
-from threefold.evidence.bootstrap import Estimate, Floats, estimate, person_sums
+from threefold.evidence.bootstrap import Floats, Number, estimate, person_sums, ratio
 from threefold.predictions import Predictions
 
 Labels = NDArray[np.integer]
@@ -92,7 +92,7 @@ def measure(predictions: Predictions, *, draws: int = 2000, seed: int = 0) -> di
     `known` counts the photos that each part is of. `age_error` is the mean absolute error of the predicted years.
     """
     found = estimate(predictions.persons, person_counts(predictions), columns_of, draws, seed)
-    numbers = _numbers(found)
+    numbers = found.named(COLUMNS)
     label = predictions.label
     return {
         "photos": len(predictions),
@@ -127,9 +127,9 @@ def columns_of(counts: Floats) -> Floats:
         table = counts[..., start : start + 3 * k].reshape(*counts.shape[:-1], 3, k)
         start += 3 * k
         f1, photos = _f1(table), table[..., 2, :].sum(-1)
-        found += [_ratio(table[..., 0, :].sum(-1), photos), np.where(photos > 0, f1.mean(-1), np.nan)]
+        found += [ratio(table[..., 0, :].sum(-1), photos), np.where(photos > 0, f1.mean(-1), np.nan)]
         rates.append(np.where(table[..., 2, :] > 0, f1, np.nan))
-    found.append(_ratio(counts[..., start], counts[..., start + 1]))
+    found.append(ratio(counts[..., start], counts[..., start + 1]))
     return np.concatenate([np.stack(found, axis=-1), rates[0]], axis=-1)
 
 
@@ -160,19 +160,7 @@ def _counts(truth: Labels, predicted: Labels, k: int) -> NDArray[np.bool_]:
     return np.concatenate([true & said, said, true], axis=1)
 
 
-def _ratio(part: Floats, whole: Floats) -> Floats:
-    return np.divide(part, whole, out=np.full_like(whole, np.nan), where=whole > 0)
-
-
-def _numbers(found: Estimate) -> dict[str, dict[str, float | None]]:
-    rows = np.stack([found.value, found.low, found.high], axis=1).tolist()
-    finite = [[x if np.isfinite(x) else None for x in row] for row in rows]
-    return {
-        name: dict(zip(("value", "low", "high"), row, strict=True)) for name, row in zip(COLUMNS, finite, strict=True)
-    }
-
-
-def _class_row(code: int, predictions: Predictions, f1: dict[str, float | None]) -> dict[str, Any]:
+def _class_row(code: int, predictions: Predictions, f1: Number) -> dict[str, Any]:
     rows = predictions.label == code
     return {
         "class": code,

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threefold import labels
-from threefold.evidence.bootstrap import LEVEL, Estimate, Floats, estimate, person_sums, resample
-from threefold.evidence.compare import Comparison, Number, compare
+from threefold.evidence.bootstrap import LEVEL, Floats, Number, estimate, person_sums, ratio, resample, summarise
+from threefold.evidence.compare import Comparison, compare
 from threefold.evidence.decide import said
 from threefold.evidence.metrics import COLUMNS, columns_of, person_counts, tasks
 from threefold.predictions import Predictions
@@ -59,12 +59,12 @@ def by_group(oof: Predictions, *, draws: int = 2000, seed: int = 0) -> dict[str,
         f1 = np.where(np.isnan(within[..., 3, :]), np.nan, f1)
         return np.concatenate([f1[..., None, :], within], axis=-2).reshape(*sums.shape[:-1], -1)
 
-    found = estimate(oof.persons, counts, numbers, draws, seed)
-    drawn = resample(oof.persons, counts, numbers, draws, seed).reshape(draws, len(CLAIMS), -1)
+    drawn = resample(oof.persons, counts, numbers, draws, seed)
+    found, drawn = summarise(counts, numbers, drawn), drawn.reshape(draws, len(CLAIMS), -1)
     rows = [
         {
             "gender": gender, "group": age, "people": people[g], "photos": int(inside[:, g].sum()),
-            "numbers": {claim: number(found, c * len(GROUPS) + g) for c, claim in enumerate(CLAIMS)},
+            "numbers": {claim: found.number(c * len(GROUPS) + g) for c, claim in enumerate(CLAIMS)},
         }
         for g, (gender, age) in enumerate(GROUPS)
     ]  # fmt: skip
@@ -125,10 +125,10 @@ def disagreement(oof: Predictions, *, draws: int = 2000, seed: int = 0) -> tuple
         for column, size in enumerate(labels.SIZES.values())
     ][1:]
     counts = np.stack([*kinds, kinds[0] | kinds[1], photos[:, 0] > 1], axis=1).astype(np.float64)
-    found = estimate(oof.persons, counts, lambda sums: _over(sums[..., :3], sums[..., 3:]), draws, seed)
+    found = estimate(oof.persons, counts, lambda sums: ratio(sums[..., :3], sums[..., 3:]), draws, seed)
     told: dict[str, Any] = {"people": int(counts[:, 3].sum())}
     for place, name in enumerate(("gender", "age_group", "either")):
-        told[name] = {**number(found, place), "count": int(counts[:, place].sum())}
+        told[name] = {**found.number(place), "count": int(counts[:, place].sum())}
     return told, compare(said(oof, majority(oof)), said(oof, oof.predicted), draws=draws, seed=seed)
 
 
@@ -150,7 +150,7 @@ def years_around(oof: Predictions, years: range, *, draws: int = 2000, seed: int
 
     def numbers(total: Floats) -> Floats:
         photos, wrong, known, errors = np.split(total, 4, axis=-1)
-        return np.concatenate([_over(wrong, photos), _over(errors, known)], axis=-1)
+        return np.concatenate([ratio(wrong, photos), ratio(errors, known)], axis=-1)
 
     found = estimate(oof.persons, sums, numbers, draws, seed)
     rows = []
@@ -160,7 +160,7 @@ def years_around(oof: Predictions, years: range, *, draws: int = 2000, seed: int
         rows.append({
             "year": each, "photos": int(own.sum()), "people": people,
             "said": (np.bincount(group[own], minlength=3) / own.sum()).tolist(),
-            "wrong": number(found, place) | ends, "bias": number(found, len(shown) + place) | ends,
+            "wrong": found.number(place) | ends, "bias": found.number(len(shown) + place) | ends,
         })  # fmt: skip
     return rows
 
@@ -193,13 +193,3 @@ def fold_chance(oof: Predictions, *, draws: int = 500, seed: int = 0) -> dict[st
         found.append(spread(dealt))
     seen, (low, middle, high) = spread(fold), np.quantile(found, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2]).tolist()
     return {"seen": seen, "chance": middle, "low": low, "high": high, "share": float(np.mean(np.array(found) >= seen))}
-
-
-def number(found: Estimate, place: int) -> Number:
-    """One of an Estimate's numbers as metrics.json has it: value, low, high, None where it means nothing."""
-    ends = (float(part[place]) for part in (found.value, found.low, found.high))
-    return dict(zip(("value", "low", "high"), (end if np.isfinite(end) else None for end in ends), strict=True))
-
-
-def _over(part: Floats, whole: Floats) -> Floats:
-    return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)

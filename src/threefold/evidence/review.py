@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threefold import labels
-from threefold.evidence.bootstrap import Floats, estimate, person_sums
+from threefold.evidence.bootstrap import Floats, estimate, person_sums, ratio
 from threefold.evidence.calibrate import LEAST, aurc, reliability, risk_coverage
-from threefold.evidence.compare import Number, compare
+from threefold.evidence.compare import compare
 from threefold.evidence.decide import Decided, Decision, said
 from threefold.predictions import Predictions
 
@@ -89,15 +89,11 @@ def _claims(
         gap, loss, less, lower, answers, wrong, photos = np.split(total, cut, axis=-1)
         gaps = [np.abs(each).sum(-1, keepdims=True) for each in (gap, less)]
         rates = np.concatenate([gaps[0], loss, gaps[1], lower, answers[..., -1:]], axis=-1) / photos
-        risks = np.where(answers > 0, wrong / np.maximum(answers, 1), np.nan)
+        risks = ratio(wrong, answers)
         return np.concatenate([rates, rates[..., 2:4] - rates[..., :2], risks], axis=-1)
 
     found = estimate(persons, person_sums(persons, np.concatenate(blocks, axis=1)), numbers, draws, seed)
-    rows = np.stack([found.value, found.low, found.high], axis=1).tolist()
     kept = np.unique(np.linspace(0, len(risk) - 1, POINTS).astype(int))
-    claims: dict[str, Number] = {
-        name: dict(zip(("value", "low", "high"), (x if np.isfinite(x) else None for x in row), strict=True))
-        for name, row in zip(CLAIMS, rows, strict=True)
-    }
     curve = np.stack([coverage, risk], axis=1)[kept].round(5).tolist()
-    return {"photos": len(truth), **claims, "aurc": aurc(risk), "bins": [asdict(b) for b in bins], "curve": curve}
+    kinds = {"aurc": aurc(risk), "bins": [asdict(b) for b in bins], "curve": curve}
+    return {"photos": len(truth), **found.named(CLAIMS), **kinds}

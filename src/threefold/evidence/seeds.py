@@ -39,7 +39,7 @@ import numpy as np
 from threefold import labels
 from threefold.errors import DataError
 from threefold.evidence.bootstrap import LEVEL, NORMAL, Estimate, Floats, estimate
-from threefold.evidence.compare import POWER, Verdict
+from threefold.evidence.compare import POWER, Verdict, verdict
 from threefold.evidence.ensemble import aligned
 from threefold.evidence.metrics import COLUMNS, columns_of, person_counts
 from threefold.evidence.student import t_beyond, t_quantile
@@ -118,11 +118,6 @@ def seed_difference(
     told = verdict(noise.mean, noise.p)
     ends = (noise.interval(), noise.p, told, noise.person_sd, seeds)
     return SeedDifference(metric, noise.each.tolist(), *ends, share, needed, more)
-
-
-def verdict(difference: float, p: float) -> Verdict:
-    """`better` or `worse` by the sign where p is at most 5 %, else `can't tell`."""
-    return "can't tell" if p > 1 - LEVEL or not difference else "better" if difference > 0 else "worse"
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from rich.table import Table
 
 from threefold import progress
 from threefold.errors import CheckFailed, DataError, RecipeError, TrainingError
-from threefold.evidence.compare import holm
-from threefold.evidence.seeds import seed_difference, spread, verdict
+from threefold.evidence.compare import holm, verdict
+from threefold.evidence.seeds import seed_difference, spread
 from threefold.files import digest, write_csv, write_json, write_text
 from threefold.recipe import Recipe, differences, make_recipe
 from threefold.runs import Run
@@ -108,9 +108,7 @@ def plan_changes(start: Recipe, changes: Sequence[str], asked: str) -> dict[str,
 
 def print_ablation(rows: Sequence[Row], about: Row, console: Console | None = None) -> None:
     """The table, coloured on a terminal, elsewhere plain and as wide as it needs, and what it cannot say itself."""
-    console = console or Console()
-    if not console.is_terminal:
-        console = Console(file=console.file, width=1000, no_color=True, highlight=False)
+    console = progress.plain_console(console)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("change", rows[0]["metric"], "difference", "verdict", "time", "to tell it would take"):
         table.add_column(title, overflow="fold")

@@ -19,11 +19,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from threefold.data.tables import read_rows
-from threefold.evidence.compare import Comparison, Number, changes, compare_all
+from threefold.evidence.bootstrap import Number
+from threefold.evidence.compare import Comparison, changes, compare_all
 from threefold.evidence.ensemble import aligned
 from threefold.evidence.metrics import COLUMNS
 from threefold.files import write_csv, write_text
+from threefold.progress import plain_console
 from threefold.recipe import differences
 from threefold.runs import Run, open_runs
 
@@ -106,7 +107,7 @@ def compare_runs(
     if json:
         print(dumps(whole, indent=2, ensure_ascii=False, allow_nan=False))
     else:
-        _print(told, documents, console or Console())
+        _print(told, documents, console)
     return whole
 
 
@@ -166,10 +167,9 @@ def _warnings(pair: _Pair, keys: Sequence[str], say: Say) -> list[str]:
     return [say(SENTENCES[key]).format(**values, **dict(zip("ab", apart.get(key, ()), strict=False))) for key in said]
 
 
-def _print(told: dict[str, Any], pairs: Sequence[dict[str, Any]], console: Console) -> None:
+def _print(told: dict[str, Any], pairs: Sequence[dict[str, Any]], console: Console | None) -> None:
     """Tables that fit the terminal; elsewhere plain and as wide as they need."""
-    if not console.is_terminal:
-        console = Console(file=console.file, width=1000, no_color=True, highlight=False)
+    console = plain_console(console)
     many = len(pairs) > 1
     lines = [(line, "" if place else "bold") for pair in pairs
              for place, line in enumerate(pair["sentences"][: 1 if many else None])]  # fmt: skip
@@ -253,13 +253,11 @@ def _rows(pairs: Sequence[_Pair]) -> list[Sequence[object]]:
 
 def _page(told: dict[str, Any], pairs: Sequence[_Pair], photos: int, lang: str) -> str:
     # matplotlib (behind the thumbnails) and jinja2 come with [train]; the terminal's answer needs neither
-    from threefold.stages.figures import thumbnail
+    from threefold.stages.figures import photo_paths, thumbnail
     from threefold.stages.pages import render, translator
 
     documents = [_document(pair, len(pairs), photos, translator(lang)) for pair in pairs]
-    run = pairs[0].runs[0]
-    table = run.path / "photos.csv"
-    listed = read_rows(table, ("photo", "path"))[1] if told["on"] == "oof" and photos else []
+    paths = photo_paths(pairs[0].runs[0]) if told["on"] == "oof" and photos else {}
     wanted = {row["photo"] for document in documents for row in document["changed"]}
-    pictures = {row.get("photo"): thumbnail(Path(row.get("path"))) for row in listed if row.get("photo") in wanted}
+    pictures = {photo: thumbnail(path) for photo, path in paths.items() if photo in wanted}
     return render("compare", lang, told=told, pairs=documents, words=WORDS, pictures=pictures)

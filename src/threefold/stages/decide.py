@@ -109,7 +109,7 @@ def _verdict(told: dict[str, Any]) -> str:
     people = f" (about {float(f'{needed:.2g}'):,.0f} people would tell a difference of this size)" if needed else ""
     return (
         f"{numbers}{tried['verdict']}{people}. Only temperatures are saved and what is said stays as it was; "
-        "--rule age, offsets or years saves one all the same"
+        "--rule age, offsets, classes or years saves one all the same"
     )
 
 

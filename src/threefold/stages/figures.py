@@ -24,7 +24,9 @@ from numpy.typing import NDArray
 
 from threefold import labels
 from threefold.data.photo import decode
+from threefold.data.tables import read_rows
 from threefold.errors import PhotoError
+from threefold.runs import Run
 
 Say = Callable[[str], str]
 
@@ -170,6 +172,11 @@ def overlay(image: NDArray[np.uint8], heat: NDArray[np.floating] | None, height:
         small = np.round(grey * (1 - part) + np.array([255, 92, 0]) * part).astype(np.uint8)
     data = simplejpeg.encode_jpeg(np.ascontiguousarray(small), quality=78, colorspace="RGB", colorsubsampling="420")
     return "data:image/jpeg;base64," + base64.b64encode(data).decode()
+
+
+def photo_paths(run: Run) -> dict[str, Path]:
+    """id of a photo -> its file, of everything in a run's photos.csv; DataError where that cannot be read."""
+    return {row.get("photo"): Path(row.get("path")) for row in read_rows(run.path / "photos.csv", ("photo", "path"))[1]}
 
 
 def thumbnail(path: Path | None, height: int = THUMBNAIL) -> str | None:

@@ -26,7 +26,6 @@ from threefold.data.face import Box
 from threefold.data.photo import decode
 from threefold.errors import AssetError, PhotoError, ThreefoldError
 from threefold.evidence.bootstrap import estimate, person_sums
-from threefold.evidence.people import number
 from threefold.infer.backends import ENSEMBLE, Backend, JoinedBackend, TorchBackend, open_run
 from threefold.predictions import Predictions
 from threefold.runs import Run
@@ -184,7 +183,7 @@ def _shares(used: Mapping[int, Sequence[Map]], oof: Predictions, method: str) ->
             persons = oof.persons[list(held)]
             sums = person_sums(persons, np.stack(list(held.values())))
             told = estimate(persons, sums, lambda total: total[..., :-1] / total[..., -1:], 2000)
-            cells = [{**number(told, place), "area": float(told.value[4 + place])} for place in range(4)]
+            cells = [{**told.number(place), "area": float(told.value[4 + place])} for place in range(4)]
             rows.append({"name": name, "photos": len(held), "shares": cells})
     return {"method": method, "rows": rows, "photos": rows[0]["photos"]} if rows else None
 

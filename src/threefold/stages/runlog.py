@@ -21,7 +21,7 @@ from typing import Any
 
 from threefold import labels, progress
 from threefold.errors import ThreefoldError
-from threefold.evidence.compare import compare_all
+from threefold.evidence.compare import compare_all, verdict
 from threefold.recipe import Recipe, differences
 from threefold.runs import Run, list_runs
 
@@ -156,9 +156,9 @@ def _entry(run: Run, stamp: dict[str, Any], marks: Sequence[str], same: tuple[st
 def _against(entry: _Entry, entries: Sequence[_Entry], root: Path) -> tuple[Row, Run | None, Run]:
     """The row with its baseline and what changed, the baseline run where it can be judged against it, and the run."""
     row, other, run = entry.row, None, None
-    base, source, verdict, why = Recipe(), "defaults", "", row.why
+    base, source, told, why = Recipe(), "defaults", "", row.why
     if row.baseline and row.state != "damaged":
-        source, verdict = row.baseline, NO_RUN
+        source, told = row.baseline, NO_RUN
         try:
             base, run = entry.run.baseline()
             if run is None:
@@ -168,15 +168,15 @@ def _against(entry: _Entry, entries: Sequence[_Entry], root: Path) -> tuple[Row,
             source, why = "defaults", _error(error)
     if run:
         base, source = run.recipe, _name(run.path.resolve(), root.resolve())
-        verdict, why = _comparable(entry, run, source)
+        told, why = _comparable(entry, run, source)
     ready = row.state == "complete"
     skipped = {"hypothesis", "baseline", "data.source"}
     changed = [f"{key}: {_said(value)}" for key, value, _ in differences(entry.recipe, base) if key not in skipped]
     row = replace(
         row, against=source if run else "", changed_from=source, changed=tuple(changed) if row.recipe else (),
-        verdict=verdict if ready else "", why=why if ready else row.why,
+        verdict=told if ready else "", why=why if ready else row.why,
     )  # fmt: skip
-    return row, run if ready and not verdict else None, entry.run
+    return row, run if ready and not told else None, entry.run
 
 
 def _of_file(entry: _Entry, base: Recipe, entries: Iterable[_Entry]) -> tuple[_Entry | None, Why]:
@@ -236,10 +236,9 @@ def _verdicts(base: Run, runs: Sequence[Run]) -> list[dict[str, Any]]:
             return [told for run in runs for told in _verdicts(base, [run])]
         return [{"verdict": APART, "why": _error(error)}]
     made = []
-    for head in (pair.headline for pair in found):  # of `base` minus the run
-        value, low, high = (0.0 - (head[end] or 0.0) for end in ("value", "high", "low"))
-        verdict = "better" if low > 0 else "worse" if high < 0 else "can't tell"
-        made.append({"verdict": verdict, "difference": {"value": value, "low": low, "high": high}})
+    for pair in found:  # of `base` minus the run; its p is of the pair alone
+        value, low, high = (0.0 - (pair.headline[end] or 0.0) for end in ("value", "high", "low"))
+        made.append({"verdict": verdict(value, pair.p), "difference": {"value": value, "low": low, "high": high}})
     return made
 
 

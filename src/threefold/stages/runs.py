@@ -24,6 +24,7 @@ from rich.text import Text
 
 from threefold.errors import RecipeError, one_of
 from threefold.files import csv_text, write_text
+from threefold.progress import plain_console
 from threefold.recipe import KEYS, PART_KEYS, PARTS
 from threefold.stages.runlog import WHY, Number, Row, explain, runs_table
 
@@ -191,8 +192,7 @@ def _page(rows: list[Row], root: Path, file: Path, column: str, falling: bool, l
 
 def _print_table(rows: list[Row], nothing: str, console: Console) -> None:
     """No score is ever cut: a narrow terminal gets fewer columns, the last of `_COLUMNS` first, and is told which."""
-    if not console.is_terminal:
-        console = Console(file=console.file, width=5000, no_color=True, highlight=False)
+    console = plain_console(console, width=5000)
     if not rows:
         console.print(nothing, markup=False)
         return

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threefold import labels
-from threefold.data.tables import AGES, read_rows
+from threefold.data.tables import AGES
 from threefold.errors import RecipeError
 from threefold.evidence.suspects import KINDS, Suspect, find
 from threefold.files import write_csv, write_text
@@ -85,9 +85,7 @@ def _row(rank: int, one: Suspect) -> tuple[object, ...]:
 
 def _cards(run: Run, oof: Predictions, found: Sequence[Suspect], photos: bool) -> list[dict[str, Any]]:
     """What the page shows of each suspect: its fields, and of each photo thumbnail, label and probabilities."""
-    paths = {
-        row.get("photo"): Path(row.get("path")) for row in read_rows(run.path / "photos.csv", ("photo", "path"))[1]
-    }
+    paths = figures.photo_paths(run)
     marginals = oof.marginals()
     rows_of: dict[str, list[int]] = {}
     for row, person in enumerate(oof.persons.tolist()):

@@ -18,6 +18,7 @@ from threefold.errors import RunError
 from threefold.evidence.selection import lead
 from threefold.files import write_json, write_text
 from threefold.predictions import Predictions
+from threefold.progress import plain_console
 from threefold.recipe import Recipe, make_recipe, write_recipe
 from threefold.stages.pages import render
 
@@ -67,9 +68,7 @@ def summarise(study: optuna.Study, out: Path, base: Recipe, values: Values, seed
 
 def print_search(found: Search, console: Console | None = None) -> None:
     """The trials as a table, best first, then the best one and how much of its lead is luck."""
-    console = console or Console()
-    if not console.is_terminal:
-        console = Console(file=console.file, width=1000, no_color=True, highlight=False)
+    console = plain_console(console)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("trial", "macro F1", "state", "folds", "seconds", *found.best["values"]):
         table.add_column(title, overflow="fold")
