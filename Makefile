@@ -8,7 +8,7 @@ SETUP := .venv/.installed
 TF := $(BIN)/threefold
 DEMO := demo
 
-.PHONY: demo test check lint format types clean
+.PHONY: demo test browser check lint format types clean
 .DELETE_ON_ERROR:
 
 $(SETUP): pyproject.toml
@@ -30,9 +30,15 @@ demo: $(SETUP)
 	@echo "report:      $(DEMO)/run/report.html"
 	@echo "submission:  $(DEMO)/run/submission.csv"
 
-test: $(SETUP)
-	-$(TF) assets yunet selfie
+test: $(SETUP) browser
+	-$(TF) assets yunet selfie mesh
 	$(BIN)/pytest -n auto
+
+browser:  # the page is tested in Debian's chromium; without it those tests skip and say so
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null \
+	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get -qq update \
+	&& DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium chromium-driver >/dev/null; } \
+	|| echo "no chromium and no way to install it: tests of the page will skip"
 
 lint: $(SETUP)
 	$(BIN)/ruff format --check src tests benchmarks examples

@@ -1,6 +1,8 @@
-"""Read every photo of a folder with a trained run and count what was read; broken photos are listed, not fatal.
+"""Read every face in the photos of a folder and count what was read; broken photos are listed, not fatal.
 
-python examples/read_folder.py RUN FOLDER
+python examples/read_folder.py FOLDER [MODEL]
+
+MODEL is a run directory or an exported .onnx file; without it, the reader that comes with threefold is used.
 """
 
 from __future__ import annotations
@@ -14,18 +16,18 @@ from threefold.errors import PhotoError
 from threefold.infer.inputs import find_photos
 
 
-def main(run: str, folder: str) -> None:
-    """Print how often each mask status was read, and how sure the model was on average."""
-    reader = threefold.load(run)
+def main(folder: str, model: str | None = None) -> None:
+    """Print how often each mask status was read, and how sure the model was of it on average."""
+    reader = threefold.load(model)
     masks: Counter[str] = Counter()
     sure = 0.0
-    for reading in reader.stream(path for _, path in find_photos([Path(folder)])):
-        if isinstance(reading, PhotoError):
-            print(reading, file=sys.stderr)
+    for faces in reader.stream_faces((path for _, path in find_photos([Path(folder)])), "all"):
+        if isinstance(faces, PhotoError):
+            print(faces, file=sys.stderr)
             continue
-        masks[reading.mask] += 1
-        sure += reading.confidence
-    print(", ".join(f"{name} {count}" for name, count in masks.most_common()))
+        masks.update(reading.mask for reading in faces)
+        sure += sum(reading.confidences["mask"] for reading in faces)
+    print(", ".join(f"{name} {count}" for name, count in masks.most_common()) or "no faces")
     print(f"mean confidence {sure / max(masks.total(), 1):.2f}")
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LINES, FUNCTION, FILE = 12000, 50, 400
+LINES, FUNCTION, FILE = 18000, 50, 400
 TORCH = {"torch", "torchvision", "timm", "kornia", "lightning", "lightning_fabric", "pytorch_lightning"}
 MAY_IMPORT = {
     "surface": set(),  # the package's __init__ looks its names up when they are used
@@ -132,8 +132,7 @@ def verbs_are_apart(source: Source) -> list[str]:
     A verb is a module of stages that the command line imports.
     """
     stages = f"{source.name}.stages."
-    cli = f"{source.name}.cli"
-    verbs = {found.target for found in source.own(cli)} if cli in source.paths else set()
+    verbs = {found.target for module in source.paths if source.room(module) == "cli" for found in source.own(module)}
     return [
         f"{source.at(module, found.line)} imports the verb {found.target}"
         for module in source.paths
@@ -172,7 +171,7 @@ def functions_are_short(source: Source) -> list[str]:
 
 
 def files_are_short(source: Source) -> list[str]:
-    """At most 400 lines a file, and under 12,000 lines of code in all.
+    """At most 400 lines a file, and under 18,000 lines of code in all.
 
     Over all, docstrings, comments and blank lines do not count: shapes, units and sources are asked for in every public
     docstring, and a limit that counted them would be kept by leaving them out.
@@ -234,7 +233,7 @@ def test_the_house_keeps_its_rules(rule, house):
 
 
 def test_the_house_was_read(house):
-    assert {house.room(module) for module in house.paths} >= set(MAY_IMPORT) - {"serve"}
+    assert {house.room(module) for module in house.paths} >= set(MAY_IMPORT)
     assert sum(len(found) for found in house.imports.values()) > 100
 
 
@@ -355,7 +354,7 @@ BROKEN = [
         "labels.py:3 f has 51 lines",
     ),
     (files_are_short, {"labels.py": "x = 1\n" * 399}, "labels.py:1 has 401 lines"),
-    (files_are_short, {f"data/x{n}.py": "x = 1\n" * 390 for n in range(31)}, "house has 12119 lines of code"),
+    (files_are_short, {f"data/x{n}.py": "x = 1\n" * 390 for n in range(47)}, "house has 18359 lines of code"),
     (modules_say_what_they_are, {"labels.py": ""}, "labels.py:1"),
     (nothing_is_left_for_later, {"labels.py": "x = 1  # TODO later"}, "labels.py:2 x = 1  # TODO later"),
     (nothing_is_left_for_later, {"labels.py": "raise NotImplementedError"}, "labels.py:2 raise NotImplementedError"),

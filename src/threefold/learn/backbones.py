@@ -83,7 +83,7 @@ class Split(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Float [B, 3, H, W] -> [B, 3 F], one third per attribute."""
-        return torch.cat(list(self.body(images).chunk(3)), dim=1)
+        return torch.cat(list(self.body(images).unflatten(0, (3, -1)).unbind(0)), dim=1)
 
 
 class _Fan(nn.Module):
@@ -96,7 +96,9 @@ class _Fan(nn.Module):
 
     def forward(self, inputs: Tensor, *args: Any, **options: Any) -> Tensor:
         """[B, ...] or [3 B, ...] -> [3 B, ...]."""
-        parts = [inputs] * 3 if self.fresh else inputs.chunk(3)
+        parts = (
+            [inputs] * 3 if self.fresh else inputs.reshape(3, -1, *inputs.shape[1:]).unbind(0)
+        )  # chunk would fix B in a graph
         return torch.cat([branch(part, *args, **options) for branch, part in zip(self.branches, parts, strict=True)])
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threefold.errors import DataError, RecipeError
-from threefold.labels import UNKNOWN
+from threefold.labels import UNKNOWN, parse
 from threefold.learn.loader import Photos, Rows
 
 Sampler = Callable[[np.random.Generator, int], Rows]
@@ -31,13 +31,18 @@ def shuffle(photos: Photos) -> Sampler:
     return lambda rng, epoch: rng.permutation(rows)
 
 
-def weighted(photos: Photos, *, by: By = "joint", power: float = 1.0) -> Sampler:
+def weighted(photos: Photos, *, by: By = "joint", power: float = 1.0, boost: dict[str, float] | None = None) -> Sampler:
     """As many draws as photos, with replacement, the chance of each inverse to its class's frequency ** power.
 
     torch's WeightedRandomSampler. Power 1 shows all classes equally often on average, 0.5 is half way, 0 is uniform.
+    boost: beginnings of photo ids (with joined sources a source's name is one) -> factor of their chance, 0 or more;
+    `SOURCE:LABEL` (as in `masks_real:incorrect`) takes only those photos that have this mask label. Factors multiply.
     """
     if not power >= 0:
         raise RecipeError(f"train.sampler: power cannot be {power}; expected 0 or more")
+    for name, factor in (boost or {}).items():
+        if not (isinstance(factor, int | float) and 0 <= factor < float("inf")):
+            raise RecipeError(f"train.sampler: boost of {name!r} cannot be {factor}; expected a factor of 0 or more")
     rows, codes = _rows(photos), _classes(photos, by)
     known = codes != UNKNOWN
     weight = np.ones(len(rows))
@@ -45,6 +50,10 @@ def weighted(photos: Photos, *, by: By = "joint", power: float = 1.0) -> Sampler
         counts = np.bincount(codes[known])[codes[known]]
         weight[known] = (counts.min() / counts) ** power  # relative to the rarest, which no power makes nought
         weight[~known] = weight[known].mean()
+    for name, factor in (boost or {}).items():
+        weight[_named(photos, name)] *= factor
+    if not weight.sum() > 0:
+        raise RecipeError(f"train.sampler: boost {boost} leaves no photo a chance")
     return lambda rng, epoch: rng.choice(rows, len(rows), p=weight / weight.sum())
 
 
@@ -105,6 +114,17 @@ def _rows(photos: Photos) -> Rows:
     if not len(photos):
         raise DataError("train.sampler: the training half of a fold is empty; expected at least one photo")
     return photos.rows
+
+
+def _named(photos: Photos, name: str) -> NDArray[np.bool_]:
+    """[n] whether each row's id begins with a `boost` name and its mask is the one after a colon, if there is one."""
+    start, _, label = name.partition(":")
+    if any(photos.ids) and not np.char.startswith(photos.ids, start).any():
+        raise RecipeError(f"train.sampler: boost of {name!r}: no photo's id begins so; the first is {photos.ids[0]!r}")
+    found = np.char.startswith(photos.ids[photos.rows], start)
+    if label:
+        found &= photos.truth[photos.rows, 0] == parse("mask", label)
+    return np.asarray(found)
 
 
 def _classes(photos: Photos, by: By) -> NDArray[np.int64]:

@@ -99,7 +99,7 @@ def _label(teacher: Run, folder: Path, home: Path, recipe: Recipe, note: dict[st
     with progress.bar("reading") as report:
         answers = load(teacher.path, decision=False).stream(path for _, path in named)
         for done, ((name, _), answer) in enumerate(zip(named, answers, strict=True), start=1):
-            if not isinstance(answer, PhotoError):
+            if not isinstance(answer, PhotoError) and not answer.indeterminate:  # a face too small or blurred to label
                 readings[name] = answer
             report(done, len(named))
     sure = _surest(readings, note["confidence"], note["limit"])

@@ -1,0 +1,43 @@
+"""The verbs of the command line, thin: arguments in, one function of `stages` called, its result said in a line or two.
+
+Bad input is one line on stderr and exit code 2; a check that says no is exit code 1; ctrl-c is 130. Stages are imported
+inside their verb, so that `threefold --help` and the verbs without a network start in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+import typer
+
+from threefold.cli import data, evidence, reading, training
+from threefold.cli.common import app, end, score_line
+from threefold.errors import ThreefoldError
+
+__all__ = ["app", "data", "evidence", "main", "reading", "score_line", "training"]
+
+
+def main() -> None:
+    """Entry point: run a verb, turn what can go wrong into one line."""
+    try:
+        code = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
+        raise SystemExit(code if isinstance(code, int) else 0)
+    except ThreefoldError as error:
+        end(str(error), error.exit_code)
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # `threefold ... | head` closed the pipe: not a fault
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(1) from None
+        where = f"{error.filename}: " if error.filename else ""
+        end(f"{where}{error.strerror or error}", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        end("stopped", 130)
+    except Exception as error:
+        # what the argument parser says no with; its class moved between typer's versions, its two members did not
+        if not (hasattr(error, "format_message") and hasattr(error, "exit_code")):
+            raise
+        verbs = {command.callback.__name__ for command in app.registered_commands if command.callback}
+        verb = f" {sys.argv[1]}" if sys.argv[1] in verbs else ""
+        end(f"{error.format_message().rstrip('.')}; `threefold{verb} --help` shows what there is", 2)

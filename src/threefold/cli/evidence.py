@@ -1,0 +1,118 @@
+"""What can be claimed about runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from threefold.cli.common import Draws, Json, Lang, On, Rule, Seed, app, need
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="complete runs on the same photos; the first is judged")],
+    on: On = "oof",
+    json: Json = False,
+    out: Annotated[Path | None, typer.Option(help="HTML page to write")] = None,
+    csv: Annotated[Path | None, typer.Option(help="CSV of all photos that changed sides")] = None,
+    photos: Annotated[int, typer.Option(min=0, help="photos that changed sides to list; 0 names none")] = 20,
+    draws: Draws = 10_000,
+    seed: Seed = 0,
+    lang: Lang = "en",
+) -> None:
+    """Is the first run better than each of the others? A difference is FIRST minus other, with its 95 % interval."""
+    if out:
+        need("matplotlib", "train")
+    from threefold.stages.compare import compare_runs
+
+    compare_runs(runs, on=on, json=json, out=out, csv=csv, draws=draws, seed=seed, photos=photos, lang=lang)
+    if out or csv:
+        typer.echo("written: " + ", ".join(str(path) for path in (out, csv) if path), err=True)
+
+
+@app.command()
+def suspects(
+    run: Annotated[Path, typer.Argument(help="complete run directory")],
+    out: Annotated[Path | None, typer.Option(help="folder to write into (default: the run)")] = None,
+    top: Annotated[int, typer.Option(min=1, help="how many labels to list")] = 200,
+    photos: Annotated[bool, typer.Option(help="show the photos on the page")] = True,
+    lang: Lang = "en",
+) -> None:
+    """Labels that are probably wrong: a table and a page to look them through, which saves a patch for `train`."""
+    need("cleanlab", "train")
+    from threefold.stages.suspects import summary
+    from threefold.stages.suspects import suspects as find
+
+    for line in summary(*find(run, out=out, top=top, photos=photos, lang=lang)):
+        typer.echo(line)
+
+
+@app.command()
+def decide(
+    run: Annotated[Path, typer.Argument(help="complete run directory")],
+    rule: Annotated[Rule, typer.Option(help="auto keeps one only if it is better; a named rule is kept")] = "auto",
+    coverage: Annotated[float | None, typer.Option(help="share of photos each attribute is said for")] = None,
+    risk: Annotated[float | None, typer.Option(help="largest share of what is said that may be wrong")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON to write (default RUN/decision.json)")] = None,
+    json: Json = False,
+    seed: Seed = 0,
+) -> None:
+    """Fit temperatures, decision rule and abstention on out-of-fold predictions; say what they are worth; save them."""
+    from threefold.stages.decide import decide as work
+
+    work(run, rule=rule, coverage=coverage, risk=risk, seed=seed, json=json, out=out)
+
+
+@app.command()
+def shake(
+    runs: Annotated[list[Path], typer.Argument(help="complete runs on the same photos")],
+    on: On = "oof",
+    persons: Annotated[int | None, typer.Option(min=2, help="people of the test (default ours; contest: 1800)")] = None,
+    share: Annotated[float, typer.Option(min=0, max=1, help="part of them that is public")] = 0.5,
+    public: Annotated[str, typer.Option(help="public scores of the runs, in order: 0.712,-,0.705")] = "",
+    draws: Draws = 10_000,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """The leaderboard in advance: gaps of public and private, who wins in private, and which run to hand in."""
+    from threefold.stages.shake import shake_runs
+
+    shake_runs(runs, on=on, persons=persons, share=share, public=public or None, draws=draws, seed=seed, json=json)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="run directory")],
+    photos: Annotated[bool, typer.Option(help="embed pictures of people")] = True,
+    looks: Annotated[bool, typer.Option(help="ask the networks where they look (takes most of the time)")] = True,
+    out: Annotated[Path | None, typer.Option(help="HTML file to write (default RUN/report.html)")] = None,
+    lang: Lang = "en",
+) -> None:
+    """One self-contained HTML page about a run."""
+    need("matplotlib", "train")
+    from threefold.stages.report import report as make
+
+    typer.echo(f"report: {make(run, photos=photos, out=out, lang=lang, looks=looks)}")
+
+
+@app.command()
+def runs(
+    folder: Annotated[Path, typer.Argument(help="folder of runs")] = Path("runs"),
+    sort: Annotated[str, typer.Option(help="column or recipe key; -COLUMN: largest first (default -macro_f1)")] = "",
+    filters: Annotated[
+        list[str] | None, typer.Option("--filter", help="train.mix=cutmix, macro_f1>0.5, state!=failed, or words")
+    ] = None,
+    csv: Annotated[str | None, typer.Option(help="CSV to write; - prints it")] = None,
+    html: Annotated[Path | None, typer.Option(help="page to write")] = None,
+    json: Json = False,
+    verdicts: Annotated[bool, typer.Option(help="judge each run against its baseline (0.2 s a run)")] = True,
+    lang: Lang = "en",
+) -> None:
+    """The experiment log: hypothesis, what changed, score, verdict against the baseline, and what may be compared."""
+    if html:
+        need("jinja2", "train")
+    from threefold.stages.runs import print_runs
+
+    print_runs(folder, sort=sort, filters=filters or [], csv=csv, html=html, json=json, verdicts=verdicts, lang=lang)

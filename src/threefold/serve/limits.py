@@ -1,0 +1,190 @@
+"""What a request may cost, and how much of it the service has in its hands at once.
+
+Three things can run out. Photos in work are counted (`Load.admit`); bytes of bodies in memory are counted as they
+arrive (`Load.hold`); pixels of decoded photos are waited for (`Budget`), since they are known from the header. All of
+these are used by the event loop's thread alone and need no locks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+
+from threefold.errors import RecipeError
+from threefold.serve.refusal import Refusal, busy
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class RequestLimits:
+    """What one request may hold, and all of them together.
+
+    photo_bytes: of one photo's file. pixels: width x height of one photo. photos: of one request. tensor_bytes: of a
+    body of the inference protocol; as JSON a quarter of it, whose parsed numbers take eight times their text. crops:
+    rows of its batch. queue: photos in work or waiting, over all requests. held_bytes: bodies in memory, over all
+    requests. decoded_bytes: memory of photos being decoded at once. rate: requests per second of one client, None for
+    any number. patience: seconds that a body may stand still. Raises RecipeError naming a limit below 1 (rate: at 0).
+    """
+
+    photo_bytes: int = 10 * MIB
+    pixels: int = 40_000_000
+    photos: int = 16
+    tensor_bytes: int = 64 * MIB
+    crops: int = 256
+    queue: int = 256
+    held_bytes: int = 512 * MIB
+    decoded_bytes: int = 1024 * MIB
+    rate: float | None = None
+    patience: float = 30.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            least = 0 if field.name in ("rate", "patience") else 1
+            if value is not None and not (value >= least and value > 0):
+                raise RecipeError(f"{field.name}: {value}; expected {'more than 0' if least == 0 else '1 or more'}")
+
+    @property
+    def form_bytes(self) -> int:
+        """Of a multipart body: the photos, and 16 KiB around each for its headers and the boundary."""
+        return self.photos * (self.photo_bytes + (1 << 14)) + (1 << 14)
+
+    @property
+    def json_bytes(self) -> int:
+        """Of a JSON body: base64 is a third longer, or 37 % with the line breaks that some write."""
+        return self.photos * (self.photo_bytes * 11 // 8 + (1 << 12)) + (1 << 12)
+
+
+class RateLimit:
+    """A token bucket for each client: `rate` requests a second on average, and up to `burst` at once.
+
+    A client is an IPv4 address or an IPv6 /64, which is what one household or host is given. The `CLIENTS` that were
+    seen last are remembered, so that a flood of addresses costs no memory.
+    """
+
+    CLIENTS = 10_000
+
+    def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.rate, self.burst, self.clock = rate, max(1.0, 2 * rate), clock
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def wait(self, client: str) -> float:
+        """Seconds until `client` may ask again; 0 when it may now, and then this request is counted."""
+        name, now = _network(client), self.clock()
+        tokens, last = self._buckets.pop(name, (self.burst, now))
+        tokens = min(self.burst, tokens + (now - last) * self.rate)
+        allowed = tokens >= 1
+        self._buckets[name] = (tokens - allowed, now)
+        while len(self._buckets) > self.CLIENTS:
+            self._buckets.popitem(last=False)
+        return 0.0 if allowed else (1 - tokens) / self.rate
+
+
+def _network(client: str) -> str:
+    try:
+        address = ipaddress.ip_address(client)
+    except ValueError:  # a unix socket, or a test
+        return client
+    return client if address.version == 4 else str(ipaddress.ip_network((int(address), 64), strict=False))
+
+
+class Load:
+    """What the service holds now: `photos` in work or waiting, `bytes` of bodies; and whether it is `draining`."""
+
+    def __init__(self, limits: RequestLimits) -> None:
+        self.limits = limits
+        self.photos = self.bytes = 0
+        self.draining = False
+
+    def check(self) -> None:
+        """Raise the 503 before a body is read that could not be worked on anyway."""
+        if self.draining:
+            raise busy("the service is ending; ask another one", 5)
+        if self.photos >= self.limits.queue:
+            raise busy(f"{self.photos} photos are waiting already; ask again")
+
+    @contextlib.contextmanager
+    def admit(self, photos: int) -> Iterator[None]:
+        """Count `photos` while they are worked on; raise the 503 when they do not fit beside those that are there."""
+        self.check()
+        if self.photos and self.photos + photos > self.limits.queue:
+            raise busy(f"{self.photos} photos are waiting already; ask again")
+        self.photos += photos
+        try:
+            yield
+        finally:
+            self.photos -= photos
+
+
+class Hold:
+    """The bytes of one request's body, counted in a Load from their arrival to the answer."""
+
+    def __init__(self, load: Load) -> None:
+        self.load, self.bytes = load, 0
+
+    def add(self, count: int) -> None:
+        """Raise the 503 when all bodies together are beyond their limit."""
+        if self.load.bytes + count > self.load.limits.held_bytes:
+            raise busy("too many large requests at once; ask again")
+        self.load.bytes += count
+        self.bytes += count
+
+    def __enter__(self) -> Hold:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.load.bytes -= self.bytes
+
+
+class Budget:
+    """So many bytes, taken and given back; who comes first is served first, so that a large photo is not passed over.
+
+    Of one event loop. What is more than all of it waits until it is alone.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = self.free = total
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    async def take(self, amount: int) -> int:
+        """Wait for `amount`; returns how much was taken, to be given back."""
+        amount = min(amount, self.total)
+        if not self._waiting and amount <= self.free:
+            self.free -= amount
+            return amount
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((amount, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # granted at the moment it was given up
+                self.give(amount)
+            else:
+                self._waiting = deque(item for item in self._waiting if item[1] is not turn)
+                self._serve()
+            raise
+        return amount
+
+    def give(self, amount: int) -> None:
+        """Give back what `take` returned."""
+        self.free += amount
+        self._serve()
+
+    def _serve(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self.free:
+            amount, turn = self._waiting.popleft()
+            if not turn.done():
+                self.free -= amount
+                turn.set_result(None)
+
+
+def too_large(what: str, limit: int) -> Refusal:
+    """The 413 of something with more bytes than `limit`."""
+    size = f"{limit / MIB:g} MiB" if limit >= MIB else f"{limit:,} bytes"
+    return Refusal("too_large", f"{what}: more than {size}")

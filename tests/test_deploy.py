@@ -1,0 +1,328 @@
+"""What operators copy: the image, the units and the documents name options, paths and numbers that exist."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+import urllib.error
+from pathlib import Path
+
+import pytest
+import typer.main
+import yaml
+from helpers import environment
+from serving import app_of
+
+from threefold.assets import HELPERS, assets_root
+from threefold.cli import app
+from threefold.labels import ATTRIBUTES
+from threefold.serve import door, events, run
+from threefold.serve.limits import MIB, RequestLimits
+from threefold.serve.monitor import monitor_router
+from threefold.serve.refusal import CODES
+from threefold.stages.tables_out import columns
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = {name: (ROOT / name).read_text() for name in (
+    "README.md", "README.ko.md", "docs/deploy.md", "docs/reading.md", "docs/privacy.md",
+)}  # fmt: skip
+DEPLOY, READING = PAGES["docs/deploy.md"], PAGES["docs/reading.md"]
+DOCKERFILE = re.sub(r"\\\n\s*", "", "\n".join(
+    line for line in (ROOT / "Dockerfile").read_text().splitlines() if not line.startswith("#")
+))  # fmt: skip
+UNITS = sorted((ROOT / "deploy").glob("*.service"))
+VERBS = {
+    name: {option for given in command.params for option in (*given.opts, *given.secondary_opts)} | {"--help"}
+    for name, command in typer.main.get_command(app).commands.items()
+}
+EVERY = set().union(*VERBS.values())
+FOREIGN = {"--read-only", "--tmpfs", "--env-file", "--cpuset-cpus", "--cpus", "--stop-timeout", "--init"}
+"""Options of docker that the documents name in their sentences."""
+VARIABLES = {run.KEY, "THREEFOLD_ASSETS", "THREEFOLD_CACHE", "THREEFOLD_OPTIONS", "THREEFOLD_SOURCE"}
+
+
+def commands(text: str) -> list[tuple[str, set[str]]]:
+    """(verb, its options) of every `threefold VERB ...` and of every `docker run ... threefold OPTIONS`."""
+    found = []
+    for whole in re.sub(r"\\\n\s*", " ", text).splitlines():
+        line = re.split(r"\s#\s|\s{2,}#", whole)[0]
+        if "docker run" in line:
+            behind = re.split(r"\sthreefold(?::[\d.]+)?(?=\s|$)", line)[-1]  # the last such word is the image
+            found.append(("serve", set(re.findall(r"--[a-z][a-z-]*", behind))))
+            continue
+        for called in re.finditer(r"(?:^|[\s/`])threefold ([a-z]+)\b([^`;&)]*)", line):
+            found.append((called[1], set(re.findall(r"(?<=[\s\[])--[a-z][a-z0-9-]*", called[2]))))
+    return [(verb, options) for verb, options in found if verb in VERBS or options]
+
+
+def blocks(text: str, kind: str) -> list[str]:
+    return re.findall(rf"```{kind}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def settings(unit: Path) -> dict[str, list[str]]:
+    """What a unit sets, in order."""
+    found: dict[str, list[str]] = {}
+    for name, value in re.findall(r"^([A-Z]\w+)=(.*)$", unit.read_text(), flags=re.MULTILINE):
+        found.setdefault(name, []).append(value)
+    return found
+
+
+def seconds(text: str) -> int:
+    return int(re.fullmatch(r"(\d+)s?", text)[1])
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_of_a_document_have_their_options(page: str) -> None:
+    found = commands(PAGES[page])
+    assert len(found) > 2
+    for verb, options in found:
+        assert verb in VERBS and options <= VERBS[verb], (page, verb, options - VERBS.get(verb, set()))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_options_and_variables_in_sentences_exist(page: str) -> None:
+    prose = re.sub(r"```.*?```", "", PAGES[page], flags=re.DOTALL)
+    named = {
+        name for code in re.findall(r"`([^`\n]+)`", prose) for name in re.findall(r"(?:^|\s)(--[a-z][a-z-]*)", code)
+    }
+    assert named <= EVERY | FOREIGN, named - EVERY - FOREIGN
+    assert set(re.findall(r"THREEFOLD_[A-Z]+", PAGES[page])) <= VARIABLES
+
+
+def test_the_wrong_option_would_be_found() -> None:
+    assert commands("    threefold serve --prot 1  # --host\n") == [("serve", {"--prot"})]
+    assert commands("docker run --rm -p 1:2 \\\n  threefold:0.1.0 --attributes mask") == [("serve", {"--attributes"})]
+    assert commands("A=1 /opt/threefold/bin/threefold assets yunet") == [("assets", set())]
+
+
+def test_links_and_their_places_exist() -> None:
+    def slugs(text: str) -> set[str]:
+        heads = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), flags=re.MULTILINE)
+        return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")):
+        for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
+            path, _, place = link.partition("#")
+            target = (page.parent / path) if path else page
+            assert target.exists(), (page.name, link)
+            assert not place or place in slugs(target.read_text()), (page.name, link)
+
+
+def test_files_named_in_the_documents_exist() -> None:
+    for page, text in PAGES.items():
+        for path in re.findall(r"\b((?:deploy|benchmarks|examples|recipes|tests)/[\w./-]+\.\w+)", text):
+            assert (ROOT / path).is_file(), (page, path)
+
+
+def test_the_korean_readme_has_the_commands_and_links_of_the_english_one() -> None:
+    def code(text: str) -> list[str]:
+        return [re.split(r"\s+# ?", line)[0].strip() for line in text.splitlines() if line.startswith("    ")]
+
+    def links(text: str) -> list[str]:
+        return re.findall(r"\]\(([^)]+)\)", text)
+
+    english, korean = PAGES["README.md"], PAGES["README.ko.md"]
+    assert code(english) == code(korean)
+    assert set(links(english)) - {"README.ko.md"} == set(links(korean)) - {"README.md"}
+    assert len(re.findall("^#", english, flags=re.MULTILINE)) == len(re.findall("^#", korean, flags=re.MULTILINE))
+    assert english.count("\n|") == korean.count("\n|")
+
+
+def test_addresses_are_those_of_the_service(tmp_path: Path) -> None:
+    routes = {
+        re.sub(r"\{\w+\}", "NAME", path)
+        for path in app_of(monitor=monitor_router(tmp_path / "e.csv")).openapi()["paths"]
+    }
+    routes |= {"/", "/docs", "/openapi.json", "/monitor", "/v2/..."}
+    named = set()
+    for text in (DEPLOY, READING):
+        prose = re.sub(r"/v2/models/reader\b", "/v2/models/NAME", text)
+        named |= set(
+            re.findall(
+                r"(?<![\w.\]/*])(/(?:v\d/[\w./]+|readyz|healthz|metrics|docs|openapi\.json|monitor)(?=[\s`,;)}\]]))",
+                prose,
+            )
+        )
+        named |= set(re.findall(r"127\.0\.0\.1:800\d(/[\w/]*)", prose))
+    assert {"/v1/read", "/readyz", "/v2/models/NAME/infer", "/monitor"} <= named
+    assert named <= routes, named - routes
+
+
+def test_the_table_of_errors_is_the_services() -> None:
+    told: dict[str, int] = {}
+    for statuses, codes in re.findall(r"^\| ([\d, ]+) \| ((?:`\w+`(?:, )?)+) \|", READING, flags=re.MULTILINE):
+        numbers, names = [int(number) for number in statuses.split(",")], re.findall(r"`(\w+)`", codes)
+        told |= dict(zip(names, numbers if len(numbers) > 1 else numbers * len(names), strict=True))
+    assert told == {code: status for code, (status, _) in CODES.items()}
+
+
+def test_columns_of_tables_and_events_are_documented() -> None:
+    everything = {*columns(tuple(ATTRIBUTES), boxes=True), *events.columns(ATTRIBUTES), *events.STATES}
+    assert {name for name in everything if f"`{name}`" not in READING} == set()
+    assert ",".join(columns(tuple(ATTRIBUTES))) in READING and ",".join(("hour", *events.STATES)) in READING
+
+
+def test_limits_in_the_documents_and_the_proxies() -> None:
+    limits = RequestLimits()
+    assert (limits.photo_bytes, limits.pixels, limits.photos) == (10 * MIB, 40_000_000, 16)
+    assert "10 MiB, 40 megapixels" in DEPLOY and "16 photos" in DEPLOY
+    (nginx,), (caddy,) = blocks(DEPLOY, "nginx"), blocks(DEPLOY, "caddy")
+    sizes = int(re.search(r"client_max_body_size (\d+)m;", nginx)[1]), int(re.search(r"max_size (\d+)MiB", caddy)[1])
+    assert min(sizes) * MIB >= limits.json_bytes > (min(sizes) - 1) * MIB
+    assert f"{sizes[0]} MiB as JSON" in DEPLOY and limits.form_bytes <= 161 * MIB
+    idle = run.Server(app_of()).config.timeout_keep_alive
+    assert seconds(re.search(r"keepalive_timeout (\w+);", nginx)[1]) < idle
+    assert seconds(re.search(r"keepalive (\w+)", caddy)[1]) < idle
+    assert "proxy_request_buffering off;" in nginx  # on, photos are written to the proxy's disk
+    assert not set(re.findall(r"add_header ([\w-]+)", nginx)) & set(door.HEADERS)
+
+
+def test_who_stops_the_service_waits_longer_than_it_drains() -> None:
+    compose, kubernetes = (yaml.safe_load(block) for block in blocks(DEPLOY, "yaml")[:2])
+    waits = [
+        int(re.search(r"--stop-timeout (\d+)", DEPLOY)[1]),
+        seconds(compose["services"]["threefold"]["stop_grace_period"]),
+        int(settings(ROOT / "deploy/threefold.service")["TimeoutStopSec"][0]),
+        kubernetes["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] - 5,
+    ]
+    assert min(waits) > run.DRAIN_SECONDS
+
+
+def test_manifests_give_options_and_probes_that_exist() -> None:
+    compose, kubernetes = (yaml.safe_load(block) for block in blocks(DEPLOY, "yaml")[:2])
+    (box,) = kubernetes["spec"]["template"]["spec"]["containers"]
+    service = compose["services"]["threefold"]
+    for words in (service["command"], box["args"]):
+        assert {word for word in words if word.startswith("-")} <= VERBS["serve"]
+    assert [env["name"] for env in box["env"]] == [run.KEY]
+    assert {box[f"{kind}Probe"]["httpGet"]["path"] for kind in ("readiness", "liveness")} <= set(door.QUIET)
+    assert str(kubernetes["spec"]["template"]["spec"]["securityContext"]["runAsUser"]) in DOCKERFILE
+    assert service["read_only"] and box["securityContext"]["readOnlyRootFilesystem"]
+
+
+def test_alerts_ask_for_metrics_that_exist() -> None:
+    text = app_of().state.service.metrics.text().decode()
+    there = {re.split(r"[{ ]", line)[0] for line in text.splitlines() if not line.startswith("#")}
+    there |= set(re.findall(r"^# TYPE (\w+)", text, flags=re.MULTILINE))  # histograms have no sample before a request
+    there |= {f"{name}_{part}" for name in set(there) for part in ("bucket", "count")}
+    named = set(re.findall(r"\b(?:threefold|process)_[a-z_]+", DEPLOY))
+    assert len(named) > 8 and named <= there, named - there
+    assert set(re.findall(r'status="(\d+)"', DEPLOY)) <= {"200", *(f"{status}" for status, _ in CODES.values())}
+
+
+def test_the_image() -> None:
+    build, runtime = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)[1:]
+    assert build.split()[:3] == ["python:3.12-slim", "AS", "build"] and runtime.split()[0] == "python:3.12-slim"
+    assert re.search(r"threefold\[serve\] @ file://", build)
+    assert not re.search(r"torch|\[train|\[dev|root|pip ", runtime)
+    assert not re.search(r"torch|train", build)
+    user = re.search(r"^USER (\d+):(\d+)$", runtime, flags=re.MULTILINE)
+    assert user and int(user[1]) >= 10_000
+    assert runtime.index("USER") < runtime.index("HEALTHCHECK") < runtime.index("ENTRYPOINT")
+    assert re.search(r"^EXPOSE 8000$", runtime, flags=re.MULTILINE)
+    entry = yaml.safe_load(re.search(r"^ENTRYPOINT (.*)$", runtime, flags=re.MULTILINE)[1])
+    assert entry[:2] == ["threefold", "serve"] and set(entry[2::2]) <= VERBS["serve"]
+    (port,) = (p.default for p in typer.main.get_command(app).commands["serve"].params if p.name == "port")
+    assert port == 8000
+
+
+def test_the_image_has_the_detector_where_it_looks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, name = re.search(r"RUN THREEFOLD_ASSETS=(\S+) \S+/threefold assets (\w+)", DOCKERFILE).groups()
+    assert name in HELPERS and f"COPY --from=build {folder} {folder}" in DOCKERFILE
+    monkeypatch.setenv("THREEFOLD_ASSETS", re.search(r"ENV .*?THREEFOLD_ASSETS=(\S+)", DOCKERFILE)[1])
+    assert assets_root() == Path(folder)
+
+
+def test_what_the_image_is_made_of_is_there_and_let_through() -> None:
+    ignored = (ROOT / ".dockerignore").read_text().split("\n")
+    copied = [*re.search(r"^COPY (?!--from)(.*) \./$", DOCKERFILE, flags=re.MULTILINE)[1].split(), "src"]
+    assert "*" in ignored and sorted(copied) == sorted(line[1:] for line in ignored if line.startswith("!"))
+    assert all((ROOT / name).exists() for name in copied)
+
+
+@pytest.mark.parametrize(("status", "well"), [(200, True), (503, False)])
+def test_the_health_check_says_what_readyz_says(status: int, well: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/readyz" else 404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    command = yaml.safe_load(re.search(r"^HEALTHCHECK .* CMD (\[.*\])$", DOCKERFILE, flags=re.MULTILINE)[1])
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # an environment's proxy must not be asked
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        code = command[2].replace("127.0.0.1:8000", f"127.0.0.1:{server.server_port}")
+        assert command[:2] == ["python", "-c"] and code != command[2]
+        try:
+            exec(code)
+            assert well
+        except urllib.error.HTTPError as error:
+            error.close()
+            assert not well
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_units(unit: Path) -> None:
+    found = settings(unit)
+    for name, value in {
+        "DynamicUser": "yes", "ProtectSystem": "strict", "ProtectHome": "yes", "PrivateTmp": "yes",
+        "NoNewPrivileges": "yes", "CapabilityBoundingSet": "", "Restart": "on-failure",
+    }.items():  # fmt: skip
+        assert found[name] == [value], name
+    assert "User" not in found and found["LimitCORE"] == ["0"] and found["MemorySwapMax"] == ["0"]
+    words = shlex.split(found["ExecStart"][0])
+    assert words[0] == "/opt/threefold/bin/threefold" and words[1] == unit.stem.replace("threefold-", "").replace(
+        "threefold", "serve"
+    )
+    assert {word for word in words if word.startswith("--")} <= VERBS[words[1]]
+    assert found["EnvironmentFile"][0].startswith("/etc/threefold/")  # without a minus: no file, no start
+    assert found["EnvironmentFile"][0] in DEPLOY and f"deploy/{unit.name}" in DEPLOY
+    assert set(re.findall(r"THREEFOLD_[A-Z]+", unit.read_text())) <= VARIABLES
+    assert "ORT_DISABLE_TELEMETRY=1" in found["Environment"][0].split()
+
+
+def test_memory_of_the_unit_holds_what_the_service_may_hold() -> None:
+    limits, given = RequestLimits(), int(settings(ROOT / "deploy/threefold.service")["MemoryMax"][0].removesuffix("G"))
+    assert given * 1024 * MIB >= limits.decoded_bytes + 3 * limits.held_bytes + 256 * MIB
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_systemd_takes_the_units(unit: Path, tmp_path: Path) -> None:
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is not here")
+    copy = tmp_path / unit.name
+    copy.write_text(unit.read_text().replace("/opt/threefold/bin/threefold", sys.executable))
+    done = subprocess.run(["systemd-analyze", "verify", copy], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_onnxruntime_is_told_to_send_nothing(tmp_path: Path) -> None:
+    """Its wheels send usage data and keep an identifier in the home unless this stands before they are loaded."""
+    program = """
+import os
+from threefold.errors import RunError
+from threefold.infer.onnx import OnnxBackend
+try:
+    OnnxBackend(b"none")
+except RunError:
+    print(os.environ["ORT_DISABLE_TELEMETRY"])
+"""
+    known = {name: value for name, value in environment(tmp_path).items() if name != "ORT_DISABLE_TELEMETRY"}
+    home = tmp_path / "home"
+    home.mkdir()
+    place = {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=known | place, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout.strip(), done.returncode) == ("1", 0), done.stderr
+    assert not list(home.rglob("*"))

@@ -1,0 +1,397 @@
+"""`export`: the graph says what the networks say, for everything a network can be; files are whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from fake_run import simulate, write_run
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from threefold import labels, spec
+from threefold.data.prepare import Prepare
+from threefold.errors import CheckFailed, RecipeError, RunError
+from threefold.evidence.decide import Decision
+from threefold.files import write_json
+from threefold.infer.backends import Backend, JoinedBackend, TorchBackend, oof_digest, open_run
+from threefold.infer.onnx import OnnxBackend
+from threefold.infer.quality import Limits
+from threefold.infer.reader import load
+from threefold.learn.ages import AGES
+from threefold.learn.backbones import make_body
+from threefold.learn.classical import CLASSICAL
+from threefold.learn.export import exportable, finished, to_onnx, trace
+from threefold.learn.heads import HEADS
+from threefold.learn.net import Net, to_float
+from threefold.learn.plan import NORMALISES, make_net, make_prepare
+from threefold.learn.precision import halve, quantise
+from threefold.learn.target import make_target
+from threefold.learn.tta import make_views
+from threefold.recipe import PARTS, make_recipe
+from threefold.runs import Run
+from threefold.stages import export as stage
+from threefold.stages import parity
+from threefold.stages.ensemble import ensemble
+from threefold.stages.export import export
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+SIZE = (16, 12)
+OPTIONS = {"bins": "bins(starts=[0,18,30,60])", "corn": "corn(starts=[0,18,30,60])"}
+ONE = [
+    "flat18(hidden=[6])", "multi(split=True, hidden=[4])", "multi(conditioned=True, age=dldl)", "one(mask)",
+    "one(gender)", "logistic", "svm", *(f"one(age, age={OPTIONS.get(name, name)})" for name in AGES),
+]  # fmt: skip
+
+
+class Means(nn.Module):
+    """Nine features of a photo that cost nothing."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat([images.mean((2, 3)), images.amax((2, 3)), images[:, :, ::2, 1::2].mean((2, 3))], 1)
+
+
+def net_of(head: str, *, normalise: str = "half", tta: str = "none", seed: int = 0) -> Net:
+    torch.manual_seed(seed)
+    made = spec.build_one(head, {**HEADS, **CLASSICAL}, "model.head", 9)
+    if hasattr(made, "fit"):
+        rng = np.random.default_rng(seed)
+        codes = rng.integers(0, 18, 60)
+        target = make_target(labels.decode_all(codes), np.full(60, np.nan, dtype=np.float32), (30, 60))
+        features = rng.normal(0, 1, (60, 9)).astype(np.float32)
+        features[:, 0] += codes / 3
+        made.fit(features, target, np.arange(60).astype(str), 0)
+    colours = make_prepare(make_recipe({"prepare.normalise": normalise, "model.backbone": "contest_cnn"}), photos(9))
+    net = Net(Means(), made, colours.mean, colours.std, make_views(tta))
+    for weight in net.head.parameters():  # heads start near nothing: answers that are all alike prove little
+        weight.data = weight.data * 4 + 0.1 * torch.randn_like(weight)
+    return net.eval()
+
+
+def photos(count: int, size: tuple[int, int] = SIZE, seed: int = 0) -> NDArray[np.uint8]:
+    rng = np.random.default_rng(seed)
+    return (rng.random((count, *size, 3)) * rng.integers(20, 256, (count, 1, 1, 3))).astype(np.uint8)
+
+
+class Heads(nn.Module):
+    """Many heads on the same features: what an export costs goes by its operators."""
+
+    def __init__(self, nets: Sequence[Net]) -> None:
+        super().__init__()
+        self.nets = nn.ModuleList(exportable(net) for net in nets)
+
+    def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
+        features = self.nets[0].features(to_float(images[0]))
+        raw = [net.head.outputs(features) for net in self.nets]
+        both = zip(self.nets, raw, strict=True)
+        said = [part for net, out in both for part in (net.head.joint(out), net.head.years(out))]
+        return tuple(part for part in said if part is not None)
+
+
+class Many(nn.Module):
+    """Several systems in one graph."""
+
+    def __init__(self, backends: Sequence[Backend]) -> None:
+        super().__init__()
+        self.systems = nn.ModuleList(stage._system(backend) for backend in backends)
+
+    def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(part for system in self.systems for part in system(*images) if part is not None)
+
+
+def agree(module: nn.Module, backends: Sequence[Backend]) -> None:
+    """Each backend's answers are those of its part of the module's graph, for any number of photos."""
+    count = sum(1 + (backend((photos(1),))[1] is not None) for backend in backends)
+    names = [f"out{at}" for at in range(count)]
+    session = onnxruntime.InferenceSession(finished(trace(module, [SIZE], ["photos"], names), "k", "v"))
+    for number in (1, 2, 5):
+        said = iter(session.run(names, {"photos": photos(number)}))
+        for backend in backends:
+            joint, years = backend((photos(number),))
+            assert next(said) == pytest.approx(joint, abs=2e-6), backend
+            if years is not None:
+                assert next(said) == pytest.approx(years, rel=1e-5), backend
+        assert next(said, None) is None
+
+
+def test_every_head_and_age_says_the_same_in_a_graph() -> None:
+    named = {spec.parse(head, "head")[0].name for head in ONE}
+    assert named == {*HEADS, *CLASSICAL}, "a new head belongs into ONE"
+    nets = [net_of(head, seed=seed) for seed, head in enumerate(ONE)]
+    backends = [TorchBackend([net], Prepare(size=SIZE)) for net in nets]
+    spread = [np.ptp(backend((photos(5),))[0], axis=0).max() for backend in backends]
+    assert min(spread) > 1e-3, "photos must be told apart, or agreement means nothing"
+    agree(Heads(nets), backends)
+
+
+def test_every_normalisation_view_mean_and_vote_says_the_same_in_a_graph() -> None:
+    given = {"given": "given(mean=[0.1,0.5,0.9], std=[0.2,0.3,0.4])"}
+    rules = [given.get(name, name) for name in NORMALISES]
+    heads = ["flat18", "flat18", "one(mask)", "one(gender)", "one(age, age=regression)"]
+    assert len(heads) >= len(rules), "every rule is that of a network"
+    nets = [net_of(head, normalise=rule, seed=3) for head, rule in zip(heads, rules, strict=True)]
+    looks = net_of("multi(age=regression)", tta="flip|crops(0.7)", seed=4)
+    flat, other, mask, gender, age, views = (TorchBackend([net], Prepare(size=SIZE)) for net in [*nets, looks])
+    mean = TorchBackend([nets[0], looks], Prepare(size=SIZE))
+    assert len({backend((photos(2),))[0].tobytes() for backend in (flat, other)}) == 2
+    assert not np.allclose(
+        views((photos(2),))[0], TorchBackend([net_of("flat18")], Prepare(size=SIZE))((photos(2),))[0]
+    )
+    system = JoinedBackend([mask, gender, age], rule="marginals")
+    hard = JoinedBackend([flat, other], [0.4, 0.6], "hard")
+    backends = [hard, JoinedBackend([system, mean], [3, 1])]
+    agree(Many(backends), backends)
+
+
+def test_separate_branches_work_on_any_number_of_photos() -> None:
+    torch.manual_seed(0)
+    body = make_body("split(test_resnet)", SIZE, "none")
+    head = HEADS["multi"](int(body.eval()(torch.zeros(1, 3, *SIZE)).shape[1]), split=True)
+    backends = [TorchBackend([Net(body, head, (0.5,) * 3, (0.5,) * 3).eval()], Prepare(size=SIZE))]
+    agree(Many(backends), backends)
+
+
+class Fixed(nn.Module):
+    def forward(self, images: Tensor) -> tuple[Tensor, None]:
+        one, two = images.chunk(2)
+        return torch.cat([one, two]).flatten(1)[:, :18].float().softmax(1), None
+
+
+def test_a_network_that_cannot_be_a_graph_is_told_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    class Choosing(nn.Module):
+        def forward(self, images: Tensor) -> tuple[Tensor, None]:
+            picked = images.float() if images.float().mean() > 3 else -images.float()
+            return picked.flatten(1)[:, :18].softmax(1), None
+
+    for wrong, words in (
+        (Fixed(), "works on one fixed number of photos"),
+        (Choosing(), "cannot write this network"),
+    ):
+        with pytest.raises(RunError, match=rf"export: .*({words})") as error:
+            to_onnx(wrong, [SIZE], ["photos"], ["probabilities", "years"])
+        assert "\n" not in str(error.value)
+    assert capfd.readouterr() == ("", ""), "the exporter's chatter must not leak"
+
+
+def make_run(root: Path, changes: dict[str, Any], folds: int = 1, *, pictures: bool = True, seed: int = 0) -> Run:
+    """A complete run of untrained networks on drawn photos of six people, half of them in fold 0."""
+    recipe = {"model.pretrained": "none", "prepare.size": "32x24", "data.folds": max(folds, 2), **changes}
+    oof = simulate(6, 2)
+    run = write_run(root, oof, recipe=recipe, pictures=root.parent / "photos" if pictures else None, draws=20)
+    chosen = make_recipe(recipe)
+    for fold in range(folds):
+        for part in PARTS if chosen.parts else ("",):
+            torch.manual_seed(seed + fold)
+            own = chosen.part(part) if part else chosen
+            prepare = make_prepare(own)
+            net = make_net(own, prepare, pretrained=False)
+            for weight in net.parameters():
+                weight.data += 0.05 * torch.randn_like(weight)
+            home = run.path / f"fold{fold}" / part
+            home.mkdir(parents=True)
+            save_file({key: value.contiguous() for key, value in net.state_dict().items()}, home / "best.safetensors")
+            write_json(home / "prepare.json", prepare.to_dict())
+    return run
+
+
+RECIPE = {"model.backbone": "test_efficientnet", "model.head": "multi(age=dldl)"}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, stage.Exported, bytes]:
+    """A run with a decision, exported as it is; and its graph, for tests of what comes after it."""
+    root = tmp_path_factory.mktemp("runs")
+    run = make_run(root / "one", RECIPE)
+    rule = Decision(abstain={"mask": 0.0, "gender": 0.0, "age_group": 0.5}).to_dict()
+    write_json(run.path / "decision.json", {"decision": rule, "digest": oof_digest(run)})
+    made: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "to_onnx", lambda *given: made.append(to_onnx(*given)) or made[0])
+        exported = export(run.path, licence="CC0-1.0", limits=Limits(min_face=40))
+    return run, exported, made[0].SerializeToString()
+
+
+@pytest.fixture
+def again(
+    done: tuple[Run, stage.Exported, bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., Any]:
+    """`export` of the same run without waiting for torch's exporter; writes into a folder of the test's own."""
+    model = onnx.load_model_from_string(done[2])
+    monkeypatch.setattr(stage, "to_onnx", lambda *given: model)
+    return partial(export, done[0].path, tmp_path / "out" / "m.onnx")
+
+
+def test_an_export_reads_as_its_run_does(done: tuple[Run, stage.Exported, bytes]) -> None:
+    run, exported, _ = done
+    assert exported.path == run.path / "export/model.onnx" and exported.size == exported.path.stat().st_size
+    assert 0 <= exported.difference < 1e-5 and exported.years is not None and exported.years < 1e-5
+    assert exported.compared == (24, 21) and exported.loss is None and exported.networks == 1
+    told = json.loads((run.path / "export/parity.json").read_text())["model.onnx"]
+    assert told["difference"] == exported.difference and told["precision"] == "float32"
+    backend, torch_backend = OnnxBackend(exported.path), open_run(run.path)
+    assert backend.prepares == torch_backend.prepares
+    for number in (1, 2, 5):
+        given = (photos(number, (32, 24)),)
+        assert backend(given)[0] == pytest.approx(torch_backend(given)[0], abs=1e-5)
+    info = backend.info
+    assert (info["name"], info["licence"], info["precision"]) == ("one", "CC0-1.0", "float32")
+    assert info["limits"]["min_face"] == 40 and info["data"] == "42 photos of 6 people"
+    picture = next((run.path.parent / "photos").rglob("*.jpg"))
+    one, other = load(run.path)(picture), load(exported.path)(picture)
+    assert (one.code, one.age_group) == (other.code, other.age_group) and one.age == pytest.approx(other.age, rel=1e-5)
+    assert backend.decision == load(run.path).decision != Decision()
+    content = exported.path.read_bytes()
+    assert str(Path(stage.__file__).parents[2]).encode() not in content and b"stack_trace" not in content
+    assert exported.lines()[0].startswith(f"{exported.path}: float32, 1 network, 0.")
+
+
+def test_timm_opens_the_weights(done: tuple[Run, stage.Exported, bytes]) -> None:
+    run, exported, _ = done
+    assert exported.timm == run.path / "export"
+    weights = load_file(run.path / "export/model.safetensors")
+    plain = timm.create_model("test_efficientnet", num_classes=0)
+    plain.load_state_dict(weights, strict=True)
+    local = timm.create_model(f"local-dir:{run.path / 'export'}", pretrained=True).eval()
+    assert local.num_classes == 0 and local.pretrained_cfg["input_size"][1:] == [32, 24]
+    stored = load_file(run.path / "fold0/best.safetensors")
+    assert all(torch.equal(value, stored[f"backbone.{key}"]) for key, value in local.state_dict().items())
+    assert tuple(local.pretrained_cfg["mean"]) == pytest.approx(OnnxBackend(exported.path).prepares[0].mean)
+
+
+@pytest.mark.parametrize(("option", "precision", "most"), [("half", "float16", 0.6), ("int8", "int8", 0.6)])
+def test_smaller_weights_tell_what_they_cost(option: str, precision: str, most: float, again: Any, done: Any) -> None:
+    made = again(**{option: True}, photos=10)
+    assert made.size < most * done[1].size and made.precision == precision == OnnxBackend(made.path).info["precision"]
+    loss = made.loss
+    assert loss.own and loss.unseen and loss.photos == 10 and 0 < loss.mean <= loss.largest < 0.2
+    assert loss.before is not None and loss.after is not None
+    plain, small = OnnxBackend(done[1].path), OnnxBackend(made.path)
+    given = (photos(8, (32, 24)),)
+    assert small(given)[0] == pytest.approx(plain(given)[0], abs=0.3) and not np.array_equal(
+        small(given)[0], plain(given)[0]
+    )
+    assert any("macro F1" in line for line in made.lines())
+    entries = json.loads((made.path.parent / "parity.json").read_text())
+    assert entries["m.onnx"]["loss"]["mean"] == loss.mean
+
+
+def test_int8_is_of_the_backbone_alone_and_half_leaves_the_graph_as_it_is(done: Any) -> None:
+    model = onnx.load_model_from_string(done[2])
+    batches = [{"photos": photos(4, (32, 24), seed)} for seed in range(2)]
+    small = quantise(model, batches)
+    makers = {out: node for node in small.graph.node for out in node.output}
+    convs = [node for node in small.graph.node if node.op_type == "Conv"]
+    assert convs and all(makers[node.input[0]].op_type == "DequantizeLinear" for node in convs)
+    gemms = [node for node in small.graph.node if node.op_type in ("Gemm", "MatMul")]
+    assert gemms and not any(
+        makers.get(name) and makers[name].op_type == "DequantizeLinear" for g in gemms for name in g.input
+    )
+    assert model.SerializeToString() == done[2], "what is given is not changed"
+    session = onnxruntime.SessionOptions()
+    session.optimized_model_filepath = str(done[0].path / "optimised.onnx")
+    session.log_severity_level = 4
+    onnxruntime.InferenceSession(finished(halve(model), "k", "v"), session)
+    kinds = [node.op_type for node in onnx.load(session.optimized_model_filepath).graph.node]
+    assert kinds.count("Cast") == 1, "the photos' alone: those of weights are done when the model is loaded"
+
+
+def test_without_its_photos_a_run_is_compared_on_random_ones(
+    done: Any, again: Any, monkeypatch: Any, capsys: Any
+) -> None:
+    monkeypatch.setattr(stage, "own_photos", lambda *given: (None, None))
+    made = again(int8=True)
+    assert made.compared == (24, 0) and not made.loss.own and not made.loss.unseen
+    assert made.loss.before is None and "random photos" in "".join(made.lines())
+    assert "ranges are taken from random ones" in capsys.readouterr().err
+
+
+def test_a_graph_that_says_something_else_is_not_written(again: Any, monkeypatch: Any, tmp_path: Path) -> None:
+    monkeypatch.setattr(stage, "PARITY", 1e-12)
+    with pytest.raises(CheckFailed, match=r"probabilities .* differ from torch by .*, allowed are 1e-12; nothing was"):
+        again()
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(stage, "differences", lambda *given: (0.0, float("nan")))
+    with pytest.raises(CheckFailed, match="years of the exported graph differ from torch by nan"):
+        again()
+
+
+def test_a_full_disk_leaves_what_was_there(again: Any, monkeypatch: Any, tmp_path: Path) -> None:
+    again()
+    folder = tmp_path / "out"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / "config.json").unlink()
+
+    def full(content: bytes, file: Any) -> None:
+        if b"precision" in content:  # the model; timm's files are written before it
+            raise OSError(errno.ENOSPC, "No space left on device")
+        file.write(content)
+
+    monkeypatch.setattr(stage, "_put", full)
+    with pytest.raises(RunError, match=r"m\.onnx: cannot be written \(No space left on device\)"):
+        again(name="other")
+    after = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert after == {name: content for name, content in before.items() if name != "config.json"}
+
+
+def test_systems_of_several_preprocessings_are_one_graph(tmp_path: Path) -> None:
+    """An ensemble of three separate networks and of one more, four preprocessings, no photos, no timm network."""
+    parts = {f"parts.{name}.prepare.size": size for name, size in zip(PARTS, ("20x16", "24x24", "16x16"), strict=True)}
+    cnn = {"model.backbone": "contest_cnn"}
+    make_run(tmp_path / "parts", cnn | parts, pictures=False)
+    make_run(tmp_path / "one", cnn | {"tta": "flip"}, pictures=False, seed=7)
+    joined = ensemble([tmp_path / "parts", tmp_path / "one"], out=tmp_path / "both", weights=[0.3, 0.7])
+    made = export(joined.path, tmp_path / "both.onnx")
+    backend = OnnxBackend(made.path)
+    assert [prepare.size for prepare in backend.prepares] == [(20, 16), (24, 24), (16, 16), (32, 24)]
+    assert made.networks == 4 and made.compared == (24, 0) and made.timm == "nothing, since the model is 4 networks"
+    given = tuple(photos(3, prepare.size) for prepare in backend.prepares)
+    assert backend(given)[0] == pytest.approx(open_run(joined.path)(given)[0], abs=1e-5)
+    assert not (tmp_path / "model.safetensors").exists()
+    with pytest.raises(RunError, match="an ensemble has no folds of its own"):
+        export(joined.path, fold=0)
+
+
+def test_which_fold_judges(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", {"model.backbone": "contest_cnn"}, 2)
+    assert [stage._unseen_fold(run.path, fold) for fold in (None, 0, 1)] == [None, 0, 1]
+    prepares = open_run(run.path).prepares
+    judging, fitting = parity.own_photos(run, prepares, 1, 100, 5, 0)
+    assert judging is not None and fitting is not None and (len(judging), len(fitting)) == (21, 5)
+    judging, fitting = parity.own_photos(run, prepares, None, 100, 5, 0)
+    assert judging is not None and (len(judging), len(fitting)) == (37, 5)
+    shutil.rmtree(run.path / "fold0")
+    assert stage._unseen_fold(run.path, None) == 1
+    (run.path / "final").mkdir()
+    assert stage._unseen_fold(run.path, None) is None
+    for picture in (tmp_path / "photos").rglob("*.jpg"):
+        picture.write_bytes(b"no photo")
+    assert parity.own_photos(run, prepares, 1, 100, 5, 0) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"int8": True, "half": True}, "expected one precision"),
+        ({"photos": 0}, "photos=0; expected one precision, 1 photo or more"),
+        ({"fold": 7}, r"holds no weights \(fold7/best.safetensors\)"),
+        ({"out": "."}, "is a folder; expected the file to write"),
+    ],
+)
+def test_options_that_cannot_be(options: dict[str, Any], words: str, done: Any) -> None:
+    with pytest.raises((RecipeError, RunError), match=words):
+        export(done[0].path, **options)
+    with pytest.raises(RunError, match="no such run"):
+        export(done[0].path / "nowhere")
