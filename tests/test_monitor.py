@@ -86,13 +86,26 @@ def test_a_file_that_is_not_there_yet_is_404_until_it_is(tmp_path: Path) -> None
     assert client.get("/v1/events").json()["total"]["worn"] == 3
 
 
+def test_no_more_of_a_person_is_told_than_the_attributes() -> None:
+    from fastapi import FastAPI
+
+    person = {"mask": "worn", "gender": "male", "age_group": "30-59", "age": 41.2, "track": 3}
+    for attributes, told in (
+        (["mask"], {"mask", "track"}), (["mask", "gender"], {"mask", "gender", "track"}), (["mask", "age_group"],
+        {"mask", "age_group", "age", "track"}), (["mask", "gender", "age_group"], set(person)),
+    ):  # fmt: skip
+        app = FastAPI()
+        app.include_router(monitor_router(lambda hours, recent: {"recent": [person]}, attributes))
+        assert set(TestClient(app).get("/v1/events").json()["recent"][0]) == told
+
+
 def test_the_router_joins_another_application(tmp_path: Path) -> None:
     from fastapi import FastAPI
 
     app = FastAPI()
-    app.include_router(monitor_router(lambda hours, recent: {"hours": hours, "recent": recent}))
+    app.include_router(monitor_router(lambda hours, recent: {"hours": hours, "recent": [{"n": recent}]}))
     client = TestClient(app)
-    assert client.get("/v1/events").json() == {"hours": 24, "recent": 50}
+    assert client.get("/v1/events").json() == {"hours": 24, "recent": [{"n": 50}]}
     assert (
         client.get("/monitor").text == client.get("/monitor").text and client.get("/static/app.css").status_code == 404
     )

@@ -121,7 +121,7 @@ PEERS: dict[str, Peer] = {
     "face-api": Peer(
         "npm @vladmandic/face-api 1.7.15", "npm", "ask_face_api.cjs", GENDER_AND_AGE, "MIT", 0.9, square=True
     ),
-    "human ssrnet": _human("ssrnet", 1.4),
+    "human ssrnet": _human("ssrnet", 1.8),
     "human faceres": _human("faceres", 1.4),
     "mask-recognition": Peer(
         "PyPI mask-recognition 0.0.1", "mask-recognition", "ask_mask_recognition.py", ("mask",), "MIT", 1.0

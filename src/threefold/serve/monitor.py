@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 
+from threefold import labels
 from threefold.errors import DataError
 from threefold.serve.door import HEADERS
 from threefold.serve.events import KEPT, summary
@@ -31,10 +32,12 @@ Told = Callable[[int, int], dict[str, Any]]
 """(hours, recent) -> the answer of `/v1/events`."""
 
 
-def monitor_router(source: Path | Told) -> APIRouter:
+def monitor_router(source: Path | Told, attributes: Collection[str] = tuple(labels.ATTRIBUTES)) -> APIRouter:
     """GET /monitor and GET /v1/events?hours=24&recent=50 of an events file, or of what a running watch says.
 
-    Answers 404 (`not_found`) while an events file is not there, by raising Refusal; 422 for numbers out of range.
+    attributes: what is told of a person, whatever the file holds: a service that leaves gender and age out leaves them
+    out here as well. Answers 404 (`not_found`) while an events file is not there, by raising Refusal; 422 for numbers
+    out of range.
     """
     router = APIRouter(tags=["monitor"])
 
@@ -48,9 +51,12 @@ def monitor_router(source: Path | Told) -> APIRouter:
         recent: Annotated[int, Query(ge=0, le=KEPT, description="events, the newest first")] = 50,
     ) -> dict[str, Any]:
         try:
-            return summary(source, hours, recent) if isinstance(source, Path) else source(hours, recent)
+            told = summary(source, hours, recent) if isinstance(source, Path) else source(hours, recent)
         except DataError as error:
             raise Refusal("not_found", str(error)) from None
+        hidden = {*labels.ATTRIBUTES, *({"age"} if "age_group" not in attributes else ())} - set(attributes)
+        rows = [{key: value for key, value in row.items() if key not in hidden} for row in told["recent"]]
+        return {**told, "recent": rows}
 
     return router
 

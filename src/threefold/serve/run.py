@@ -74,8 +74,8 @@ def serve(
         cv2.setNumThreads(1)  # photos are read side by side; threads of OpenCV's own beside them only cost
         faults: list[ThreefoldError] = []
         app = create_app(
-            reader, attributes=asked, key=key, limits=limits, monitor=None if events is None else monitor_of(events),
-            cors=cors, on_fault=faults.append,
+            reader, attributes=asked, key=key, limits=limits,
+            monitor=None if events is None else monitor_of(events, tuple(asked)), cors=cors, on_fault=faults.append,
         )  # fmt: skip
         server = Server(app, faults)
         _tell(taken, app)
@@ -104,11 +104,11 @@ def with_batching(reader: Reader, *, batch: int, wait_ms: float, queue: int) -> 
     return batched
 
 
-def monitor_of(events: Path) -> APIRouter:
-    """The routes of /monitor over an events file."""
+def monitor_of(events: Path, attributes: Sequence[str]) -> APIRouter:
+    """The routes of /monitor over an events file; no more of a person than `attributes`."""
     from threefold.serve.monitor import monitor_router
 
-    return monitor_router(events)
+    return monitor_router(events, attributes)
 
 
 def bind(host: str, port: int) -> socket.socket:
