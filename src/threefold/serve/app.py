@@ -158,7 +158,7 @@ def _add_read(app: FastAPI, service: Service) -> None:
         service.load.check()
         with Hold(service.load) as hold:
             photos, said = await read_body(request, service.limits, hold)
-            which = said or faces or "all"
+            which = (faces or "all") if said is None else said
             if which not in schema.WHICH:
                 raise Refusal("invalid", f"faces: {which[:64]!r} is not known ({one_of(schema.WHICH, which[:64])})")
             began = time.perf_counter()
