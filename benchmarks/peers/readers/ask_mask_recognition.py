@@ -1,8 +1,8 @@
 """PyPI mask-recognition: its own network and transform on the crop; its detector (MTCNN) is left out.
 
-Its constructor downloads ImageNet weights only to overwrite them with its own; here it starts without them. Its network
-is never switched to evaluation by the package itself: batch norm then goes by the one face in the batch and the answer
-is little better than chance, so that is done for it.
+Its constructor downloads ImageNet weights only to overwrite them with its own; here it starts without them. It never
+switches its network to evaluation, so that batch norm goes by the one face in the batch. That is left as it is: over
+1,000 photos the package reads rather better so than switched.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from mask_recognition import MaskRecognition  # noqa: E402
 
 torch.set_num_threads(1)
 reader = MaskRecognition(device=-1)
-reader.model.eval()
 MEANING = {"with_mask": "worn", "without_mask": "none"}
 
 

@@ -18,7 +18,7 @@ from threefold.data.geometry import FaceGeometry, fit_geometry
 from threefold.data.masks import COLOURS, MaskDesign, Wear, fabric, linear, random_design, surface
 from threefold.errors import DataError
 
-__all__ = ["FaceGeometry", "MaskDesign", "Wear", "draw_mask", "fit_geometry", "random_design"]
+__all__ = ["FaceGeometry", "MaskDesign", "Wear", "draw_mask", "fit_geometry", "random_design", "wrong_ways"]
 
 Array = NDArray[Any]
 Image = NDArray[np.uint8]
@@ -62,6 +62,13 @@ def draw_mask(image: Image, geometry: FaceGeometry, design: MaskDesign, wear: We
     touched = (np.maximum(alpha, loops)[..., None] > 0.004) | (under < patch * 0.996)
     out[area] = np.where(touched, np.clip(mixed * 255 + 0.5, 0, 255).astype(np.uint8), out[area])
     return out
+
+
+def wrong_ways(geometry: FaceGeometry, bottom: float) -> list[Wear]:
+    """Ways to wear a mask wrongly that can be seen in a photo that ends at row `bottom`: the lower ones need a neck."""
+    lowest: dict[Wear, float] = {"nose_out": 1.0, "mouth_out": 1.8, "chin": 1.95}
+    heights = geometry.project(np.array([(0, y, 0.15) for y in lowest.values()], np.float32))[:, 1]
+    return [wear for wear, y in zip(lowest, heights, strict=True) if y < bottom] or ["nose_out"]
 
 
 def _soft(values: Array, sigma: float) -> Array:

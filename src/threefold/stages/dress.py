@@ -9,7 +9,7 @@ JPEG tells them from drawn ones. The folder appears only when it is whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from threefold.data.masks import Wear
 from threefold.data.mesh import landmarks
 from threefold.data.photo import decode
 from threefold.data.sources import read_faces
-from threefold.data.synth import FaceGeometry, draw_mask, fit_geometry, random_design
+from threefold.data.synth import FaceGeometry, draw_mask, fit_geometry, random_design, wrong_ways
 from threefold.errors import DataError, PhotoError
 from threefold.files import digest, new_folder, write_csv
 from threefold.labels import Mask
@@ -120,9 +120,7 @@ def _wears(geometry: FaceGeometry, bottom: int, job: _Job, rng: np.random.Genera
     """`worn` worn masks, then `incorrect` others of those that can be seen in a photo that ends at `bottom`."""
     for _ in range(job.worn):
         yield "worn"
-    lowest: dict[Wear, float] = {"nose_out": 1.0, "mouth_out": 1.8, "chin": 1.95}
-    heights = geometry.project(np.array([(0, y, 0.15) for y in lowest.values()], np.float32))[:, 1]
-    seen: Sequence[Wear] = [wear for wear, y in zip(lowest, heights, strict=True) if y < bottom] or ["nose_out"]
+    seen = wrong_ways(geometry, bottom)
     odds = np.array([WRONG[wear] for wear in seen])
     for _ in range(job.incorrect):
         yield seen[int(rng.choice(len(seen), p=odds / odds.sum()))]

@@ -29,7 +29,7 @@ from threefold.data.layouts import CONTEST_MASKS, write_eval_tables, write_train
 from threefold.data.masks import Wear
 from threefold.data.photo import decode
 from threefold.data.sources import read_faces, split_sources
-from threefold.data.synth import FaceGeometry, MaskDesign, draw_mask, fit_geometry, random_design
+from threefold.data.synth import MaskDesign, draw_mask, fit_geometry, random_design, wrong_ways
 from threefold.errors import DataError, one_of
 from threefold.files import digest, new_folder, write_csv
 from threefold.labels import Mask
@@ -270,7 +270,7 @@ def _draw(job: _Job) -> None:
         if design.key not in {known.key for known in designs}:
             designs.append(design)
     place = _frame(photo, geometry.eyes.mean(axis=0), geometry.scale, job.size, rng)
-    kinds = _wrong_ways(geometry, place.middle[1] + 0.45 * job.size[0] / place.zoom)
+    kinds = wrong_ways(geometry, place.middle[1] + 0.45 * job.size[0] / place.zoom)
     wrong = kinds[int(rng.integers(len(kinds)))]
     for stem, file in job.files.items():
         mask = CONTEST_MASKS[stem]
@@ -279,13 +279,6 @@ def _draw(job: _Job) -> None:
             wear: Wear = "worn" if mask == Mask.WORN else wrong
             shown = draw_mask(photo, geometry, designs.pop(), wear)
         file.write_bytes(_photograph(shown, place, job.size, rng))
-
-
-def _wrong_ways(geometry: FaceGeometry, bottom: float) -> list[Wear]:
-    """Ways to wear a mask wrongly that can be seen in a picture that ends at `bottom`: the lower ones need a neck."""
-    lowest: dict[Wear, float] = {"nose_out": 1.0, "mouth_out": 1.8, "chin": 1.95}
-    heights = geometry.project(np.array([(0, y, 0.15) for y in lowest.values()], np.float32))[:, 1]
-    return [wear for wear, y in zip(lowest, heights, strict=True) if y < bottom] or ["nose_out"]
 
 
 def _shrink(photo: Image, points: NDArray[np.float32], size: tuple[int, int]) -> tuple[Image, NDArray[np.float32]]:
