@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threefold.data.detect import Detection
+from threefold.data.prepare import Prepare
+from threefold.infer.backends import Answer, FakeBackend
 
 SCORES = (0.9, 0.8, 0.7)
 """From left to right."""
@@ -36,3 +38,15 @@ def frame_faces(image: NDArray[np.uint8]) -> list[Detection]:
         Detection((left, top, left + width, top + height), SCORES[i % 3], ())
         for i, (left, top, width, height) in enumerate(boxes)
     ]
+
+
+class Recorder(FakeBackend):
+    """A backend that keeps what it was asked."""
+
+    def __init__(self, prepare: Prepare) -> None:
+        super().__init__(prepare)
+        self.seen: list[NDArray[np.uint8]] = []
+
+    def __call__(self, photos: tuple[NDArray[np.uint8], ...]) -> Answer:
+        self.seen.append(photos[0].copy())
+        return super().__call__(photos)

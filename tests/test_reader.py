@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawn_faces import Recorder
 from helpers import contest, square
-from numpy.typing import NDArray
 from PIL import Image
 
 from threefold import labels
@@ -17,21 +17,9 @@ from threefold.data.prepare import Prepare
 from threefold.data.sources import read_faces
 from threefold.errors import DataError, PhotoError
 from threefold.evidence.decide import Decision
-from threefold.infer.backends import Answer, FakeBackend
+from threefold.infer.backends import FakeBackend
 from threefold.infer.inputs import find_photos
 from threefold.infer.reader import Reader, Reading, make_reading
-
-
-class Recorder(FakeBackend):
-    """Keeps what it was asked."""
-
-    def __init__(self, prepare: Prepare) -> None:
-        super().__init__(prepare)
-        self.seen: list[NDArray[np.uint8]] = []
-
-    def __call__(self, photos: tuple[NDArray[np.uint8], ...]) -> Answer:
-        self.seen.append(photos[0].copy())
-        return super().__call__(photos)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from drawn_faces import frame_faces, photo_with
+from drawn_faces import Recorder, frame_faces, photo_with
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -22,7 +22,7 @@ from threefold.data.prepare import Prepare
 from threefold.data.sample import draw_photo
 from threefold.errors import AssetError, DataError, PhotoError, RunError
 from threefold.infer import reader as room
-from threefold.infer.backends import Answer, Backend, FakeBackend, JoinedBackend
+from threefold.infer.backends import Backend, FakeBackend, JoinedBackend
 from threefold.infer.quality import Limits, quality, sharpness
 from threefold.infer.reader import PORTRAIT, Reader, by_size, detect_faces, load, make_reading, read_image
 from threefold.labels import Mask
@@ -30,18 +30,6 @@ from threefold.labels import Mask
 FACE = Prepare(size=(32, 24), crop="face(1.4)")
 WHOLE = Prepare(size=(16, 16))
 THREE = photo_with((10, 10, 50, 60), (100, 20, 180, 110), (60, 130, 90, 165))
-
-
-class Recorder(FakeBackend):
-    """Keeps what it was asked."""
-
-    def __init__(self, prepare: Prepare) -> None:
-        super().__init__(prepare)
-        self.seen: list[NDArray[np.uint8]] = []
-
-    def __call__(self, photos: tuple[NDArray[np.uint8], ...]) -> Answer:
-        self.seen.append(photos[0].copy())
-        return super().__call__(photos)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ that a network is shown the same crop on both sides. The model's file comes from
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cv2
@@ -80,10 +81,15 @@ def _look(image: NDArray[np.uint8], scale: float) -> list[Detection]:
     return sorted(faces, key=lambda face: -face.score)
 
 
+def by_size(faces: Iterable[Detection]) -> list[Detection]:
+    """The largest by the area of its box first, of equal ones the surest."""
+    return sorted(faces, key=lambda face: (face.box[0] - face.box[2]) * (face.box[3] - face.box[1]))
+
+
 def largest(image: NDArray[np.uint8]) -> Box | None:
     """The box of the largest face by area (of equal ones the surest), None where no face is found."""
-    boxes = [face.box for face in detect(image)]
-    return max(boxes, key=lambda box: (box[2] - box[0]) * (box[3] - box[1]), default=None)
+    faces = by_size(detect(image))
+    return faces[0].box if faces else None
 
 
 def _make() -> cv2.FaceDetectorYN:

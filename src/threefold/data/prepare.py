@@ -182,6 +182,13 @@ class Centre:
         return image[top : top + height, left : left + width]
 
 
+def centred(image: Pixels, size: Size) -> Pixels:
+    """The largest middle part of [H, W, 3] that has the aspect of `size`, to a pixel: where no face is found."""
+    aspect = size[0] / size[1]
+    rows, columns = image.shape[:2]
+    return Centre(max(1, round(columns * aspect)), max(1, round(rows / aspect)))(image, None, size)
+
+
 @dataclass(frozen=True)
 class FaceBox:
     """`margin` x the longer side of the box as a square around its centre, grown to the aspect of the network's input.
@@ -202,7 +209,7 @@ class FaceBox:
         aspect = size[0] / size[1]
         box = detect.largest(image) if box is None else box
         if box is None:
-            return Centre(max(1, round(columns * aspect)), max(1, round(rows / aspect)))(image, None, size)
+            return centred(image, size)
         side = self.margin * max(_sides(box, rows, columns))
         height, width = max(1, round(side * max(1.0, aspect))), max(1, round(side * max(1.0, 1 / aspect)))
         top = min(max(round((box[1] + box[3] - height) / 2), 1 - height), rows - 1)

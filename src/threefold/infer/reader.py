@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from threefold import labels
 from threefold.data import detect
-from threefold.data.detect import Detection
+from threefold.data.detect import Detection, by_size
 from threefold.data.face import Box
 from threefold.data.photo import MAX_PIXELS, decode, decode_bytes
-from threefold.data.prepare import Centre, Prepare
+from threefold.data.prepare import Prepare, centred
 from threefold.errors import DataError, PhotoError, RunError, one_of
 from threefold.evidence.decide import FILE, Decision
 from threefold.infer.backends import Backend, oof_digest, open_run
@@ -229,11 +229,6 @@ def detect_faces(image: NDArray[np.uint8]) -> list[Detection]:
     return detect.detect(image)
 
 
-def by_size(faces: Iterable[Detection]) -> list[Detection]:
-    """The largest by the area of its box first, of equal ones the surest: the first is that of `detect.largest`."""
-    return sorted(faces, key=lambda face: (face.box[0] - face.box[2]) * (face.box[3] - face.box[1]))
-
-
 def read_image(source: bytes | Path | str, name: str | None = None, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """[H, W, 3] uint8 RGB, upright, of a photo's bytes or file; raises PhotoError naming `name` (default: the path)."""
     if isinstance(source, bytes):
@@ -248,9 +243,7 @@ def _crop(prepare: Prepare, image: NDArray[np.uint8], box: Box | None, asked: bo
     """What the network sees of a face, or (no box) of the photo. A detector that was asked already is not asked again:
     without a box this is, to the byte, what Prepare makes of a photo in which it finds no face."""
     if prepare.finds_faces and box is None:
-        aspect = prepare.size[0] / prepare.size[1]
-        middle = Centre(max(1, round(image.shape[1] * aspect)), max(1, round(image.shape[0] / aspect)))
-        return _with_crop(prepare, "none")(middle(image, None, prepare.size))
+        return _with_crop(prepare, "none")(centred(image, prepare.size))
     if asked and box is not None and not prepare.finds_faces:
         return _with_crop(prepare, PORTRAIT)(image, box)
     return prepare(image, box)

@@ -75,7 +75,7 @@ def serve(
         faults: list[ThreefoldError] = []
         app = create_app(
             reader, attributes=asked, key=key, limits=limits,
-            monitor=None if events is None else monitor_of(events, tuple(asked)), cors=cors, on_fault=faults.append,
+            monitor=None if events is None else monitor_of(events, asked), cors=cors, on_fault=faults.append,
         )  # fmt: skip
         server = Server(app, faults)
         _tell(taken, app)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from threefold import labels
 from threefold.assets import asset_path
-from threefold.data.detect import detect
+from threefold.data.detect import by_size, detect
 from threefold.data.face import Face
 from threefold.data.masks import Wear
 from threefold.data.mesh import landmarks
@@ -105,11 +105,10 @@ def _dress(job: _Job) -> list[Row]:
 
 def _geometry(photo: NDArray[np.uint8]) -> FaceGeometry | None:
     """The pose of the largest face, None where detector and mesh do not agree on one."""
-    faces = detect(photo)
+    faces = by_size(detect(photo))
     if not faces:
         return None
-    face = max(faces, key=lambda found: (found.box[2] - found.box[0]) * (found.box[3] - found.box[1]))
-    points = landmarks(photo, face)
+    points = landmarks(photo, faces[0])
     try:
         return None if points is None else fit_geometry(points)
     except DataError:  # a face of a few pixels
