@@ -33,8 +33,8 @@ from threefold.infer.reader import Reader
 from threefold.learn.loader import Photos
 from threefold.learn.loop import fit
 from threefold.learn.losses import LOSSES
-from threefold.learn.net import Net
-from threefold.learn.plan import make_net, make_plan, make_prepare
+from threefold.learn.net import Net, make_net
+from threefold.learn.plan import make_plan, make_prepare
 from threefold.predictions import Predictions
 from threefold.recipe import load_recipe
 from threefold.stages.gather import deal, prepared, read_all

@@ -29,7 +29,7 @@ from threefold.evidence.ensemble import (
 from threefold.files import write_json
 from threefold.infer.backends import FakeBackend, JoinedBackend, open_run
 from threefold.infer.reader import Reader
-from threefold.learn.plan import make_net
+from threefold.learn.net import make_net
 from threefold.predictions import Predictions
 from threefold.recipe import make_recipe
 from threefold.runs import Run

@@ -33,8 +33,8 @@ from threefold.learn.backbones import make_body
 from threefold.learn.classical import CLASSICAL
 from threefold.learn.export import exportable, finished, to_onnx, trace
 from threefold.learn.heads import HEADS
-from threefold.learn.net import Net, to_float
-from threefold.learn.plan import NORMALISES, make_net, make_prepare
+from threefold.learn.net import Net, make_net, to_float
+from threefold.learn.plan import NORMALISES, make_prepare
 from threefold.learn.precision import halve, quantise
 from threefold.learn.target import make_target
 from threefold.learn.tta import make_views

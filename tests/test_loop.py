@@ -14,8 +14,8 @@ from threefold.data.face import Face
 from threefold.errors import RunError, TrainingError
 from threefold.learn.loader import Photos, chunks, make_photos
 from threefold.learn.loop import Fit, fit, predict
-from threefold.learn.net import Net
-from threefold.learn.plan import make_net, make_plan, make_prepare
+from threefold.learn.net import Net, make_net
+from threefold.learn.plan import make_plan, make_prepare
 from threefold.predictions import Predictions
 from threefold.recipe import Recipe, make_recipe
 

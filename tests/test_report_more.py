@@ -25,7 +25,7 @@ from threefold.evidence.compare import compare
 from threefold.evidence.people import majority
 from threefold.files import write_json
 from threefold.infer.backends import oof_digest
-from threefold.learn.plan import make_net
+from threefold.learn.net import make_net
 from threefold.recipe import make_recipe, write_recipe
 from threefold.runs import Run
 from threefold.stages import figures, report_looks, report_parts

@@ -18,8 +18,8 @@ from threefold.data.sources import read_faces
 from threefold.errors import RecipeError
 from threefold.learn.loader import make_photos
 from threefold.learn.loop import fit
-from threefold.learn.net import to_float
-from threefold.learn.plan import make_net, make_plan, make_prepare
+from threefold.learn.net import make_net, to_float
+from threefold.learn.plan import make_plan, make_prepare
 from threefold.learn.target import make_target
 from threefold.recipe import make_recipe
 from threefold.stages import show as module

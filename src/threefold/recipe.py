@@ -95,6 +95,7 @@ class Train(_Part):
     augment: str = Field("flip", description="chain of augmentations on batches: flip|rotate(10)|...; none")
     mix: str = Field("none", description="none, cutmix, mixup, ...")
     mix_off: int = Field(0, ge=0, description="last epochs without mix")
+    distil: str = Field("none", description="runs to learn from beside the labels: 0.5*teacher('runs/big')")
     freeze: str = Field("none", description="what of the backbone is not trained, and when that ends")
     sampler: str = Field("shuffle", description="order and frequency of the training photos")
     early_stop: str = Field("none", description="none or patience(epochs, on=macro_f1|loss)")

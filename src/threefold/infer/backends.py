@@ -148,8 +148,8 @@ def _members(run: Run) -> JoinedBackend:
 
 def _networks(run: Run, recipe: Recipe, fold: int | None, part: str = "") -> TorchBackend:
     try:
-        from threefold.learn.net import load_net  # see the class
-        from threefold.learn.plan import make_fabric, make_net
+        from threefold.learn.net import load_net, make_net  # see the class
+        from threefold.learn.plan import make_fabric
     except ImportError as error:
         raise RunError(
             f"{run.path}: reading with a run needs torch ({error}); `pip install threefold[train]`"

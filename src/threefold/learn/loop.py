@@ -31,6 +31,7 @@ from threefold.errors import RunError, TrainingError
 from threefold.evidence.metrics import TASKS, macro_f1, score, tasks
 from threefold.files import atomic_write, digest, write_json
 from threefold.learn.classical import Classical
+from threefold.learn.distil import make_lesson
 from threefold.learn.heads import merge
 from threefold.learn.loader import Photos, chunks, to_device
 from threefold.learn.net import Net, load_net, to_float
@@ -110,6 +111,7 @@ class _Worker:
         half = train.target.take(train.rows)
         counts = {name: known.value.sum(0) for name, known in net.head.targets(half).items()}
         self.losses = plan.losses(counts, net.head.kinds)
+        self.lesson = make_lesson(plan.teachers, fold, fabric.device)
         self.net = net.to(fabric.device)
         self.wrapped, self.optimizer = fabric.setup(self.net, plan.optim(self.net))
         self.schedule = plan.schedule(self.optimizer.optimizer, plan.epochs, self.updates)
@@ -163,6 +165,9 @@ class _Worker:
             images, target = self.plan.mix(images, target, generator)
         outputs = self.wrapped(images)
         loss = total_loss(self.losses, outputs, self.net.head.targets(target))
+        if self.lesson:
+            with fabric.autocast():
+                loss = self.lesson.loss(loss, images, outputs, self.net.head.kinds, self.losses)
         if not torch.isfinite(loss):
             ids, value = ", ".join(self.train.ids[rows][:8].tolist()), float(loss.detach())
             raise TrainingError(

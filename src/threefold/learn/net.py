@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from threefold import spec
+from threefold.data.prepare import Prepare
 from threefold.errors import RecipeError, RunError
 from threefold.learn.ages import Outputs
 from threefold.learn.backbones import Colour, make_body
@@ -17,6 +18,7 @@ from threefold.learn.classical import CLASSICAL
 from threefold.learn.heads import HEADS, Head
 from threefold.learn.init import INITS
 from threefold.learn.tta import View, make_views
+from threefold.recipe import Recipe
 
 
 class Net(nn.Module):
@@ -84,6 +86,15 @@ def build_net(
     for module in (made, body) if pretrained == "none" else (made,):
         fill(module)
     return Net(body, made, mean, std, make_views(tta))
+
+
+def make_net(recipe: Recipe, prepare: Prepare, *, pretrained: bool) -> Net:
+    """The untrained network of a recipe; without `pretrained` no weights are loaded (those of a run will be)."""
+    weights = recipe.model.pretrained if pretrained else "none"
+    return build_net(
+        recipe.model.backbone, recipe.model.head, prepare.size, prepare.mean, prepare.std, pretrained=weights,
+        init=recipe.model.init, tta=recipe.tta,
+    )  # fmt: skip
 
 
 def load_net(net: Net, path: Path) -> None:

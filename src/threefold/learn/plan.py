@@ -20,15 +20,16 @@ from threefold.data.prepare import Prepare, dataset_statistics, parse_size
 from threefold.errors import RecipeError
 from threefold.learn.augment import Augment, make_augment
 from threefold.learn.backbones import IMAGENET, Colour, trained_colours
-from threefold.learn.classical import CLASSICAL
+from threefold.learn.classical import CLASSICAL, Classical
 from threefold.learn.copies import COPIES
+from threefold.learn.distil import KEY as DISTIL
+from threefold.learn.distil import Teacher, make_teachers
 from threefold.learn.freeze import FREEZES, Freeze
 from threefold.learn.heads import HEADS, Head
 from threefold.learn.init import INITS
 from threefold.learn.loader import Photos, make_photos
 from threefold.learn.losses import LOSSES, Loss
 from threefold.learn.mixing import MIXES, Mix, chain
-from threefold.learn.net import Net, build_net
 from threefold.learn.optim import OPTIMS, SCHEDULES, Schedule
 from threefold.learn.samplers import SAMPLERS, Sampler
 from threefold.learn.tta import make_views
@@ -96,6 +97,7 @@ class Plan:
     stop: Patience
     ema: float
     clip: float
+    teachers: list[tuple[float, Teacher]]
     fabric: Fabric
     seed: int
 
@@ -120,6 +122,7 @@ def make_plan(recipe: Recipe) -> Plan:
         stop=spec.build_one(train.early_stop, STOPS, "train.early_stop"),
         ema=train.ema,
         clip=train.clip,
+        teachers=make_teachers(train.distil),
         fabric=make_fabric(train.device, train.precision),
         seed=recipe.seed,
     )
@@ -184,22 +187,17 @@ def make_prepare(recipe: Recipe, images: NDArray[np.uint8] | None = None) -> Pre
     )  # fmt: skip
 
 
-def make_net(recipe: Recipe, prepare: Prepare, *, pretrained: bool) -> Net:
-    """The untrained network of a recipe; without `pretrained` no weights are loaded (those of a run will be)."""
-    weights = recipe.model.pretrained if pretrained else "none"
-    return build_net(
-        recipe.model.backbone, recipe.model.head, prepare.size, prepare.mean, prepare.std, pretrained=weights,
-        init=recipe.model.init, tta=recipe.tta,
-    )  # fmt: skip
-
-
 def _try_out(recipe: Recipe, plan: Plan) -> None:
     """Make on a toy what is otherwise made after the photos were read, so that a wrong option is told at once."""
-    make_prepare(recipe, np.zeros((1, 1, 1, 3), dtype=np.uint8))
+    prepare = make_prepare(recipe, np.zeros((1, 1, 1, 3), dtype=np.uint8))
     head: Head = spec.build_one(recipe.model.head, {**HEADS, **CLASSICAL}, "model.head", 24)
     with torch.no_grad():
         raw = head.eval().outputs(torch.zeros(2, 24))
     plan.losses({name: torch.ones(part.shape[1]) for name, part in raw.items()}, head.kinds)
+    if plan.teachers and isinstance(head, Classical):
+        raise RecipeError(f"{DISTIL}: {recipe.model.head} is fitted to labels only; expected none")
+    for _, teacher in plan.teachers:
+        teacher.need_fit(raw, head.kinds, prepare)
     plan.schedule(plan.optim(nn.Linear(1, 1)), recipe.train.epochs, 100)
     plan.sampler(make_photos(np.zeros((1, 1, 1, 3), dtype=np.uint8), [Face(Path(), "", "")]))
     spec.build_one(recipe.data.copies, COPIES, "data.copies")

@@ -23,7 +23,8 @@ from threefold.data.sources import read_faces
 from threefold.errors import LeakError, RecipeError
 from threefold.learn.copies import expand, with_copies
 from threefold.learn.loader import Photos, make_photos
-from threefold.learn.plan import Plan, make_net, make_plan, make_prepare
+from threefold.learn.net import make_net
+from threefold.learn.plan import Plan, make_plan, make_prepare
 from threefold.learn.target import make_target
 from threefold.recipe import PARTS, Recipe, load_recipe, make_recipe
 

@@ -30,7 +30,8 @@ from threefold.files import digest, printable, write_csv, write_json
 from threefold.labels import name as label_name
 from threefold.learn.loader import Photos
 from threefold.learn.loop import Fit, fit
-from threefold.learn.plan import Plan, make_net, make_prepare
+from threefold.learn.net import make_net
+from threefold.learn.plan import Plan, make_prepare
 from threefold.predictions import Predictions, join
 from threefold.recipe import Recipe, differences
 from threefold.runs import Run
@@ -97,6 +98,9 @@ def _start(
             raise RunError(f"{out}: --resume with photos or labels that changed since the run was started")
         return run
     split, groups = deal(recipe, faces, dealt, images)
+    for _, teacher in plan.teachers:
+        for fold in sorted({int(fold) for fold in split if fold >= 0}):
+            teacher.need_disjoint((f.person for f, own in zip(faces, split, strict=True) if own == fold), fold)
     stamp = {
         "version": importlib.metadata.version("threefold"), "commit": _commit(), "created": _now(),
         "command": shlex.join(["threefold", *sys.argv[1:]]), "device": f"{plan.fabric.device} ({_machine()})",
