@@ -247,3 +247,24 @@ def test_a_spare_is_never_used_by_two_and_a_broken_one_not_again() -> None:
         spares.use(fails)
     spares.use(lambda one: spares.use(lambda other: None))
     assert len(made) == 3 and sum(map(len, made)) == 1
+
+
+@needs_model
+def test_faces_far_away_beside_a_near_one_are_found_when_asked_for() -> None:
+    """A crowd: one head 400 pixels high and three of about 40 in a picture of 1280."""
+    picture = np.full((720, 1280, 3), 180, np.uint8)
+    picture[200:712, 20:404] = cv2.resize(drawn(0)[0], (384, 512))
+    for index, left in ((1, 560), (2, 800), (3, 1040)):
+        picture[100:180, left : left + 60] = cv2.resize(drawn(index)[0], (60, 80), interpolation=cv2.INTER_AREA)
+    near, all_of_them = detect.detect(picture), detect.detect(picture, far=True)
+    assert len(near) == 1 and len(all_of_them) == 4 and near[0] in all_of_them
+    middles = sorted((face.box[0] + face.box[2]) / 2 for face in all_of_them)
+    assert np.allclose(middles[1:], [590, 830, 1070], atol=15)
+    assert [face.score for face in all_of_them] == sorted((face.score for face in all_of_them), reverse=True)
+
+
+@needs_model
+def test_a_face_is_not_found_twice_by_looking_twice() -> None:
+    for index in range(6):
+        large = cv2.resize(drawn(index)[0], (750, 1000))
+        assert detect.detect(large, far=True) == detect.detect(large)

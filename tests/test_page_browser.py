@@ -368,7 +368,9 @@ def test_nothing_is_asked_of_other_hosts(page, photos):
 
 def test_the_real_service_reads_what_the_page_sends(page, tmp_path, monkeypatch):
     found = Detection((90.0, 90.0, 270.0, 330.0), 0.9, ((0.0, 0.0),) * 5)
-    monkeypatch.setattr(reading, "detect_faces", lambda image: [found] * (image.shape[0] > 400))  # not while warming up
+    monkeypatch.setattr(
+        reading, "detect_faces", lambda image, far=False: [found] * (image.shape[0] > 400)
+    )  # not while warming up
     app = create_app(reading.Reader(FakeBackend(), info={"name": "fake", "version": "3"}), key="k")
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
     thread = threading.Thread(target=server.run)

@@ -45,7 +45,7 @@ class Aged(FakeBackend):
 @pytest.fixture(autouse=True)
 def model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A model file that opens as a fake around faces, and the detector of red frames."""
-    monkeypatch.setattr(detect, "detect", frame_faces)
+    monkeypatch.setattr(detect, "detect", lambda image, far=False: frame_faces(image))
     backend = Aged(Prepare(size=(16, 16), crop="face(1.4)"))
     monkeypatch.setattr(predict_module, "load", lambda model, decision: Reader(backend, batch=4))
     Aged.asked = 0

@@ -37,7 +37,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A detector that finds red frames; one number per time it is asked."""
     asked: list[int] = []
 
-    def found(image: NDArray[np.uint8]) -> list[Detection]:
+    def found(image: NDArray[np.uint8], far: bool = False) -> list[Detection]:
         asked.append(threading.get_ident())
         return frame_faces(image)
 

@@ -29,6 +29,9 @@ from that of the same portrait at 200 pixels, while at one size a face has one b
 Growing photos of 60 to 200 pixels to 320 finds more masked faces, and all of them more surely, than not growing;
 growing them to 640 loses one masked face of ten. The second look is for faces that are far away.
 """
+FAR = 800
+"""Longer side in pixels of the further look for faces that are far away beside one that is near. It takes six times as
+long as the first at most, which every face of a photo is worth and the largest one does not need."""
 SCORE, OVERLAP = 0.6, 0.3
 """The least score of a face, and the overlap from which two boxes are one face."""
 
@@ -50,13 +53,27 @@ class Detection:
     points: tuple[tuple[float, float], ...]
 
 
-def detect(image: NDArray[np.uint8]) -> list[Detection]:
+def detect(image: NDArray[np.uint8], *, far: bool = False) -> list[Detection]:
     """Faces of an upright RGB photo [H, W, 3] uint8, the surest first; raises AssetError without the model.
 
-    Beside a face that is near, ones that are under a twentieth of the photo are not found.
+    Beside a face that is near, ones that are under a twentieth of the photo are found with `far` alone, down to a
+    sixtieth. What else it finds has the same box and score with it and without.
     """
     longer = max(image.shape[:2])
-    return _look(image, LOOKS[0] / longer) or (_look(image, min(1.0, LOOKS[1] / longer)) if longer > LOOKS[0] else [])
+    faces = _look(image, LOOKS[0] / longer) or (_look(image, min(1.0, LOOKS[1] / longer)) if longer > LOOKS[0] else [])
+    if far and longer > LOOKS[1]:
+        faces += [face for face in _look(image, min(1.0, FAR / longer)) if not any(_same(face, one) for one in faces)]
+    return sorted(faces, key=lambda face: -face.score)
+
+
+def _same(one: Detection, other: Detection) -> bool:
+    """Whether the middle of one box lies in the other: two looks at a face, or a part of it taken for another one."""
+    return _holds(one.box, other.box) or _holds(other.box, one.box)
+
+
+def _holds(box: Box, other: Box) -> bool:
+    x, y = (other[0] + other[2]) / 2, (other[1] + other[3]) / 2
+    return box[0] <= x <= box[2] and box[1] <= y <= box[3]
 
 
 def _look(image: NDArray[np.uint8], scale: float) -> list[Detection]:

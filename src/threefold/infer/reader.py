@@ -121,10 +121,10 @@ class Reader:
     def faces(self, photo: Photo, which: str | None = "all") -> list[Reading]:
         """Readings of the faces of one photo, the largest first; raises as `__call__`.
 
-        which: `all` (an empty list where no face is found), `largest` (as `__call__`, but around a face for any model)
-        or `none`: the photo is a portrait already and read whole, as far as the model's aspect allows; no face is
-        looked for. None: as `__call__`. For a model that was trained on whole portraits a face that is asked for by
-        `all` or `largest` is cut out like one (PORTRAIT).
+        which: `all`, also those far away (an empty list where no face is found), `largest` (as `__call__`, but around a
+        face for any model) or `none`: the photo is a portrait already and read whole, as far as the model's aspect
+        allows; no face is looked for. None: as `__call__`. For a model that was trained on whole portraits a face that
+        is asked for by `all` or `largest` is cut out like one (PORTRAIT).
         """
         return self._one(photo, check_which(which))
 
@@ -192,7 +192,7 @@ class Reader:
         which = which or ("largest" if self.finds_faces else "none")
         if which == "none":
             return [None]
-        faces: list[Detection | None] = [*by_size(detect_faces(image))]
+        faces: list[Detection | None] = [*by_size(detect_faces(image, far=which == "all"))]
         return faces if which == "all" else faces[:1] or [None]
 
     def _cut(self, image: NDArray[np.uint8], box: Box | None, score: float | None, *, asked: bool) -> _Crops:
@@ -224,9 +224,9 @@ def check_which(which: str | None) -> Which | None:
     return found
 
 
-def detect_faces(image: NDArray[np.uint8]) -> list[Detection]:
+def detect_faces(image: NDArray[np.uint8], *, far: bool = False) -> list[Detection]:
     """Faces of an upright RGB photo [H, W, 3] uint8, the surest first: box, score, five points. See `data.detect`."""
-    return detect.detect(image)
+    return detect.detect(image, far=far)
 
 
 def read_image(source: bytes | Path | str, name: str | None = None, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
