@@ -219,3 +219,11 @@ def with_names(count: int) -> Photos:
     """Half of the photos from source a, half from b, masks in turn."""
     faces = [Face(Path(), f"p{n}", f"{'ab'[n % 2]}/{n}.jpg", n % 3, n % 2, 20.0 + n, None) for n in range(count)]
     return make_photos(np.zeros((count, 1, 1, 3), dtype=np.uint8), faces)
+
+
+def test_share_makes_an_epoch_shorter_or_longer() -> None:
+    photos = with_names(12)
+    for share, draws in ((0.5, 6), (2, 24), (0.001, 1)):
+        assert len(made(f"weighted(power=0, share={share})", photos)(np.random.default_rng(0), 0)) == draws
+    with pytest.raises(RecipeError, match=r"share cannot be 0\.0; expected a number above 0"):
+        made("weighted(share=0)", photos)

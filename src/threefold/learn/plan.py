@@ -29,6 +29,7 @@ from threefold.learn.heads import HEADS, Head
 from threefold.learn.init import INITS
 from threefold.learn.loader import Photos, make_photos
 from threefold.learn.losses import LOSSES, Loss
+from threefold.learn.memory import keep_memory
 from threefold.learn.mixing import MIXES, Mix, chain
 from threefold.learn.optim import OPTIMS, SCHEDULES, Schedule
 from threefold.learn.samplers import SAMPLERS, Sampler
@@ -155,7 +156,10 @@ def make_losses(recipe: Recipe, counts: dict[str, Tensor], kinds: dict[str, str]
 
 
 def make_fabric(device: str, precision: str) -> Fabric:
-    """Where and in which precision to compute: `auto` is a GPU with bf16 where there is one, else the CPU, 32 bits."""
+    """Where and in which precision to compute: `auto` is a GPU with bf16 where there is one, else the CPU, 32 bits.
+
+    Where it is the CPU, this process keeps the memory it frees (memory.py).
+    """
     known = {"auto", "cpu", "cuda", "mps"}
     if device not in known:
         raise RecipeError(f"train.device: {device!r} is not one of {', '.join(sorted(known))}")
@@ -167,6 +171,8 @@ def make_fabric(device: str, precision: str) -> Fabric:
         device = (
             "cuda" if torch.cuda.is_available() else "cpu"
         )  # mps only on request: several timm ops are missing there
+    if device == "cpu":
+        keep_memory()
     choices: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
         "auto": "bf16-mixed" if device == "cuda" else "32-true",
         "32-true": "32-true", "bf16-mixed": "bf16-mixed", "16-mixed": "16-mixed",

@@ -31,8 +31,11 @@ def shuffle(photos: Photos) -> Sampler:
     return lambda rng, epoch: rng.permutation(rows)
 
 
-def weighted(photos: Photos, *, by: By = "joint", power: float = 1.0, boost: dict[str, float] | None = None) -> Sampler:
-    """As many draws as photos, with replacement, the chance of each inverse to its class's frequency ** power.
+def weighted(
+    photos: Photos, *, by: By = "joint", power: float = 1.0, boost: dict[str, float] | None = None, share: float = 1.0
+) -> Sampler:
+    """As many draws as photos times `share`, with replacement, the chance of each inverse to its class's frequency **
+    power.
 
     torch's WeightedRandomSampler. Power 1 shows all classes equally often on average, 0.5 is half way, 0 is uniform.
     boost: beginnings of photo ids (with joined sources a source's name is one) -> factor of their chance, 0 or more;
@@ -43,6 +46,8 @@ def weighted(photos: Photos, *, by: By = "joint", power: float = 1.0, boost: dic
     for name, factor in (boost or {}).items():
         if not (isinstance(factor, int | float) and 0 <= factor < float("inf")):
             raise RecipeError(f"train.sampler: boost of {name!r} cannot be {factor}; expected a factor of 0 or more")
+    if not 0 < share < float("inf"):
+        raise RecipeError(f"train.sampler: share cannot be {share}; expected a number above 0")
     rows, codes = _rows(photos), _classes(photos, by)
     known = codes != UNKNOWN
     weight = np.ones(len(rows))
@@ -54,7 +59,8 @@ def weighted(photos: Photos, *, by: By = "joint", power: float = 1.0, boost: dic
         weight[_named(photos, name)] *= factor
     if not weight.sum() > 0:
         raise RecipeError(f"train.sampler: boost {boost} leaves no photo a chance")
-    return lambda rng, epoch: rng.choice(rows, len(rows), p=weight / weight.sum())
+    draws = max(1, round(share * len(rows)))
+    return lambda rng, epoch: rng.choice(rows, draws, p=weight / weight.sum())
 
 
 def balanced(photos: Photos, *, by: By = "joint", mode: Literal["down", "up"] | int = "down") -> Sampler:
