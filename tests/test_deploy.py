@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import typer.main
 import yaml
-from helpers import environment
+from helpers import environment, threefold
 from serving import app_of
 
 from threefold.assets import HELPERS, assets_root
@@ -289,6 +289,13 @@ def test_units(unit: Path) -> None:
     assert found["EnvironmentFile"][0] in DEPLOY and f"deploy/{unit.name}" in DEPLOY
     assert set(re.findall(r"THREEFOLD_[A-Z]+", unit.read_text())) <= VARIABLES
     assert "ORT_DISABLE_TELEMETRY=1" in found["Environment"][0].split()
+
+
+def test_the_cameras_address_is_no_argument_that_others_can_see(tmp_path: Path) -> None:
+    assert "SOURCE" not in settings(ROOT / "deploy/threefold-watch.service")["ExecStart"][0]
+    done = threefold("watch", "--quiet", cwd=tmp_path, check=2, THREEFOLD_SOURCE="nowhere.mp4")
+    assert "nowhere.mp4: no such file, folder, camera index or address" in done.stderr
+    assert "Missing argument 'source'" in threefold("watch", cwd=tmp_path, check=2).stderr
 
 
 def test_memory_of_the_unit_holds_what_the_service_may_hold() -> None:

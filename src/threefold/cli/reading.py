@@ -97,7 +97,12 @@ def serve(
 
 @app.command()
 def watch(
-    source: Annotated[str, typer.Argument(help="video, folder of frames, rtsp:// or http:// address, camera index")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            envvar="THREEFOLD_SOURCE", help="video, folder of frames, rtsp:// or http:// address, camera index"
+        ),
+    ],
     model: Model = None,
     attributes: Attributes = "mask,gender,age_group",
     events: Annotated[Path | None, typer.Option(help=".csv or .sqlite to append a row per person to")] = None,
