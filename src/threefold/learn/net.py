@@ -13,7 +13,7 @@ from threefold import spec
 from threefold.data.prepare import Prepare
 from threefold.errors import RecipeError, RunError
 from threefold.learn.ages import Outputs
-from threefold.learn.backbones import Colour, make_body
+from threefold.learn.backbones import Colour, load_head, make_body
 from threefold.learn.classical import CLASSICAL
 from threefold.learn.heads import HEADS, Head
 from threefold.learn.init import INITS
@@ -77,6 +77,8 @@ def build_net(
 ) -> Net:  # fmt: skip
     """An untrained head on a backbone with `pretrained` weights; size is (H, W) of the photos.
 
+    Where these are a network of ours with this very head, the head is filled as well and training goes on from there.
+
     Initial values come from torch's global generator; `init` fills the head, and the backbone where nothing is
     pretrained. Raises RecipeError or AssetError naming the key.
     """
@@ -85,6 +87,7 @@ def build_net(
     fill = spec.build_one(init, INITS, "model.init")
     for module in (made, body) if pretrained == "none" else (made,):
         fill(module)
+    load_head(made, pretrained)
     return Net(body, made, mean, std, make_views(tta))
 
 
