@@ -120,7 +120,7 @@ def test_a_fold_hears_only_the_teachers_network_of_that_fold(teacher: Path) -> N
         assert lesson is not None and [weight for weight, _, _ in lesson.teachers] == [0.5]
         kept, own = load_file(teacher / place / "best.safetensors"), lesson.teachers[0][2].state_dict()
         assert all(torch.equal(kept[name], value) for name, value in own.items())
-    with pytest.raises(RunError, match=r"has no network of fold 2; deal as many folds"):
+    with pytest.raises(RunError, match=r"big: holds no weights \(fold2/best"):
         make_lesson(rows, 2, cpu)
     assert make_lesson([], 0, cpu) is None
 

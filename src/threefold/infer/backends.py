@@ -148,23 +148,12 @@ def _members(run: Run) -> JoinedBackend:
 
 def _networks(run: Run, recipe: Recipe, fold: int | None, part: str = "") -> TorchBackend:
     try:
-        from threefold.learn.net import load_net, make_net  # see the class
+        from threefold.learn.net import nets_of  # see the class
         from threefold.learn.plan import make_fabric
     except ImportError as error:
         raise RunError(
             f"{run.path}: reading with a run needs torch ({error}); `pip install threefold[train]`"
         ) from None
-    weights = f"{part}best.safetensors"
-    places = ["final", "fold*"] if fold is None else [f"fold{fold}"]
-    found = [sorted(run.path.glob(f"{place}/{weights}")) for place in places]
-    files = next(filter(None, found), [])
-    if not files:
-        raise RunError(f"{run.path}: holds no weights ({'/ or '.join(places)}/{weights})")
+    nets, prepare = nets_of(run, recipe, fold, part)
     device = make_fabric("auto", "32-true").device
-    nets = []
-    for file in files:
-        prepare = Prepare.from_dict(run.read(str(file.with_name("prepare.json").relative_to(run.path))))
-        net = make_net(recipe, prepare, pretrained=False)
-        load_net(net, file)
-        nets.append(net.eval().to(device))
-    return TorchBackend(nets, prepare)
+    return TorchBackend([net.to(device) for net in nets], prepare)

@@ -24,11 +24,11 @@ from torch.nn import functional as F  # noqa: N812
 
 from threefold import spec
 from threefold.data.prepare import Prepare, parse_size
-from threefold.errors import LeakError, RecipeError, RunError
+from threefold.errors import LeakError, RecipeError
 from threefold.learn.ages import Outputs
 from threefold.learn.heads import HEADS, Head
 from threefold.learn.losses import Loss
-from threefold.learn.net import Net, load_net, make_net
+from threefold.learn.net import Net, nets_of
 from threefold.runs import Run
 
 KEY = "train.distil"
@@ -97,18 +97,8 @@ class Teacher:
 
     def nets(self, fold: int, device: torch.device) -> list[Net]:
         """The networks that teach a fold, ready to answer; -1: those that teach the network of all people."""
-        places = [f"fold{fold}"] if fold >= 0 else ["final", "fold*"]
-        found = [sorted(self.run.path.glob(f"{place}/best.safetensors")) for place in places]
-        files = next(filter(None, found), [])
-        if not files:
-            raise RunError(f"{KEY}: {self.run.path} has no network of fold {fold}; deal as many folds as it has")
-        made = []
-        for file in files:
-            prepare = Prepare.from_dict(self.run.read(str(file.with_name("prepare.json").relative_to(self.run.path))))
-            net = make_net(self.recipe, prepare, pretrained=False)
-            load_net(net, file)
-            made.append(net.eval().requires_grad_(False).to(device))
-        return made
+        nets, _ = nets_of(self.run, self.recipe, fold if fold >= 0 else None)
+        return [net.requires_grad_(False).to(device) for net in nets]
 
 
 @dataclass(frozen=True)

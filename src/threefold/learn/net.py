@@ -19,6 +19,7 @@ from threefold.learn.heads import HEADS, Head
 from threefold.learn.init import INITS
 from threefold.learn.tta import View, make_views
 from threefold.recipe import Recipe
+from threefold.runs import Run
 
 
 class Net(nn.Module):
@@ -106,6 +107,26 @@ def load_net(net: Net, path: Path) -> None:
         net.load_state_dict(load_file(path), strict=True)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise RunError(f"{path}: not weights of this recipe's network ({str(error).splitlines()[0]})") from None
+
+
+def nets_of(run: Run, recipe: Recipe, fold: int | None = None, part: str = "") -> tuple[list[Net], Prepare]:
+    """The trained networks of a run, ready to answer, and how they see photos.
+
+    fold: that fold's alone; None: the last one, of all people, where there is one, else those of all folds. part:
+    `mask/` etc. of separate networks, whose recipe is then given. Raises RunError where there are none.
+    """
+    places = ["final", "fold*"] if fold is None else [f"fold{fold}"]
+    found = [sorted(run.path.glob(f"{place}/{part}best.safetensors")) for place in places]
+    files = next(filter(None, found), [])
+    if not files:
+        raise RunError(f"{run.path}: holds no weights ({'/ or '.join(places)}/{part}best.safetensors)")
+    nets = []
+    for file in files:
+        prepare = Prepare.from_dict(run.read(str(file.with_name("prepare.json").relative_to(run.path))))
+        net = make_net(recipe, prepare, pretrained=False)
+        load_net(net, file)
+        nets.append(net.eval())
+    return nets, prepare
 
 
 def _width(body: nn.Module, size: tuple[int, int], backbone: str) -> int:
