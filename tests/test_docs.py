@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from threefold import spec
 from threefold.cli import app
 from threefold.data.background import BACKGROUNDS
 from threefold.data.prepare import CROPS, RESIZES
@@ -14,6 +15,8 @@ from threefold.learn.augment import AUGMENTS
 from threefold.learn.backbones import BACKBONES
 from threefold.learn.classical import CLASSICAL
 from threefold.learn.copies import COPIES
+from threefold.learn.distil import KEY as DISTIL
+from threefold.learn.distil import TEACHERS
 from threefold.learn.freeze import FREEZES
 from threefold.learn.heads import HEADS
 from threefold.learn.init import INITS
@@ -23,7 +26,7 @@ from threefold.learn.optim import OPTIMS, SCHEDULES
 from threefold.learn.plan import KEEPS, NORMALISES, STOPS, make_plan
 from threefold.learn.samplers import SAMPLERS
 from threefold.learn.tta import VIEWS
-from threefold.recipe import KEYS, PARTS, Recipe, load_recipe
+from threefold.recipe import KEYS, PARTS, Recipe, load_recipe, make_recipe
 from threefold.stages.tracking import TRACKERS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,7 +67,9 @@ def test_every_recipe_is_valid_and_opens_with_its_command() -> None:
     for path in sorted((ROOT / "recipes").rglob("*.yaml")):
         recipe = load_recipe(path)
         for own in [recipe.part(name) for name in PARTS] if recipe.parts else [recipe]:
-            make_plan(own)
+            taught = spec.parse(own.train.distil, DISTIL)  # by runs, which are made by the commands in its head
+            assert {call.name for call in taught} <= {"none", *TEACHERS}
+            make_plan(make_recipe(own.flat() | {"train.distil": "none"}))
         head = path.read_text().split("\n\n")[0].split("hypothesis")[0]
         assert f"threefold train {path.relative_to(ROOT)}" in head, path
 
