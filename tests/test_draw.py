@@ -53,3 +53,23 @@ def test_letters_grow_with_the_photo_and_the_largest_face_is_on_top() -> None:
     top = annotate(np.zeros((200, 200, 3), np.uint8), [said(), said(face=1, mask="none")])
     assert tuple(top[100, 60].tolist()) == COLOURS["worn"]
     assert np.array_equal(annotate(np.zeros((9, 9, 3), np.uint8), []), np.zeros((9, 9, 3)))
+
+
+def test_the_words_of_a_crowd_hide_neither_faces_nor_each_other() -> None:
+    image = np.full((720, 1280, 3), 127, np.uint8)
+    lefts = range(60, 1200, 190)
+    boxes = [[left, top, left + 45, top + 55] for top in (100, 400) for left in lefts]
+    drawn = annotate(image, [said(box=box, face=i, confidence=0.5) for i, box in enumerate(boxes)])
+    for left, top, right, bottom in boxes:
+        assert (drawn[top + 6 : bottom - 6, left + 6 : right - 6] == 127).all(), "the faces stay as they are"
+    one = (annotate(image, [said(box=boxes[0], confidence=0.5)]) == COLOURS["worn"]).all(axis=2).sum()
+    all_of_them = (drawn == COLOURS["worn"]).all(axis=2).sum()
+    assert all_of_them == pytest.approx(len(boxes) * one, rel=0.02), "as much as that of each alone"
+
+
+def test_words_go_below_where_another_face_is_above() -> None:
+    image = np.full((600, 600, 3), 127, np.uint8)
+    upper, lower = [200, 150, 400, 300], [220, 310, 380, 450]
+    drawn = annotate(image, [said(box=upper), said(box=lower, face=1)])
+    assert (drawn[160:290, 210:390] == 127).all(), "the face above is not written over"
+    assert (drawn[455:500] > 200).all(axis=2).any()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -21,28 +22,36 @@ OTHER = "indeterminate"
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 TEXT = (0.022, 12.0)
 """Height of a capital letter: of the photo's longer side, and the least, in pixels."""
+WIDEST = 3.0
+"""Words wider than so many widths of their box are made smaller, and then two lines."""
+Area = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels."""
 
 
 def annotate(image: NDArray[np.uint8], answers: Sequence[Mapping[str, Any]]) -> NDArray[np.uint8]:
     """A copy of an RGB photo [H, W, 3] uint8 with boxes and words of its `answers.answer` dicts, the largest on top.
 
     The words: mask, gender, age group (what the answer holds), the confidence in percent, and why where a face is too
-    small or too blurred. They scale with the photo, at least 12 pixels high where that fits into it, on a plate of the
-    colour of the mask status: above the box, where there is no room below it, else in it. An answer without a box is
-    about the whole photo, which is then framed.
+    small or too blurred. They scale with the photo, smaller for a face that is much narrower than its words, at least
+    12 pixels high where that fits into the photo; on a plate of the colour of the mask status, above, below or in the
+    box, where they hide least of other faces and their words. An answer without a box is about the whole photo, which
+    is then framed.
     """
     drawn = np.ascontiguousarray(image).copy()
     rows, columns = drawn.shape[:2]
     height = max(TEXT[1], TEXT[0] * max(rows, columns))
-    line = max(1, round(height / 6))
-    for answer in sorted(answers, key=lambda answer: -int(answer.get("face", 0))):
+    ordered = sorted(answers, key=lambda answer: int(answer.get("face", 0)))
+    boxes = [_whole_pixels(answer.get("box"), rows, columns) for answer in ordered]
+    plates: list[_Plate] = []
+    for place, (answer, box) in enumerate(zip(ordered, boxes, strict=True)):
+        hidden = [*boxes[:place], *boxes[place + 1 :], *(plate.area for plate in plates)]
+        plates.append(_plate(words(answer), box, (rows, columns), height, hidden))
+    for answer, (left, top, right, bottom), plate in reversed(list(zip(ordered, boxes, plates, strict=True))):
         colour = COLOURS.get(str(answer.get("mask", OTHER)), COLOURS[OTHER])
-        box = answer.get("box") or (0, 0, columns, rows)
-        left, top, right, bottom = (round(float(side)) for side in box)
-        right, bottom = min(right, columns - 1), min(bottom, rows - 1)
+        line = max(1, round(min(height, (right - left) / 4) / 6))
         cv2.rectangle(drawn, (left, top), (right, bottom), (255, 255, 255), line + 2)  # seen on any background
         cv2.rectangle(drawn, (left, top), (right, bottom), colour, line)
-        _plate(drawn, words(answer), (left, top, bottom), colour, height)
+        plate.draw(drawn, colour)
     return drawn
 
 
@@ -58,22 +67,70 @@ def words(answer: Mapping[str, Any]) -> str:
     return ", ".join(parts).encode("ascii", "replace").decode()
 
 
-def _plate(
-    drawn: NDArray[np.uint8], text: str, side: tuple[int, int, int], colour: Sequence[int], height: float
-) -> None:
-    """White text on a plate along the left side of a box (x, top, bottom): above it, else below, else in it."""
-    rows, columns = drawn.shape[:2]
-    scale = cv2.getFontScaleFromHeight(FONT, max(1, round(height)), 1)
-    thick = max(1, round(height / 10))
-    width, tall = cv2.getTextSize(text, FONT, scale, thick)[0]
+def _whole_pixels(box: Any, rows: int, columns: int) -> Area:
+    left, top, right, bottom = (round(float(side)) for side in box or (0, 0, columns, rows))
+    return left, top, min(right, columns - 1), min(bottom, rows - 1)
+
+
+@dataclass(frozen=True)
+class _Plate:
+    """Lines of white text on a plate: where it lies, and how it is written."""
+
+    lines: tuple[str, ...]
+    area: Area
+    scale: float
+    thick: int
+    step: int
+    pad: int
+
+    def draw(self, drawn: NDArray[np.uint8], colour: Sequence[int]) -> None:
+        left, top, right, bottom = self.area
+        cv2.rectangle(drawn, (left, top), (right, bottom), list(colour), cv2.FILLED)
+        for number, text in enumerate(reversed(self.lines)):
+            at = (left + self.pad, bottom - self.pad - number * self.step)
+            cv2.putText(drawn, text, at, FONT, self.scale, (255, 255, 255), self.thick, cv2.LINE_AA)
+
+
+def _plate(text: str, box: Area, size: tuple[int, int], height: float, hidden: Sequence[Area]) -> _Plate:
+    """Words of a box [left, top, right, bottom] in a photo of (rows, columns), where they hide least of `hidden`."""
+    rows, columns = size
     pad = max(2, round(height / 4))
+    room = min(columns - 2 * pad, max(1, round(WIDEST * (box[2] - box[0]))))
+    lines: tuple[str, ...] = (text,)
+    if _measure(lines, height)[0] > room:
+        height = max(TEXT[1], height * room / _measure(lines, height)[0])
+        if _measure(lines, height)[0] > room and ", " in text:
+            lines = (text[: text.index(", ")], text[text.index(", ") + 2 :])
+        pad = max(2, round(height / 4))
+    scale, thick = _font(height)
+    width, tall = _measure(lines, height)
     if width + 2 * pad > columns:  # a small photo: smaller letters rather than cut words
         shrink = max(0.3, (columns - 2 * pad) / max(width, 1))
         scale, thick = scale * shrink, max(1, round(thick * shrink))
-        width, tall = cv2.getTextSize(text, FONT, scale, thick)[0]
-    left = min(max(0, side[0]), max(0, columns - width - 2 * pad))
-    full = tall + 2 * pad
-    bottom = next((y for y in (side[1], side[2] + full) if full <= y <= rows), side[1] + full)
-    bottom = min(max(bottom, full), rows)
-    cv2.rectangle(drawn, (left, bottom - tall - 2 * pad), (left + width + 2 * pad, bottom), list(colour), cv2.FILLED)
-    cv2.putText(drawn, text, (left + pad, bottom - pad), FONT, scale, (255, 255, 255), thick, cv2.LINE_AA)
+        sizes = [cv2.getTextSize(part, FONT, scale, thick)[0] for part in lines]
+        width, tall = max(size[0] for size in sizes), max(size[1] for size in sizes)
+    step = tall + pad
+    full = step * len(lines) + pad
+    lefts = [min(max(0, left), max(0, columns - width - 2 * pad)) for left in (box[0], box[2] - width - 2 * pad)]
+    bottoms = [y for y in (box[1], box[3] + full) if full <= y <= rows] or [min(max(box[1] + full, full), rows)]
+    places = [(left, bottom - full, left + width + 2 * pad, bottom) for bottom in bottoms for left in lefts]
+    return _Plate(
+        lines, min(places, key=lambda area: sum(_shared(area, other) for other in hidden)), scale, thick, step, pad
+    )
+
+
+def _font(height: float) -> tuple[float, int]:
+    """OpenCV's scale and thickness of letters so many pixels high."""
+    return cv2.getFontScaleFromHeight(FONT, max(1, round(height)), 1), max(1, round(height / 10))
+
+
+def _measure(lines: Sequence[str], height: float) -> tuple[int, int]:
+    """Width of the longest of some lines, and height of the letters, in pixels."""
+    sizes = [cv2.getTextSize(text, FONT, *_font(height))[0] for text in lines]
+    return max(size[0] for size in sizes), max(size[1] for size in sizes)
+
+
+def _shared(one: Area, other: Area) -> int:
+    """Pixels that two areas share."""
+    width, height = (min(one[i + 2], other[i + 2]) - max(one[i], other[i]) for i in (0, 1))
+    return max(0, width) * max(0, height)
