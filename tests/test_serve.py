@@ -152,6 +152,8 @@ def test_the_key_closes_v1_and_v2_alone():
     ):
         assert ask(app, path=path, method="GET").status != 401, path
     assert ask(app, b"", path="/v1/read", headers={"content-length": "5"}).json["error"]["code"] == "unauthorised"
+    told = ask(app, path="/metrics", method="GET").body.decode()
+    assert 'threefold_request_seconds_count{route="/v1/read",status="401"} ' in told, "refused, and yet where is known"
     routes = TestClient(app).get("/openapi.json").json()["paths"]
     assert {path for path, methods in routes.items() for route in methods.values() if "security" in route} == {
         path for path in routes if path.startswith(("/v1", "/v2"))

@@ -161,9 +161,20 @@ class Door:
 
     def _note(self, visit: _Visit) -> None:
         seconds = self.clock() - visit.began
-        # the route as it is written in the program: what a client puts into an address reaches no log and no metric
-        route = getattr(visit.scope.get("route"), "path", None) or "other"
+        route = _route(visit.scope)
         status = visit.status or GONE
         self.service.metrics.latency.labels(route, f"{status}").observe(seconds)
         level = logging.DEBUG if visit.scope["path"] in QUIET else logging.INFO
         LOG.log(level, "%s %s %d %.1f ms %s", visit.scope["method"], route, status, seconds * 1000, visit.id)
+
+
+def _route(scope: Scope) -> str:
+    """The route as it is written in the program: what a client puts into an address reaches no log and no metric.
+
+    A request that was refused before it was led to its route is told by its path, where that is one without parameters.
+    """
+    taken = getattr(scope.get("route"), "path", None)
+    if taken:
+        return str(taken)
+    written = {getattr(route, "path", "") for route in getattr(scope.get("app"), "routes", ())}
+    return scope["path"] if scope["path"] in written else "other"
