@@ -5,13 +5,15 @@
 RUN is the run of recipes/reader.yaml. Its held-out people (fold 0 of `holdout(0.15)`) are judged by the network that
 never saw them, with the run's decision where it has one. Per source and mask state: accuracy of worn against none,
 macro F1 of mask, accuracy of gender, macro F1 of age group, of gender x age and of all 18 classes; per gender and age
-group: accuracies.
+group: accuracies; the first columns again by what UTKFace's file names say of looks (AGE_GENDER_RACE_DATE), where
+persons are named by them.
 Each with a 95 % interval over persons (BCa). A number for which fewer than 30 photos are known is left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +27,8 @@ from threefold.predictions import Predictions
 from threefold.runs import Run
 
 LEAST = 30
+LOOKS = ("White", "Black", "Asian", "Indian", "others")
+"""UTKFace's words for the codes 0 to 4 of its third field: what a person or a program thought on seeing the photo."""
 Codes = NDArray[np.int64]
 
 
@@ -120,6 +124,10 @@ def main(path: Path, on: str, draws: int) -> None:
         for group, years in enumerate(labels.NAMES["age_group"])
     }
     table(oof, told, joint, people, shares, draws)
+    codes = [re.search(r"(?:^|/)\d+_[01]_([0-4])_\d+", person) for person in oof.persons]
+    looks = np.array([int(found[1]) if found else -1 for found in codes])
+    if (looks >= 0).any():
+        table(oof, told, joint, {word: looks == code for code, word in enumerate(LOOKS)}, numbers, draws)
 
 
 if __name__ == "__main__":
