@@ -22,6 +22,8 @@ from threefold.predictions import Predictions
 from threefold.recipe import Recipe, load_recipe, write_recipe
 
 FORMAT = 1
+ENSEMBLE = "ensemble.json"
+"""What makes a run an ensemble: {members: [{path (from the run's directory, or absolute), weight, digest}], vote}."""
 
 
 class Run:

@@ -19,15 +19,13 @@ from threefold.evidence.ensemble import combine, mean_years
 from threefold.files import digest
 from threefold.labels import CLASSES
 from threefold.recipe import PARTS, Recipe
-from threefold.runs import Run
+from threefold.runs import ENSEMBLE, Run
 
 if TYPE_CHECKING:
     from threefold.learn.net import Net
 
 Batch = NDArray[np.uint8]
 Answer = tuple[NDArray[np.float32], NDArray[np.float32] | None]
-ENSEMBLE = "ensemble.json"
-"""What makes a run an ensemble: {members: [{path (from the run's directory, or absolute), weight, digest}], vote}."""
 
 
 class Backend(Protocol):

@@ -97,26 +97,25 @@ def _plate(text: str, box: Area, size: tuple[int, int], height: float, hidden: S
     pad = max(2, round(height / 4))
     room = min(columns - 2 * pad, max(1, round(WIDEST * (box[2] - box[0]))))
     lines: tuple[str, ...] = (text,)
-    if _measure(lines, height)[0] > room:
-        height = max(TEXT[1], height * room / _measure(lines, height)[0])
-        if _measure(lines, height)[0] > room and ", " in text:
+    wide = _measure(lines, *_font(height))[0]
+    if wide > room:
+        height = max(TEXT[1], height * room / wide)
+        if _measure(lines, *_font(height))[0] > room and ", " in text:
             lines = (text[: text.index(", ")], text[text.index(", ") + 2 :])
         pad = max(2, round(height / 4))
     scale, thick = _font(height)
-    width, tall = _measure(lines, height)
+    width, tall = _measure(lines, scale, thick)
     if width + 2 * pad > columns:  # a small photo: smaller letters rather than cut words
         shrink = max(0.3, (columns - 2 * pad) / max(width, 1))
         scale, thick = scale * shrink, max(1, round(thick * shrink))
-        sizes = [cv2.getTextSize(part, FONT, scale, thick)[0] for part in lines]
-        width, tall = max(size[0] for size in sizes), max(size[1] for size in sizes)
+        width, tall = _measure(lines, scale, thick)
     step = tall + pad
     full = step * len(lines) + pad
     lefts = [min(max(0, left), max(0, columns - width - 2 * pad)) for left in (box[0], box[2] - width - 2 * pad)]
     bottoms = [y for y in (box[1], box[3] + full) if full <= y <= rows] or [min(max(box[1] + full, full), rows)]
     places = [(left, bottom - full, left + width + 2 * pad, bottom) for bottom in bottoms for left in lefts]
-    return _Plate(
-        lines, min(places, key=lambda area: sum(_shared(area, other) for other in hidden)), scale, thick, step, pad
-    )
+    area = min(places, key=lambda place: sum(_shared(place, other) for other in hidden))
+    return _Plate(lines, area, scale, thick, step, pad)
 
 
 def _font(height: float) -> tuple[float, int]:
@@ -124,9 +123,9 @@ def _font(height: float) -> tuple[float, int]:
     return cv2.getFontScaleFromHeight(FONT, max(1, round(height)), 1), max(1, round(height / 10))
 
 
-def _measure(lines: Sequence[str], height: float) -> tuple[int, int]:
+def _measure(lines: Sequence[str], scale: float, thick: int) -> tuple[int, int]:
     """Width of the longest of some lines, and height of the letters, in pixels."""
-    sizes = [cv2.getTextSize(text, FONT, *_font(height))[0] for text in lines]
+    sizes = [cv2.getTextSize(text, FONT, scale, thick)[0] for text in lines]
     return max(size[0] for size in sizes), max(size[1] for size in sizes)
 
 

@@ -12,7 +12,6 @@ teacher's last network or, where it has none, from the mean of its folds.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,12 +23,13 @@ from torch.nn import functional as F  # noqa: N812
 
 from threefold import spec
 from threefold.data.prepare import Prepare, parse_size
+from threefold.data.tables import read_rows
 from threefold.errors import LeakError, RecipeError
 from threefold.learn.ages import Outputs
 from threefold.learn.heads import HEADS, Head
 from threefold.learn.losses import Loss
 from threefold.learn.net import Net, nets_of
-from threefold.runs import Run
+from threefold.runs import ENSEMBLE, Run
 
 KEY = "train.distil"
 
@@ -48,14 +48,14 @@ class Teacher:
         self.run, self.temperature = Run.open(Path(run)), temperature
         self.run.need_complete()
         self.recipe = self.run.recipe
-        if (self.run.path / "ensemble.json").exists() or self.recipe.parts:
+        if (self.run.path / ENSEMBLE).exists() or self.recipe.parts:
             raise RecipeError(f"{KEY}: {run} is several networks; name single runs: 0.5*teacher('a')+0.5*teacher('b')")
 
     @cached_property
     def folds(self) -> dict[str, int]:
         """Fold of every person the teacher knows; -1 for those that trained in all of them."""
-        with (self.run.path / "split.csv").open(newline="", encoding="utf-8") as file:
-            return {row["person"]: int(row["fold"]) for row in csv.DictReader(file)}
+        _, rows = read_rows(self.run.path / "split.csv", ("person", "fold"))
+        return {row.get("person"): int(row.get("fold")) for row in rows}
 
     def need_fit(self, outputs: Outputs, kinds: dict[str, str], prepare: Prepare) -> None:
         """Raise RecipeError unless pupil and teacher see photos alike and tell some output in the same form.

@@ -21,9 +21,9 @@ from threefold.errors import RecipeError, RunError, one_of
 from threefold.evidence.ensemble import VOTES, aligned, cross_fit, disagreement, join_votes, shares
 from threefold.evidence.metrics import measure
 from threefold.files import digest, write_json
-from threefold.infer.backends import ENSEMBLE, oof_digest
+from threefold.infer.backends import oof_digest
 from threefold.recipe import make_recipe
-from threefold.runs import Run, open_runs
+from threefold.runs import ENSEMBLE, Run, open_runs
 
 
 def ensemble(

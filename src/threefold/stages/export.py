@@ -26,7 +26,7 @@ from threefold import labels, progress
 from threefold.errors import CheckFailed, RecipeError, RunError
 from threefold.evidence.ensemble import shares
 from threefold.files import atomic_write
-from threefold.infer.backends import ENSEMBLE, Backend, JoinedBackend, TorchBackend, open_run
+from threefold.infer.backends import Backend, JoinedBackend, TorchBackend, open_run
 from threefold.infer.onnx import FORMAT, KEY, PROBABILITIES, YEARS, OnnxBackend, input_names
 from threefold.infer.quality import Limits
 from threefold.infer.reader import load
@@ -34,7 +34,7 @@ from threefold.learn.backbones import BACKBONES, Split, parts_of
 from threefold.learn.export import Averaged, Joined, finished, to_onnx
 from threefold.learn.net import Net
 from threefold.learn.precision import halve, quantise
-from threefold.runs import Run
+from threefold.runs import ENSEMBLE, Run
 from threefold.stages.parity import Loss, Photos, differences, measure_loss, own_photos, random_photos
 
 PARITY = 1e-4

@@ -15,9 +15,9 @@ from threefold.errors import CheckFailed, DataError
 from threefold.evidence.decide import FILE
 from threefold.files import digest, write_text
 from threefold.infer.answers import answer, check_attributes
-from threefold.infer.backends import ENSEMBLE
 from threefold.infer.inputs import count, find_photos
 from threefold.infer.reader import BUNDLED, Reading, check_which, load
+from threefold.runs import ENSEMBLE
 from threefold.stages.lines import drawing, read_lines
 from threefold.stages.scored import matching, read_whole, score, submission
 from threefold.stages.tables_out import (

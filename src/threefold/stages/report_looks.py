@@ -26,9 +26,9 @@ from threefold.data.face import Box
 from threefold.data.photo import decode
 from threefold.errors import AssetError, PhotoError, ThreefoldError
 from threefold.evidence.bootstrap import estimate, person_sums
-from threefold.infer.backends import ENSEMBLE, Backend, JoinedBackend, TorchBackend, open_run
+from threefold.infer.backends import Backend, JoinedBackend, TorchBackend, open_run
 from threefold.predictions import Predictions
-from threefold.runs import Run
+from threefold.runs import ENSEMBLE, Run
 from threefold.stages import figures
 from threefold.stages.report_parts import parts_of, surest_wrong
 

@@ -23,7 +23,7 @@ from threefold import labels, progress
 from threefold.errors import ThreefoldError
 from threefold.evidence.compare import compare_all, verdict
 from threefold.recipe import Recipe, differences
-from threefold.runs import Run, list_runs
+from threefold.runs import ENSEMBLE, Run, list_runs
 
 FREE = ("hypothesis", "baseline", "data.source", "data.folds", "data.seed", "data.patches", "seed", "train.device",
         "train.final", "track")  # fmt: skip
@@ -136,7 +136,7 @@ def _entry(run: Run, stamp: dict[str, Any], marks: Sequence[str], same: tuple[st
             state, why = "pruned" if last.startswith(_PRUNED) else state, _error(last.removeprefix(_PRUNED))
     except (ThreefoldError, OSError, ValueError) as error:
         state, why = "damaged", _error(error)
-    kind = "ensemble" if (run.path / "ensemble.json").exists() else "run"
+    kind = "ensemble" if (run.path / ENSEMBLE).exists() else "run"
     kind = "trial" if (run.path.resolve().parent / ".search").exists() else kind
     commit = str(stamp.get("commit") or "")
     mark = "-" if kind == "ensemble" else marks[3] + ("?" if not commit else "+" if commit.endswith("+") else "")
