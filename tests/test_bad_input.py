@@ -167,7 +167,7 @@ def test_training_refuses_broken_photos_and_check_lists_them(home: Path, tmp_pat
         ("file,person,mask\nmissing.jpg,p,worn\n", "missing.jpg"),
         ("file,person,mask\na.jpg,p,wron\n", "nearest: worn"),
         ("", "file"),
-        ("file;person;gender\na.jpg;p;male\n", "no column 'file'"),
+        ("file|person|gender\na.jpg|p|male\n", "no column 'file'"),
     ],
 )
 def test_a_wrong_table_is_named_with_its_line(tmp_path: Path, table: str, said: str) -> None:

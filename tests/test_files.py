@@ -9,12 +9,14 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from threefold.files import atomic_write, digest, lock, write_csv, write_json, write_text
+from threefold.errors import DataError
+from threefold.files import atomic_write, digest, lock, need_writable, write_csv, write_json, write_text
 
 
 def start(code, *args):
@@ -49,11 +51,23 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path, error):
     assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
 
 
-def test_a_rename_that_fails_leaves_nothing_either(tmp_path):
+def test_a_rename_that_fails_leaves_nothing_either(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "replace", lambda here, there: (_ for _ in ()).throw(OSError("no rename")))
+    with pytest.raises(OSError, match="no rename"):
+        write_text(tmp_path / "new.txt", "text")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_is_no_file_or_cannot_be_is_named_and_nothing_is_left(tmp_path):
     (tmp_path / "taken").mkdir()
-    with pytest.raises(OSError):
+    with pytest.raises(DataError, match=r"taken: is a folder; expected the name of a file"):
         write_text(tmp_path / "taken", "text")
-    assert [p.name for p in tmp_path.iterdir()] == ["taken"]
+    write_text(tmp_path / "file", "text")
+    for below in ("file/below", "file/further/below"):
+        with pytest.raises(DataError, match=rf"{below}: cannot be written; expected .*/file to be a folder"):
+            write_text(tmp_path / below, "text")
+    need_writable(tmp_path / "new" / "folder" / "x.html")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "taken"]
 
 
 def test_kill_in_the_middle_of_a_write_leaves_the_old_file_whole(tmp_path):

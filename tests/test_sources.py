@@ -258,6 +258,23 @@ def test_answers(tmp_path: Path) -> None:
             read_answers(path)
 
 
+def test_answers_may_be_a_table_of_labels_that_knows_only_some(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("file;person;mask;age\nb/1.jpg;p;not worn;61\na.jpg;;;\nc.jpg;q;worn;\n")
+    answers = read_answers(path)
+    assert answers.ids == ("b/1.jpg", "a.jpg", "c.jpg") and answers.persons == ("p", "a.jpg", "q")
+    assert answers.truth.tolist() == [[2, -1, 2], [-1, -1, -1], [0, -1, -1]] and answers.label.tolist() == [-1] * 3
+    np.testing.assert_array_equal(answers.ages, np.array([61, np.nan, np.nan], np.float32))
+    for text, said in (
+        ("file,mask\na.jpg,worm", r"line 2, column mask: .*worn"), ("file,person\na.jpg,p", "no column of labels"),
+        ("file,age,age_group\na.jpg,61,<30", "contradicts age 61"), ("file,mask\na,worn\na,none", "'a' occurs twice"),
+        ("name,mask\na.jpg,worn", "no column 'imageid'"),
+    ):  # fmt: skip
+        path.write_text(text)
+        with pytest.raises(DataError, match=said):
+            read_answers(path)
+
+
 @pytest.mark.parametrize(("name", "rows"), [("aaf", 9321), ("masks_real", 1848), ("portraits_cc", 300)])
 def test_real_tables(name: str, rows: int) -> None:
     if not (SHARED / name).is_dir():

@@ -60,9 +60,14 @@ class CheckFailed(ThreefoldError):
     exit_code = 1
 
 
+MANY = 60
+"""Names that a message lists at most: all of any table of components, not every run of a folder."""
+
+
 def one_of(known: Iterable[str], value: str) -> str:
-    """`known: a, b, c; nearest: b` - the tail of every message about an unknown name."""
+    """`known: a, b, c; nearest: b` - the tail of every message about an unknown name; of more than MANY the first."""
     names = sorted(known)
     near = get_close_matches(value, names, n=1, cutoff=0.4)
-    listed = ", ".join(names) if names else "none"
+    listed = ", ".join(names[:MANY]) if names else "none"
+    listed += f" and {len(names) - MANY} more" * (len(names) > MANY)
     return f"known: {listed}" + (f"; nearest: {near[0]}" if near else "")

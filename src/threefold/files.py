@@ -18,11 +18,24 @@ from typing import IO, Any
 from threefold.errors import DataError
 
 
+def need_writable(path: Path) -> None:
+    """Raise DataError where a file could not be written: a folder, below a file, or where nothing may be written.
+
+    Makes nothing, so that it can be asked before long work.
+    """
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; expected the name of a file to write, such as {path / 'file'}")
+    home = next(each for each in path.absolute().parents if each.exists())
+    if not home.is_dir() or not os.access(home, os.W_OK | os.X_OK):
+        raise DataError(f"{path}: cannot be written; expected {home} to be a folder that may be written into")
+
+
 def atomic_write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Call `write(file)` on a temporary file beside `path`, fsync, rename. On any error nothing is left behind.
 
     The rename is what makes a kill at any moment harmless: a reader sees the old file or the new one, never half.
     """
+    need_writable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False) as file:
         try:

@@ -35,6 +35,9 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         end("stopped", 130)
     except Exception as error:
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
+            told = (str(error).strip() or "no more to be had").splitlines()[0]
+            end(f"out of memory: {told}; a smaller train.batch or prepare.size needs less", 2)
         # what the argument parser says no with; its class moved between typer's versions, its two members did not
         if not (hasattr(error, "format_message") and hasattr(error, "exit_code")):
             raise

@@ -28,12 +28,14 @@ def synth(
     out: Out,
     people: Annotated[int, typer.Option(help="people of the training half")] = 2700,
     match: Annotated[Match, typer.Option(help="contest: its gender x age histogram; none: any people")] = "contest",
+    eval_people: Annotated[int | None, typer.Option(min=0, help="people of the eval half (default: 2/3)")] = None,
     seed: Seed = 0,
 ) -> None:
     """Draw masks on real portraits: five worn, one incorrect, one none per person, in the contest's layout."""
     from threefold.stages.synth import synth as run
 
-    typer.echo(f"set with drawn masks: {run(source, out, people=people, match=match, seed=seed)}")
+    made = run(source, out, people=people, match=match, seed=seed, eval_people=eval_people)
+    typer.echo(f"set with drawn masks: {made}")
 
 
 @app.command()

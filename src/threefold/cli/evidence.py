@@ -16,7 +16,7 @@ def compare(
     on: On = "oof",
     json: Json = False,
     out: Annotated[Path | None, typer.Option(help="HTML page to write")] = None,
-    csv: Annotated[Path | None, typer.Option(help="CSV of all photos that changed sides")] = None,
+    csv: Annotated[Path | None, typer.Option(help="CSV of all photos that changed sides; - prints it")] = None,
     photos: Annotated[int, typer.Option(min=0, help="photos that changed sides to list; 0 names none")] = 20,
     draws: Draws = 10_000,
     seed: Seed = 0,
@@ -28,8 +28,8 @@ def compare(
     from threefold.stages.compare import compare_runs
 
     compare_runs(runs, on=on, json=json, out=out, csv=csv, draws=draws, seed=seed, photos=photos, lang=lang)
-    if out or csv:
-        typer.echo("written: " + ", ".join(str(path) for path in (out, csv) if path), err=True)
+    if written := [str(path) for path in (out, csv) if path and str(path) != "-"]:
+        typer.echo(f"written: {', '.join(written)}", err=True)
 
 
 @app.command()
@@ -52,17 +52,21 @@ def suspects(
 @app.command()
 def decide(
     run: Annotated[Path, typer.Argument(help="complete run directory")],
+    on: On = "oof",
     rule: Annotated[Rule, typer.Option(help="auto keeps one only if it is better; a named rule is kept")] = "auto",
     coverage: Annotated[float | None, typer.Option(help="share of photos each attribute is said for")] = None,
     risk: Annotated[float | None, typer.Option(help="largest share of what is said that may be wrong")] = None,
+    unlabelled: Annotated[
+        Path | None, typer.Option(help="photos of unseen people, to fit the mean of the folds' networks")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="JSON to write (default RUN/decision.json)")] = None,
     json: Json = False,
     seed: Seed = 0,
 ) -> None:
-    """Fit temperatures, decision rule and abstention on out-of-fold predictions; say what they are worth; save them."""
+    """Fit temperatures, decision rule and abstention on predictions of unseen people; say what they gain; save them."""
     from threefold.stages.decide import decide as work
 
-    work(run, rule=rule, coverage=coverage, risk=risk, seed=seed, json=json, out=out)
+    work(run, on=on, rule=rule, coverage=coverage, risk=risk, unlabelled=unlabelled, seed=seed, json=json, out=out)
 
 
 @app.command()

@@ -38,6 +38,7 @@ def predict(
     speed = f", {done.done / done.seconds:,.0f} photos/s" if done.done and done.seconds else ""
     for line in (
         score_line(done.score) if done.score else "",
+        *(f"! {warning}" for warning in done.warnings),
         f"indeterminate: {silent} of {done.faces:,} faces" if silent else "",
         f"read: {done.photos:,} photos, {done.faces:,} faces{speed}",
         f"written: {done.out}" if done.out else "",

@@ -146,7 +146,7 @@ def table(root: Path, note: Note = refuse) -> Iterator[Face]:
             continue
         seen[file] = row.line
         mask, gender = (read_label(row, attribute, note) for attribute in ("mask", "gender"))
-        person, (age, group) = row.get(persons) or file, _age_and_group(row, note)
+        person, (age, group) = row.get(persons) or file, age_and_group(row, note)
         yield Face(path.parent / file, person, file, mask, gender, age, group, box=_box(row, note))
 
 
@@ -162,7 +162,8 @@ def _file_below(row: Row, note: Note) -> str | None:
     return None
 
 
-def _age_and_group(row: Row, note: Note) -> tuple[float | None, int | None]:
+def age_and_group(row: Row, note: Note) -> tuple[float | None, int | None]:
+    """Years and age group of a row's `age` and `age_group`; None where unknown. Notes an error where they disagree."""
     age, group = read_age(row, note), read_label(row, "age_group", note)
     implied = group if age is None else labels.age_group(age)
     if group is not None and implied != group:

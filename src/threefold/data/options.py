@@ -28,6 +28,8 @@ from threefold.errors import DataError, RecipeError, one_of
 FIELDS = (*labels.ATTRIBUTES, "age")
 _CONTEST_PERSON = re.compile(r"\d+(-\d+)?_(male|female)_", re.IGNORECASE)
 _SWAP = "swap:"
+LEFT_ALONE = frozenset({"keep", "unsure"})
+"""What the page of suspects writes as `decision` of a label that stays as it is."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,9 @@ class Patched:
 
 
 def apply_patches(faces: Sequence[Face], path: Path) -> tuple[list[Face], Patched]:
-    """The faces with the corrections of a CSV: columns `person` and/or `photo`, `field`, `value`; others are ignored.
+    """The faces with the corrections of a CSV: columns `person` and/or `photo`, `field`, `value`.
+
+    Other columns are ignored, but for rows whose `decision` is keep or unsure, which change nothing.
 
     person: its name, the contest's id (`000020`, where one person has it) or a pattern (`001009_*_Asian_40`); all its
     photos change. photo: id, end of the id's path, either without suffix; with both, a photo of that person.
@@ -51,8 +55,8 @@ def apply_patches(faces: Sequence[Face], path: Path) -> tuple[list[Face], Patche
     which no row fits.
     """
     columns, rows = read_rows(existing(path), ("field", "value"))
-    if not {"person", "photo"} & set(columns):
-        raise DataError(f"{path}: there is no column 'person' or 'photo' in its first line ({one_of(columns, '')})")
+    rows = [row for row in rows if row.get("decision").lower() not in LEFT_ALONE]
+    _need_columns(path, columns)
     people: dict[str, list[int]] = {}
     for n, face in enumerate(faces):
         people.setdefault(face.person, []).append(n)
@@ -76,6 +80,15 @@ def apply_patches(faces: Sequence[Face], path: Path) -> tuple[list[Face], Patche
     patched = [_relabel(face, changes.get(n, {})) for n, face in enumerate(faces)]
     changed = sum(old != new for old, new in zip(faces, patched, strict=True))
     return patched, Patched(len(rows), len(missed), changed)
+
+
+def _need_columns(path: Path, columns: Sequence[str]) -> None:
+    """DataError without person and photo, and for one misspelt: without its `phto`, a row would be of all photos."""
+    if not {"person", "photo"} & set(columns):
+        raise DataError(f"{path}: there is no column 'person' or 'photo' in its first line ({one_of(columns, '')})")
+    for name in {"person", "photo"} - set(columns):
+        for near in get_close_matches(name, columns, n=1, cutoff=0.7):
+            raise DataError(f"{path}: column {near!r} in its first line is not known; did you mean {name!r}?")
 
 
 def _change(row: Row) -> Any:

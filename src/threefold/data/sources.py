@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from threefold import labels
 from threefold.data import layouts
 from threefold.data.face import Face
-from threefold.data.tables import Note, children, existing, read_age, read_rows, refuse, there
+from threefold.data.tables import Note, Row, children, existing, read_age, read_label, read_rows, refuse, there
 from threefold.errors import DataError, one_of
 from threefold.files import printable
 
@@ -139,32 +139,54 @@ def eval_photos(root: Path) -> list[tuple[str, Path]] | None:
 
 @dataclass(frozen=True)
 class Answers:
-    """True classes of N photos. label: [N] int64 0..17. persons: [N] str or None. ages: [N] float32 years (NaN
-    where unknown) or None."""
+    """What is true of N photos. truth: [N, 3] int8 (mask, gender, age group), UNKNOWN where nobody said. persons: [N]
+    str or None. ages: [N] float32 years (NaN where unknown) or None."""
 
     ids: tuple[str, ...]
-    label: NDArray[np.int64]
+    truth: NDArray[np.int8]
     persons: tuple[str, ...] | None = None
     ages: NDArray[np.float32] | None = None
 
+    @property
+    def label(self) -> NDArray[np.int64]:
+        """[N] class 0..17, UNKNOWN where a part is."""
+        return labels.encode_all(self.truth)
+
 
 def read_answers(path: Path) -> Answers:
-    """Answers from a CSV with the header `ImageID,ans` and perhaps `person` and `age`; DataError names a bad line."""
-    columns, rows = read_rows(path, ("imageid", "ans"))
+    """Answers from a CSV `ImageID,ans` (class 0..17) and perhaps `person`, `age`; or a table of labels like the `csv:`
+    layout's, `file` and any of mask, gender, age, age_group, person, where what is empty is unknown.
+
+    Raises DataError naming the bad line.
+    """
+    columns, rows = read_rows(path, ())
+    table = "file" in columns and "ans" not in columns
+    name = "file" if table else "imageid"
+    columns, rows = read_rows(path, (name,) if table else ("imageid", "ans"))
     if not rows:
         raise DataError(f"{path}: no answers in it")
-    codes = []
-    for row in rows:
-        text = row.get("ans")
-        if not re.fullmatch(r"\d{1,2}", text, re.ASCII) or int(text) >= labels.CLASSES:
-            raise DataError(f"{row.where('ans')}: {text!r} is no class; expected 0..{labels.CLASSES - 1}")
-        codes.append(int(text))
-    ids = tuple(row.get("imageid") for row in rows)
+    if table and not set(columns) & {*labels.ATTRIBUTES, "age"}:
+        raise DataError(f"{path}: no column of labels in its first line; expected {', '.join(labels.ATTRIBUTES)}, age")
+    truth = [_labels(row) if table else _class(row) for row in rows]
+    ids = tuple(row.get(name) for row in rows)
     _refuse_repeated(ids, path)
-    persons = tuple(row.get("person") or row.get("imageid") for row in rows) if "person" in columns else None
+    owner = next((column for column in ("person", "person_id") if column in columns), None)
+    persons = tuple(row.get(owner) or row.get(name) for row in rows) if owner else None
     years = [read_age(row, refuse) for row in rows] if "age" in columns else None
     ages = None if years is None else np.array([np.nan if y is None else y for y in years], dtype=np.float32)
-    return Answers(ids, np.array(codes, dtype=np.int64), persons, ages)
+    return Answers(ids, np.array(truth, dtype=np.int8), persons, ages)
+
+
+def _class(row: Row) -> list[int]:
+    text = row.get("ans")
+    if not re.fullmatch(r"\d{1,2}", text, re.ASCII) or int(text) >= labels.CLASSES:
+        raise DataError(f"{row.where('ans')}: {text!r} is no class; expected 0..{labels.CLASSES - 1}")
+    return list(labels.decode(int(text)))
+
+
+def _labels(row: Row) -> list[int]:
+    parts = [read_label(row, "mask", refuse), read_label(row, "gender", refuse), layouts.age_and_group(row, refuse)[1]]
+    return [labels.UNKNOWN if part is None else part for part in parts]
 
 
 def _refuse_repeated(ids: Sequence[str], path: Path) -> None:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -68,16 +69,21 @@ class Row:
 def read_rows(path: Path, required: Iterable[str]) -> tuple[list[str], list[Row]]:
     """Columns and rows of a CSV file with a header; blank lines are skipped.
 
+    Cells are parted by commas, or by semicolons or tabs where the first line has these and no comma (what spreadsheets
+    save where the comma is the decimal sign).
     Raises DataError when the file is not there, is no UTF-8 or no CSV, lacks a required column, names a column twice or
     has a line with more cells than columns (an unquoted comma would shift every label after it).
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
+            head = file.readline()
+            delimiter = next((sign for sign in ",;\t" if sign in head), ",")
+            reader = csv.reader(chain([head], file), strict=True, delimiter=delimiter)
             columns = [name.strip().lower() for name in next(reader, [])]
             table = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a CSV file in UTF-8 ({error})") from None
+        hint = "; a spreadsheet saves one as `CSV UTF-8`" if isinstance(error, UnicodeDecodeError) else ""
+        raise DataError(f"{path}: not a CSV file in UTF-8 ({error}){hint}") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     for name in required:
@@ -88,7 +94,9 @@ def read_rows(path: Path, required: Iterable[str]) -> tuple[list[str], list[Row]
         raise DataError(f"{path}: column {max(named, key=named.count)!r} occurs twice in its first line")
     for line, cells in table:
         if len(cells) > len(columns):
-            raise DataError(f"{path}, line {line}: {len(cells)} cells for {len(columns)} columns (a comma unquoted?)")
+            raise DataError(
+                f"{path}, line {line}: {len(cells)} cells for {len(columns)} columns ({delimiter!r} unquoted?)"
+            )
     return columns, [Row(path, line, dict(zip(columns, map(str.strip, cells), strict=False))) for line, cells in table]
 
 

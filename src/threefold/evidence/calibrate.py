@@ -115,6 +115,24 @@ def fit_temperature(probabilities: Floats, truth: NDArray[np.integer]) -> float:
     return float(np.exp((low + high) / 2))
 
 
+def fit_mean_temperature(mean: Floats, members: Floats) -> float:
+    """The temperature of `mean` [N, K], of uncalibrated networks, for which labels drawn from it find the calibrated
+    `members` [M, N, K] calibrated: their mean log loss under those labels is what they expect it to be, their entropy.
+
+    No labels are needed; see `averaged.py`. A sharper mean charges its members less, so the root is bisected; 1 for no
+    photos, an end of TEMPERATURES where there is no root.
+    """
+    if not len(mean):
+        return 1.0
+    loss = -np.log(np.maximum(members, LEAST, dtype=np.float64)).mean(0)
+    wanted = -(members * np.log(np.maximum(members, LEAST, dtype=np.float64))).sum(-1).mean()
+    low, high = np.log(TEMPERATURES)
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if (temper(mean, np.exp(middle)) * loss).sum(1).mean() < wanted else (low, middle)
+    return float(np.exp((low + high) / 2))
+
+
 def _paired(confidence: Floats, right: NDArray[np.bool_]) -> tuple[Floats, NDArray[np.bool_]]:
     confidence, right = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=bool)
     if confidence.shape != right.shape or confidence.ndim != 1:

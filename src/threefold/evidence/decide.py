@@ -209,7 +209,7 @@ def fit(
     least = {}
     for column, name in enumerate(labels.ATTRIBUTES):
         rows = slice(None) if risk is None else predictions.truth[:, column] >= 0
-        least[name] = _least(decided.confidences[rows, column], right[rows, column], coverage, risk)
+        least[name] = least_confidence(decided.confidences[rows, column], right[rows, column], coverage, risk)
     return replace(found, abstain=least)
 
 
@@ -323,8 +323,9 @@ def _f1_along(truth: Codes, low: Codes, high: Codes, at: Floats, grid: Floats) -
     return np.asarray((2 * right / np.maximum(both, 1)).mean(1))
 
 
-def _least(confidence: Floats, right: NDArray[np.bool_], coverage: float | None, risk: float | None) -> float:
-    """The least confidence with which the share `coverage` is said, or at most the share `risk` of it is wrong."""
+def least_confidence(confidence: Floats, right: NDArray[np.bool_], coverage: float | None, risk: float | None) -> float:
+    """The least confidence with which the share `coverage` is said, or at most the share `risk` of it is wrong; 1 where
+    no share is that small. [N] confidences, [N] whether right (of no matter for a coverage)."""
     if not len(confidence):
         return 0.0
     shares, risks = risk_coverage(confidence, right)

@@ -108,12 +108,12 @@ def open_run(path: Path, *, fold: int | None = None) -> Backend:
     """The backend of a complete run: its final network where it has one, else all its folds. Raises RunError.
 
     The networks of separate parts are joined by their marginals, the members of an ensemble by its vote. `fold`: only
-    what was trained in that fold, for photos of its people (of runs that are no ensembles).
+    what was trained in that fold (by each member), as its people were read out of fold.
     """
     run = Run.open(path)
     run.need_complete()
     if (path / ENSEMBLE).exists():
-        return _members(run)
+        return _members(run, fold)
     recipe = run.recipe
     if recipe.parts:
         return JoinedBackend([_networks(run, recipe.part(part), fold, f"{part}/") for part in PARTS], rule="marginals")
@@ -121,14 +121,29 @@ def open_run(path: Path, *, fold: int | None = None) -> Backend:
 
 
 def oof_digest(run: Run) -> str:
-    """Digest of a run's out-of-fold predictions, by which an ensemble knows its members again. Raises RunError."""
+    """Digest of a run's out-of-fold predictions, by which ensembles and decisions know its networks again; of a run
+    without folds, of its stamp. Raises RunError."""
+    folded = bool(run.metrics.get("photos"))
+    path = run.path / ("oof.npz" if folded else "stamp.json")
     try:
-        return digest((run.path / "oof.npz").read_bytes())
+        return digest(path.read_bytes())
     except OSError as error:
-        raise RunError(f"{run.path}: has no out-of-fold predictions (oof.npz: {error.strerror})") from None
+        raise RunError(f"{run.path}: has no {path.name} ({error.strerror})") from None
 
 
-def _members(run: Run) -> JoinedBackend:
+def averaged_folds(run: Run) -> list[int]:
+    """Numbers of the folds whose networks are averaged when a run reads; [] where one network reads alone (of all
+    people, or of the only fold), and for an ensemble with such a member. Raises RunError."""
+    if (run.path / ENSEMBLE).exists():
+        each = [set(averaged_folds(Run.open(run.path / row["path"]))) for row in run.read(ENSEMBLE)["members"]]
+        return sorted(set.intersection(*each))
+    if (run.path / "final").is_dir():
+        return []
+    folds = sorted(int(path.name.removeprefix("fold")) for path in run.path.glob("fold[0-9]*"))
+    return folds if len(folds) > 1 else []
+
+
+def _members(run: Run, fold: int | None) -> JoinedBackend:
     plan = run.read(ENSEMBLE)
     members: list[Backend] = []
     try:
@@ -138,7 +153,7 @@ def _members(run: Run) -> JoinedBackend:
                 raise RunError(f"{run.path}: its member {path} is gone; an ensemble reads with its members' networks")
             if oof_digest(Run.open(path)) != row["digest"]:
                 raise RunError(f"{run.path}: its member {path} is another run than the one that was joined")
-            members.append(open_run(path))
+            members.append(open_run(path, fold=fold))
         return JoinedBackend(members, [row["weight"] for row in plan["members"]], plan["vote"])
     except (KeyError, TypeError) as error:
         raise RunError(f"{run.path / ENSEMBLE}: is not what an ensemble writes ({error})") from None

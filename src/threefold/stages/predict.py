@@ -31,6 +31,7 @@ from threefold.stages.tables_out import (
     spool,
     write_table,
 )
+from threefold.stages.unseen import check_decision, check_unseen
 
 Place = Path | str
 KEPT = 10_000
@@ -47,6 +48,7 @@ class Predicted:
     KEPT photos, none of more and of one that was resumed: the table has them. out: where they were written, None for
     stdout. score: against the answers, if asked for. photos, faces: that were read, in the whole table. indeterminate:
     of how many faces each attribute is not said. seconds: that reading took, this time; done: photos in that time.
+    warnings: sentences about a score that may be too good.
     """
 
     readings: dict[str, Reading]
@@ -57,6 +59,7 @@ class Predicted:
     indeterminate: dict[str, int]
     seconds: float
     done: int
+    warnings: tuple[str, ...] = ()
 
 
 def predict(
@@ -76,9 +79,10 @@ def predict(
     seconds between two frames of a video, 0 for all. `annotate`: folder for copies with boxes and words. `resume` goes
     on with a table of a killed run. `plain` leaves the model's decision aside.
     `answers` (CSV: ImageID,ans[,person,age]) are scored by what was said; `plain.macro_f1` beside it is what the most
-    probable classes would have scored. For the eval folder predictions and score are kept in the run as test.npz and
-    eval.json; test.npz holds the probabilities as the networks gave them, so that runs are compared on it like with
-    like. Photos that cannot be read are left out of a table and raise CheckFailed at the end; a submission and what is
+    probable classes would have scored. A run keeps predictions and score as test.npz and eval.json; test.npz holds the
+    probabilities as the networks gave them, so that runs are compared on it like with like. Photos the run was made
+    from are refused (LeakError): a score on them says nothing.
+    Photos that cannot be read are left out of a table and raise CheckFailed at the end; a submission and what is
     scored must be whole, so there they raise DataError at once. DataError also for options that exclude each other.
     """
     inputs, target = [Path(photo) for photo in photos], Path(out) if out else None
@@ -159,13 +163,16 @@ def _scored(
         raise DataError(f"{target}: a submission is a .csv")
     named = given if given is not None else find_photos(inputs)
     truth = matching(Path(answers), named) if answers else None
+    home = Path(model) if model is not None and Path(model).is_dir() else None
+    warnings: list[str] = []
+    if home and truth:
+        warnings = check_unseen(home, named, truth.persons or ()) + (check_decision(home) if not plain else [])
     reader, begin = load(model, decision=not plain), perf_counter()
     readings = read_whole(reader, named, faces)
     seconds, tally = perf_counter() - begin, Tally()
     shares = names[-1] not in ("confidence", "quality")
     lines = list(tally.count({"file": name, "faces": [answer(reading, face=0, attributes=asked, probabilities=shares)]}
                              for name, reading in readings.items()))  # fmt: skip
-    home = Path(model) if given is not None and model is not None and Path(model).is_dir() else None
     if given is not None:
         text, target = submission(readings), target or (home / "submission.csv" if home else None)
     else:
@@ -177,7 +184,8 @@ def _scored(
     else:
         write_table(target, lines, names)
     found = score(readings, truth, home, reader.decision)
-    return Predicted(readings, target, found, tally.photos, tally.faces, tally.indeterminate, seconds, len(readings))
+    return Predicted(readings, target, found, tally.photos, tally.faces, tally.indeterminate, seconds, len(readings),
+                     tuple(warnings))  # fmt: skip
 
 
 def model_digest(model: Place | None) -> str:

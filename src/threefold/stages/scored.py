@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,13 @@ Named = Sequence[tuple[str, Path]]
 def matching(answers: Path, named: Named) -> Answers:
     """The answers of just these photos; DataError naming one that is on one side only."""
     truth = read_answers(answers)
-    if missing := set(truth.ids) ^ {name for name, _ in named}:
-        raise DataError(f"{answers}: {len(missing)} photos are only here or only in the photos, as {min(missing)!r}")
+    ids, names = set(truth.ids), {name for name, _ in named}
+    lacking, stray = "it has no answer for {} photos", "{} of its ImageIDs are no photo here"
+    for what, some, others in ((lacking, names - ids, ids), (stray, ids - names, names)):
+        if some:
+            near = get_close_matches(min(some), others, n=1)
+            nearest = f"; the nearest name is {near[0]!r}" if near else ""
+            raise DataError(f"{answers}: {what.format(len(some))}, as {min(some)!r}{nearest}")
     return truth
 
 
@@ -56,7 +62,10 @@ def submission(readings: dict[str, Reading]) -> str:
 def score(
     readings: dict[str, Reading], truth: Answers | None, run: Path | None, decision: Decision | None
 ) -> dict[str, Any] | None:
-    """Metrics against the answers; with `run` also kept there, like the predictions (test.npz, eval.json)."""
+    """Metrics against the answers; with `run` also kept there, like the predictions (test.npz, eval.json).
+
+    Predictions without answers never take the place of scored ones.
+    """
     count = len(readings)
     ids = np.array(list(readings))
     order = {name: row for row, name in enumerate(truth.ids)} if truth else {}
@@ -67,7 +76,7 @@ def score(
         # without a column `person` every photo counts as a person of its own: the interval is then too narrow
         persons=np.array(truth.persons)[rows] if truth and truth.persons else ids,
         probabilities=np.stack([r.raw for r in readings.values()]),
-        truth=labels.decode_all(truth.label[rows]) if truth else np.full((count, 3), labels.UNKNOWN, dtype=np.int8),
+        truth=truth.truth[rows] if truth else np.full((count, 3), labels.UNKNOWN, dtype=np.int8),
         ages=truth.ages[rows] if truth and truth.ages is not None else np.full(count, np.nan, dtype=np.float32),
         years=known,
         fold=np.full(count, -1, dtype=np.int16),
@@ -76,7 +85,7 @@ def score(
     if found and decision:
         spoken = measure(said(predictions, np.array([r.code for r in readings.values()])))
         found = {**spoken, "plain": {"macro_f1": found["macro_f1"]}}
-    if run:
+    if run and (found or not (run / "eval.json").exists()):
         predictions.save(run / "test.npz")
         if found:
             write_json(run / "eval.json", found)
