@@ -1,6 +1,7 @@
 """The published gaps between public and private half against those that chance alone makes; and is `shake` right?
 
     python benchmarks/shake.py [RUN...]     # about a minute; RUN: complete runs on the same photos, told beside
+                                            # (`phenomena.py gaps DATA` names those of docs/log.md, or trains them)
     python benchmarks/shake.py --schemes    # the table in evidence/shake.py, and how often its chances come true
 
 1. Quantiles of |public - private| as published (README files and reports of six editions of the contest; only pairs
@@ -14,6 +15,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from bootstrap import GROUPS, MASKS, as_predictions
 from numpy.typing import NDArray
 
 from threefold.evidence.metrics import COLUMNS, columns_of, person_counts
-from threefold.evidence.shake import Shake, choose, informed, shake
+from threefold.evidence.shake import choose, informed, shake
 from threefold.predictions import Predictions
 from threefold.runs import Run
 
@@ -67,58 +69,64 @@ def classifiers(people: int, skills: list[float], shared: float, seed: int) -> l
     return found
 
 
-def quantiles(gap: NDArray[np.float64]) -> str:
-    found = " ".join(f"{q:.4f}" for q in np.quantile(abs(gap), [0.5, 0.9, 0.95]))
-    return f"|gap| 50/90/95 %: {found}   mean gap {gap.mean():+.4f}  SD {gap.std():.4f}"
+def quantiles(name: str, gap: NDArray[np.float64], mean: str = "0") -> str:
+    """A row of the table: name, quantiles of |public - private|, the mean of the gap (by chance 0), its spread."""
+    half, most = np.quantile(abs(gap), [0.5, 0.9])
+    return f"| {name} | {half:.4f} | {most:.4f} | {mean} | {gap.std():.4f} |"
 
 
-def published(paths: list[Path]) -> None:
+def published(paths: Sequence[Path]) -> None:
+    """Print the published gaps beside those of simulated classifiers and of runs, then where their sign comes from."""
     pairs = np.array(list(PUBLISHED.values()))
     gap, six = pairs[:, 0] - pairs[:, 1], np.subtract(*np.array(SIX).T)
-    print(f"{len(gap)} published submissions, public {pairs[:, 0].mean():.3f}: {quantiles(gap)}")
-    print(f"{int((gap > 0).sum())} of {len(gap)} are positive; about their mean the SD is {gap.std(ddof=1):.4f}")
-    print(f"six submissions of one team: {quantiles(six)}")
-    chance = {}
+    runs = [Run.open(path).predictions() for path in paths]
+    positive = f"{gap.mean():+.4f} ({int((gap > 0).sum())} of {len(gap)} above 0)"
+    print("| | median gap | 90 % | mean of public \N{MINUS SIGN} private | SD |\n|---|---|---|---|---|")
+    print(quantiles(f"published, {len(gap)} pairs, public {pairs[:, 0].mean():.3f}", gap, positive))
+    print(quantiles("one team's six submissions", six, f"{six.mean():+.4f}"))
+    notes, chance = [], {}
     for skill, shared in ((2.2, 0.7), (2.45, 0.7), (2.8, 0.7), (2.45, 0.95)):
-        found = chance[skill] = shake(classifiers(5400, [skill] * 20, shared, 1), persons=PERSONS, draws=2000)
-        name = f"simulated, macro F1 {found.private.mean():.3f}, errors {shared:.0%} a person's"
-        print(f"{name}, any submission: {quantiles((found.public - found.private).ravel())}")
-        together(found, "  20 teams scored on the same halves")
-    compare(gap, (chance[2.45].public - chance[2.45].private)[:, 0])
-    winners()
-    if paths:
-        runs = [Run.open(path).predictions() for path in paths]
+        found = shake(classifiers(5400, [skill] * 20, shared, 1), persons=PERSONS, draws=2000)
+        chance[skill, shared] = found.public - found.private
+        worth = f"a simulated classifier of macro F1 {found.private.mean():.3f}"
+        name = f"chance, {worth}, errors {shared:.0%} a person's"
+        print(quantiles(name, chance[skill, shared].ravel()))
+        notes.append(f"{name}: {together(chance[skill, shared])}")
+    if runs:
         found = shake(runs, persons=PERSONS)
         for path, one in zip(paths, (found.public - found.private).T, strict=True):
-            print(f"{path.name}: {quantiles(one)}")
-        if len(paths) > 1:
-            together(found, f"  the {len(paths)} runs on the same halves")
+            print(quantiles(f"chance, {path.name}", one))
+        if len(runs) > 1:
+            notes.append(f"these runs: {together(found.public - found.private)}")
+    notes.append(f"published gaps about their mean: SD {gap.std(ddof=1):.4f}")
+    for note in (*notes, *compare(gap, chance[2.45, 0.7][:, 0]), *winners()):
+        print(f"- {note}" if note != notes[0] else f"\n- {note}")
 
 
-def together(found: Shake, words: str) -> None:
-    """How far gaps go together, and what the mean of all of them may be."""
-    gap = found.public - found.private
+def together(gap: NDArray[np.float64]) -> str:
+    """How far the gaps [D, R] of R teams scored on the same halves go together, and what the mean of all may be."""
     linked = np.corrcoef(gap, rowvar=False)[np.triu_indices(gap.shape[1], 1)]
-    mean = gap.mean(1)
-    print(f"{words}: gaps correlate {linked.mean():.2f} ({linked.min():.2f}..{linked.max():.2f}); "
-          f"SD of their mean {mean.std():.4f}, SD about their mean {gap.std(1, ddof=1).mean():.4f}")  # fmt: skip
+    mean, about = gap.mean(1).std(), gap.std(1, ddof=1).mean()
+    words = f"{gap.shape[1]} on the same halves, correlation {linked.mean():.2f}"
+    return (
+        f"{words} ({linked.min():.2f} to {linked.max():.2f}), SD of their mean {mean:.4f}, about their mean {about:.4f}"
+    )
 
 
-def compare(gap: NDArray[np.float64], chance: NDArray[np.float64]) -> None:
+def compare(gap: NDArray[np.float64], chance: NDArray[np.float64]) -> list[str]:
     """Kolmogorov-Smirnov, as if the published gaps were independent, which they are not: all teams share the halves."""
     try:
         from scipy.stats import ks_2samp
     except ImportError:
-        print("scipy is not installed: no Kolmogorov-Smirnov test")
-        return
-    for words, one, other in (("|gap|", abs(gap), abs(chance)), ("gap", gap, chance),
-                              ("gap less its mean", gap - gap.mean(), chance)):  # fmt: skip
-        test = ks_2samp(one, other)
-        print(f"Kolmogorov-Smirnov of {words}: D {test.statistic:.2f}, p {test.pvalue:.3g}")
+        return ["scipy is not installed: no Kolmogorov-Smirnov test"]
+    tests = {"|gap|": (abs(gap), abs(chance)), "gap": (gap, chance), "gap less its mean": (gap - gap.mean(), chance)}
+    found = {words: ks_2samp(*both) for words, both in tests.items()}
+    return [f"Kolmogorov-Smirnov of {words}: D {t.statistic:.2f}, p {t.pvalue:.3g}" for words, t in found.items()]
 
 
-def winners() -> None:
+def winners() -> list[str]:
     """The gap of the public winner among many submissions that differ in skill by about as much as ablations do."""
+    told = []
     for shared in (0.7, 0.9):
         for spread in (0.0, 0.15):
             skills = (2.45 + spread * np.random.default_rng(3).normal(size=100)).tolist()
@@ -127,9 +135,10 @@ def winners() -> None:
             for count in (1, 10, 40, 100):
                 won = found.public[:, :count].argmax(1)
                 gap = (found.public - found.private)[np.arange(len(won)), won]
-                words.append(f"{count}: {gap.mean():+.4f} ({(gap > 0).mean():.0%} positive)")
-            print(f"public winner among submissions, SD of their true scores {found.private.mean(0).std():.4f}, "
-                  f"errors {shared:.0%} a person's; mean gap of the best of {', '.join(words)}")  # fmt: skip
+                words.append(f"{count}: {gap.mean():+.4f} ({(gap > 0).mean():.0%} above 0)")
+            told.append(f"public winner, SD of true scores {found.private.mean(0).std():.4f}, errors {shared:.0%} a "
+                        f"person's; mean gap of the best of {', '.join(words)}")  # fmt: skip
+    return told
 
 
 def schemes(repeats: int) -> None:

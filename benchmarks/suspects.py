@@ -3,6 +3,7 @@
     python benchmarks/suspects.py plant DATA planted.csv --seed 0    # draw the errors; DATA in the contest's layout
     threefold train recipes/best.yaml --data DATA data.patches=planted.csv --out runs/planted
     python benchmarks/suspects.py score runs/planted planted.csv     # precision and recall, beside plain rankings
+    python benchmarks/suspects.py after runs/base --repeats 20       # planted into its predictions instead: flatters
 
 The errors are of the contest's kinds and as frequent as its teams found them: per 2,700 people 3 whose incorrect and
 bare photo are swapped, 20 labelled with the other gender, 10 with an age that cannot be (half of them somebody under
@@ -14,18 +15,25 @@ probability of their class (of the 18), and cleanlab's `find_label_issues` as it
 Both name photos, so their list is taken person by person, and each entry may count for every attribute in which the
 network disagrees. Intervals: bootstrap over the planted people (recall, difference) or the listed ones (precision), the
 ranking as it is.
+
+`after` plants in the truth of a finished run, many times, and needs no training: a quick look at whether an idea about
+the ranking is any good. It flatters, since the network never trained on the wrong labels; compare its numbers only with
+its own. Places are as many of 50 as there are people of 2,700.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from cleanlab.filter import find_label_issues
 
 from threefold import labels
+from threefold.data import face
 from threefold.data.face import Face
 from threefold.data.options import apply_patches
 from threefold.data.sources import read_faces
@@ -45,8 +53,8 @@ def plant(faces: Sequence[Face], seed: int) -> list[tuple[str, str, str, str]]:
     """(person, field, value, was) of each planted error, sorted; every person has one at most."""
     rng = np.random.default_rng(seed)
     people: dict[str, list[Face]] = {}
-    for face in faces:
-        people.setdefault(face.person, []).append(face)
+    for one in faces:
+        people.setdefault(one.person, []).append(one)
     names = [name for name in people if people[name][0].gender is not None and people[name][0].age is not None]
     swap = "swap:incorrect,none"
     pair = [labels.Mask.INCORRECT, labels.Mask.NONE]
@@ -64,17 +72,15 @@ def plant(faces: Sequence[Face], seed: int) -> list[tuple[str, str, str, str]]:
                 and (kind != "age" or (people[name][0].age < 30) == young)
             ]
             name = fit[rng.integers(len(fit))]
-            face = people[name][0]
+            own = people[name][0]
             if kind == "swap":
                 rows.append((name, "mask", swap, "incorrect, none"))
             elif kind == "gender":
-                rows.append(
-                    (name, "gender", labels.name("gender", 1 - face.gender), labels.name("gender", face.gender))
-                )
+                rows.append((name, "gender", labels.name("gender", 1 - own.gender), labels.name("gender", own.gender)))
             else:
                 wrong = np.arange(34, 49) if young else YEARS
-                wrong = wrong[abs(wrong - face.age) >= (1 if young else 15)]
-                rows.append((name, "age", str(rng.choice(wrong)), f"{face.age:g}"))
+                wrong = wrong[abs(wrong - own.age) >= (1 if young else 15)]
+                rows.append((name, "age", str(rng.choice(wrong)), f"{own.age:g}"))
     return sorted(rows)
 
 
@@ -149,6 +155,50 @@ def score(run: Path, planted: Path, top: int) -> None:
     print(f"suspects expected {sure:.1f} wrong labels among its first {top}")
 
 
+def after(run: Path, repeats: int) -> None:
+    """Print what each ranking finds of errors planted into a run's predictions, on average over plantings."""
+    oof = Run.open(run).predictions()
+    parts = zip(oof.photos.tolist(), oof.persons.tolist(), oof.truth.tolist(), oof.ages.tolist(), strict=True)
+    right = [
+        Face(Path(photo), person, photo, *(None if code < 0 else code for code in codes[:2]),
+             age if np.isfinite(age) else None, codes[2] if codes[2] >= 0 else None)
+        for photo, person, codes, age in parts
+    ]  # fmt: skip
+    people = len(np.unique(oof.persons))
+    top = max(1, round(50 * people / 2700))
+    print(f"{run}: {people} people, {repeats} plantings after training (flatters), first {top} entries")
+    told: dict[str, list[dict[str, float]]] = {}
+    for seed in range(repeats):
+        rows = plant(right, seed)
+        errors = {row[:2] for row in rows}
+        with TemporaryDirectory() as folder:
+            write_csv(Path(folder) / "planted.csv", [("person", "field", "value", "was"), *rows])
+            wrong = apply_patches(right, Path(folder) / "planted.csv")[0]
+        planted = replace(oof, truth=face.truth(wrong), ages=face.ages(wrong))
+        for name, entries in rankings(planted).items():
+            told.setdefault(name, []).append(_found(entries, errors, top))
+    for name, each in told.items():
+        print(f"{name}:")
+        for key in each[0]:
+            mean, error = np.mean([one[key] for one in each]), np.std([one[key] for one in each]) / len(each) ** 0.5
+            print(f"  {key} {mean:.3f} ± {error:.3f}")
+
+
+def _found(entries: Sequence[Entry], errors: set[tuple[str, str]], top: int) -> dict[str, float]:
+    """Precision and recall among the first entries; of each field, recall there and average precision in all."""
+    hits = [{(person, field) for field in fields} & errors for person, fields in entries]
+    first = set().union(*hits[:top])
+    said = {"precision": float(np.mean([bool(hit) for hit in hits[:top]])), "recall": len(first) / len(errors)}
+    for field in ("mask", "gender", "age"):
+        own = [bool(hit & {(person, field)}) for hit, (person, fields) in zip(hits, entries, strict=True)
+               if field in fields]  # fmt: skip
+        count = sum(error[1] == field for error in errors)
+        said[f"recall of {field}"] = sum(error[1] == field for error in first) / count
+        ranks = np.flatnonzero(own)
+        said[f"average precision of {field}"] = float(np.sum(np.arange(1, len(ranks) + 1) / (ranks + 1)) / count)
+    return said
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -160,7 +210,13 @@ def main() -> None:
     two.add_argument("run", type=Path)
     two.add_argument("planted", type=Path)
     two.add_argument("--top", type=int, default=50)
+    three = verbs.add_parser("after", help="what is found of errors planted into the predictions of a run")
+    three.add_argument("run", type=Path)
+    three.add_argument("--repeats", type=int, default=20)
     args = parser.parse_args()
+    if args.verb == "after":
+        after(args.run, args.repeats)
+        return
     if args.verb == "score":
         score(args.run, args.planted, args.top)
         return

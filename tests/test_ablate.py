@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from fake_run import simulate, write_run
 from helpers import TINY, contest
 from rich.console import Console
@@ -35,6 +36,8 @@ def trainer(monkeypatch):
         asked.append(out)
         if resume and out.exists():
             return Run.open(out)
+        if recipe.train.batch == 4096:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nSee the manual")
         if recipe.train.clip:
             raise TrainingError("fold 0, step 3: the loss is nan [red]")
         oof = simulate(100, 3)
@@ -127,6 +130,38 @@ def test_a_change_that_breaks_is_listed_and_the_others_go_on(tmp_path, trainer, 
     assert kept["changes"] == 1 and kept["rows"][2]["error"].endswith("nan [red]")
     assert "the loss is nan" in (out / "ablation.html").read_text()
     assert "the loss is nan [red]" in capsys.readouterr().out
+
+
+def test_a_change_that_needs_too_much_memory_is_one_too(tmp_path, trainer):
+    with pytest.raises(CheckFailed, match=r"1 of 2 changes failed, train\.batch=4096: CUDA out of memory\.$"):
+        ablate(make_recipe(BASE), ["train.batch=4096", "train.ema=0.5"], out=tmp_path / "out", **DATA)
+    kept = json.loads((tmp_path / "out/ablation.json").read_text())
+    assert kept["changes"] == 1 and kept["rows"][2]["error"] == "CUDA out of memory."
+
+
+def test_one_training_and_several_are_not_mixed_in_a_folder(tmp_path, trainer):
+    for first, then in ((1, 2), (2, 1)):
+        out = tmp_path / f"out{first}"
+        ablate(make_recipe(BASE), ["train.ema=0.5"], out=out, seeds=first, **DATA)
+        before, asked = sorted(out.rglob("*")), len(trainer)
+        with pytest.raises(RunError, match=rf"baseline: holds .*--resume with --seeds {then} cannot go on"):
+            ablate(make_recipe(BASE), ["train.ema=0.5"], out=out, seeds=then, resume=True, **DATA)
+        assert sorted(out.rglob("*")) == before and len(trainer) == asked
+
+
+def test_a_run_is_no_folder_for_runs(tmp_path, trainer):
+    run = write_run(tmp_path / "run", simulate(30, 2), draws=20)
+    for resume in (False, True):
+        with pytest.raises(RunError, match="run: is a run itself") as caught:
+            ablate(make_recipe(BASE), ["train.ema=0.5"], out=run.path, resume=resume, **DATA)
+        assert "--resume" not in str(caught.value)
+
+
+def test_a_change_is_named_without_its_spaces_and_a_runs_recipe_with_the_run(tmp_path, trainer):
+    run = write_run(tmp_path / "mine", simulate(30, 2), draws=20, recipe=BASE)
+    rows = ablate(run.path / "recipe.yaml", [" train.ema = 0.5 "], out=tmp_path / "out", **DATA)
+    assert (rows[1]["change"], rows[1]["run"]) == ("train.ema=0.5", "train.ema=0.5")
+    assert Run.open(tmp_path / "out/train.ema=0.5").recipe.hypothesis == "train.ema=0.5 against mine/recipe.yaml"
 
 
 def test_what_breaks_the_baseline_stops_all(tmp_path, trainer):

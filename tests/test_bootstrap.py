@@ -11,7 +11,7 @@ from scipy.stats import bootstrap as scipy_bootstrap
 from sklearn.metrics import accuracy_score, f1_score
 
 from threefold.evidence import bootstrap
-from threefold.evidence.bootstrap import Estimate, estimate, person_draws, person_sums, resample
+from threefold.evidence.bootstrap import Estimate, estimate, person_draws, person_sums, places, resample
 from threefold.evidence.metrics import COLUMNS, columns_of, measure, person_counts
 
 
@@ -130,3 +130,19 @@ def test_ten_thousand_draws_of_the_contest_take_seconds():
     found = measure(oof, draws=10_000)
     assert found["photos"] == 18_900
     assert time.perf_counter() - begin < 3 * 4  # 0.5 s alone on one core; room for a busy machine
+
+
+@pytest.mark.parametrize(
+    ("ends", "least", "digits"),
+    [
+        ((0.012, 0.0004, 0.02), 3, 4),
+        ((0.012, -0.00004, 0.02), 3, 5),
+        ((0.012, 0.0006, 0.02), 3, 3),
+        ((0.0, 0.0, 0.0), 3, 3),
+        ((0.5, None, None), 3, 3),
+        ((0.012, 0.0004, 0.02), 4, 4),
+        ((1e-9, -0.1, 0.1), 3, 6),
+    ],
+)
+def test_an_end_that_is_not_0_never_reads_as_0(ends, least, digits) -> None:
+    assert places(dict(zip(("value", "low", "high"), ends, strict=True)), least) == digits

@@ -16,7 +16,7 @@ from sklearn.metrics import f1_score
 from threefold import labels
 from threefold.errors import DataError
 from threefold.evidence.bootstrap import estimate, person_sums, resample
-from threefold.evidence.compare import changes, compare, compare_all, difference, holm
+from threefold.evidence.compare import changes, compare, compare_all, difference, headlines, holm
 from threefold.evidence.metrics import COLUMNS, columns_of, person_counts
 from threefold.predictions import Predictions
 
@@ -72,7 +72,8 @@ def test_other_photos_persons_or_labels_are_refused() -> None:
     one = simulate(30, 2)
     for few, many in ((one.take(np.arange(10)), one), (one, one.take(np.arange(10)))):
         with pytest.raises(
-            DataError, match="runs/b: 200 photos are only in it or only in runs/a, the first is 'train/"
+            DataError,
+            match=r"runs/b: (has 200 photos that runs/a lacks|lacks 200 of the photos of runs/a), the first is 'train/",
         ):
             difference(few, many, names=("runs/a", "runs/b"))
     for field, word in (("persons", "person"), ("truth", "truth")):
@@ -134,16 +135,58 @@ def test_too_few_persons_tell_nothing_however_they_agree() -> None:
 
 
 def test_persons_needed_is_where_the_power_is() -> None:
-    """Seen n times, a difference of d with spread s is 2.8 standard errors from 0: 80 % of normal draws pass 1.96."""
+    """Of n / P times the persons the spread falls by the root and freedom rises: 80 % of noncentral t is beyond."""
     one = simulate(150, 2)
     other = worse(one, 0.04)
     found = compare(one, other, draws=1000)
-    drawn = [resample(part.persons, person_counts(part), columns_of, 1000)[:, 1] for part in (one, other)]
-    spread = np.std(drawn[0] - drawn[1]) * np.sqrt(found.persons / found.persons_needed)
-    power = stats.norm.sf(1.959964 - found.headline["value"] / spread)
-    assert power == pytest.approx(0.8, abs=0.01)
+    counts = np.concatenate([person_counts(one), person_counts(other)], axis=1)
+
+    def gap(sums: np.ndarray) -> np.ndarray:
+        return columns_of(sums[..., :80])[..., 1:2] - columns_of(sums[..., 80:])[..., 1:2]
+
+    alone = estimate(one.persons, counts, gap, 1000)
+    times = found.persons_needed / found.persons
+    errors = found.headline["value"] / alone.spread[0] * np.sqrt(times)
+    freedom = alone.freedom[0] * times
+    assert stats.nct.sf(stats.t.ppf(0.975, freedom), freedom, errors) == pytest.approx(0.8, abs=0.01)
+    assert found.persons_needed > found.persons * (2.8016 * alone.spread[0] / found.headline["value"]) ** 2  # normal
     same = compare(one, one, draws=100)
     assert (same.persons_needed, same.verdict, same.p) == (None, "can't tell", 1.0)
+
+
+@pytest.mark.parametrize("people", [1, 2, 3, 5, 6, 9, 30, 80])
+def test_where_nothing_can_be_told_more_persons_are_needed_than_there_are(people: int) -> None:
+    """Also among many comparisons and of persons so few that one of them carries the difference."""
+    rng = np.random.default_rng(people)
+    one = simulate(people, 1, seed=people)
+    right = replace(one, probabilities=np.eye(18, dtype=np.float32)[one.label])
+    wrong = replace(one, probabilities=np.roll(right.probabilities, 1, axis=1))
+    runs = [right, wrong, *(worse(right, share, int(rng.integers(99))) for share in rng.random(12) ** 2)]
+    for found in (compare_all(runs, draws=200), [compare(*runs[:2], draws=200)]):
+        for each in found:
+            if people == 1:
+                assert each.persons_needed is None and each.headline["low"] is None
+            elif each.verdict == "can't tell" and each.headline["value"]:
+                assert each.persons_needed > people
+            ends = [end for number in each.difference.values() for end in number.values() if end is not None]
+            assert people == 1 or (min(ends) >= -1 and max(ends) <= 1)  # nobody can be off by more (years are equal)
+
+
+def test_one_labelled_person_among_many_tells_nothing() -> None:
+    one = simulate(60, 2)
+    right = replace(one, probabilities=np.eye(18, dtype=np.float32)[one.label])
+    truth = np.where((one.persons == one.persons[0])[:, None], one.truth, np.int8(labels.UNKNOWN))
+    runs = [replace(right, truth=truth), replace(right, truth=truth, probabilities=np.roll(right.probabilities, 1, 1))]
+    assert compare(*runs, draws=300).verdict == "can't tell" and headlines(runs, draws=300)[0][1] == 1
+
+
+def test_headlines_are_those_of_the_whole_comparison() -> None:
+    for known in ((True, True, True), (True, False, True)):
+        one = simulate(40, 2, known=known)
+        runs = [one, worse(one, 0.2), worse(one, 0.05, 3)]
+        whole = compare_all(runs, draws=300, seed=2)
+        for (gap, p), each in zip(headlines(runs, draws=300, seed=2), whole, strict=True):
+            assert gap == pytest.approx(each.headline, abs=1e-12) and p == pytest.approx(each.p, abs=1e-9)
 
 
 def test_of_several_the_first_is_judged_and_verdicts_are_holms() -> None:

@@ -123,9 +123,12 @@ def test_what_else_differs_is_warned_of(tmp_path, runs):
 
 def test_an_ensemble_differs_from_its_first_member_by_its_vote(runs):
     good, poor = runs
-    edit(good / "metrics.json", ensemble={"members": ["x", "poor"], "weights": [0.5, 0.5], "vote": "soft"})
+    vote = {"members": ["/home/x/one", "../poor"], "weights": [2 / 3, 1 / 3], "vote": "soft"}
+    edit(good / "metrics.json", ensemble=vote)
     (row,) = told(good, poor)["recipe"]
-    assert row == {"key": "ensemble", "one": "members ['x', 'poor']; weights [0.5, 0.5]; vote soft", "other": ""}
+    assert row == {"key": "ensemble", "one": "one (0.67), poor (0.33), soft", "other": ""}
+    edit(poor / "metrics.json", ensemble=vote)
+    assert told(good, poor)["recipe"] == []
 
 
 def test_of_several_runs_the_first_is_judged_and_the_table_corrects(tmp_path, runs, capsys):
@@ -148,10 +151,17 @@ def test_of_several_runs_the_first_is_judged_and_the_table_corrects(tmp_path, ru
     assert [line.split()[0] for line in lines[lines.index(header) + 1 :]] == ["poor", "mild", "close"]
 
 
-def test_runs_of_one_name_are_told_by_their_paths(tmp_path, runs):
-    shutil.copytree(runs[1], tmp_path / "elsewhere" / "good")
-    found = told(runs[0], tmp_path / "elsewhere" / "good")
-    assert (found["one"], found["other"]) == (str(runs[0]), str(tmp_path / "elsewhere" / "good"))
+def test_runs_are_told_by_what_tells_them_apart(tmp_path, runs):
+    def names(*paths: Path) -> tuple[str, str]:
+        found = told(*paths)
+        return found["one"], found["other"]
+
+    for way in ("mix=cutmix/seed0", "mix=none/seed0", "a/b/c/d/good", "a/b/c/d/other"):
+        shutil.copytree(runs[1], tmp_path / way)
+    assert names(runs[0], tmp_path / "mix=none" / "seed0") == ("good", "mix=none/seed0")
+    assert names(tmp_path / "mix=cutmix/seed0", tmp_path / "mix=none/seed0") == ("mix=cutmix/seed0", "mix=none/seed0")
+    assert names(runs[0], tmp_path / "a/b/c/d/other") == ("good", "other")
+    assert names(runs[0], tmp_path / "a/b/c/d/good") == (str(runs[0]), str(tmp_path / "a/b/c/d/good"))
 
 
 def test_eval_photos_are_compared_on_request(runs):
@@ -175,6 +185,43 @@ def test_every_photo_that_changed_sides_is_in_the_csv_and_none_is_named_at_zero(
     found = told(*runs, photos=0, out=tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert not re.search(r"\d{6}_asian|data:image", json.dumps(found) + page + printed(*runs, photos=0))
+
+
+def test_the_photos_go_to_the_output_alone_and_two_outputs_need_two_places(tmp_path, runs, capsys):
+    told(*runs, csv=tmp_path / "all.csv")
+    capsys.readouterr()
+    told(*runs, csv="-")
+    assert capsys.readouterr().out == (tmp_path / "all.csv").read_text()
+    with pytest.raises(RecipeError, match="--json and --csv - both print"):
+        told(*runs, csv="-", json=True)
+    with pytest.raises(RecipeError, match=r"--csv and --out are both .*x; expected two files"):
+        told(*runs, csv=tmp_path / "x", out=tmp_path / "runs" / ".." / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_what_is_printed_never_contradicts_the_verdict(tmp_path, runs, monkeypatch):
+    """An end near 0 keeps the digits that tell it from 0; of few persons it is said why an interval is not enough."""
+    near = {"value": 0.0122, "low": 0.0004, "high": 0.024}
+    monkeypatch.setattr(
+        "threefold.stages.compare.compare_all",
+        lambda *_, **__: [replace(compare(OOF, worse(OOF, 0.35), draws=200), headline=near, persons_needed=13_847)],
+    )
+    text = printed(*runs, out=tmp_path / "page.html")
+    assert text.startswith("good is better than poor by +0.0122 macro F1 (95 % interval +0.0004 to +0.0240).")
+    assert "takes about 14,000 persons" in text and "+0.0004 to" in (tmp_path / "page.html").read_text()
+    monkeypatch.undo()
+    for people in (1, 5):
+        part = OOF.take(np.arange(7 * people))
+        right = replace(part, probabilities=np.eye(18, dtype=np.float32)[part.label])
+        write_run(tmp_path / f"right{people}", right, draws=10)
+        write_run(
+            tmp_path / f"wrong{people}", replace(right, probabilities=np.roll(right.probabilities, 1, 1)), draws=10
+        )
+    (only,) = told(tmp_path / "right1", tmp_path / "wrong1")["sentences"]
+    assert only.startswith("Can't tell right1 and wrong1 apart: of one person there is no interval (+0.")
+    found = told(tmp_path / "right5", tmp_path / "wrong5")
+    assert found["difference"]["low"] > 0 and found["verdict"] == "can't tell"
+    assert "it takes 6 to tell anything" in found["sentences"][1] and "about 6 persons" in found["sentences"][2]
 
 
 def test_the_page_says_the_same_and_asks_for_nothing(tmp_path):
@@ -218,9 +265,7 @@ def test_what_cannot_be_compared_is_refused_by_name(tmp_path, runs):
     with pytest.raises(RunError, match="stopped: run is stopped, not complete"):
         told(good, tmp_path / "stopped")
     write_run(tmp_path / "fewer", OOF.take(np.arange(len(OOF) - 7)), draws=10)
-    with pytest.raises(
-        DataError, match=r"fewer: 7 photos are only in it or only in .*good, the first is 'train/000039"
-    ):
+    with pytest.raises(DataError, match=r"fewer: lacks 7 of the photos of .*good, the first is 'train/000039"):
         told(good, tmp_path / "fewer")
     swapped = OOF.persons.copy()
     swapped[8] = OOF.persons[0]

@@ -106,6 +106,8 @@ def test_what_cannot_be_is_refused_before_anything_is_read(tmp_path: Path) -> No
         eda("contest:nowhere", out=tmp_path / "x.html", lang="kr")
     with pytest.raises(DataError, match="nowhere"):
         eda(f"contest:{tmp_path / 'nowhere'}", out=tmp_path / "x.html")
+    with pytest.raises(DataError, match="is a folder; expected the name of a file"):
+        eda("contest:nowhere", out=tmp_path)
     assert not (tmp_path / "x.html").exists()
 
 

@@ -15,6 +15,7 @@ from threefold.evidence.compare import compare
 from threefold.evidence.decide import said
 from threefold.evidence.metrics import macro_f1
 from threefold.evidence.people import (
+    FEW,
     GROUPS,
     LEAST,
     by_group,
@@ -182,7 +183,11 @@ def test_years_around_a_border_are_counted_year_by_year(oof):
     assert years_around(oof, range(5, 9)) == []
     one = oof.take((oof.ages != 60) | (oof.persons == oof.persons[oof.ages == 60][0]))
     assert [row["people"] for row in years_around(one, range(60, 61), draws=50)] == [1]
-    assert years_around(one, range(60, 61), draws=50)[0]["bias"]["low"] is None
+    for people in (1, FEW - 1, FEW):
+        some = one.take(np.isin(one.persons, np.unique(one.persons[one.ages == 55])[:people]))
+        (row,) = years_around(some, range(55, 56), draws=50)
+        assert row["people"] == people and (row["bias"]["low"] is None) == (people < FEW)
+        assert row["bias"]["value"] is not None and (row["wrong"]["high"] is None) == (people < FEW)
     yearless = years_around(replace(oof, years=np.full_like(oof.years, np.nan)), range(55, 65), draws=50)
     assert {row["bias"]["value"] for row in yearless} == {None} and len(yearless) == 3
 

@@ -50,6 +50,16 @@ def test_a_language_changes_the_words_and_an_unknown_one_is_named():
         render("base", "kr")
 
 
+def test_durations_speak_the_language_of_the_page():
+    for seconds, english, korean in (
+        (9, "9 s", "9초"),
+        (187, "3 min 7 s", "3분 7초"),
+        (7500, "2 h 5 min", "2시간 5분"),
+    ):
+        for lang, words in (("en", english), ("ko", korean)):
+            assert environment(lang).from_string("{{ x|duration }}").render(x=seconds) == words
+
+
 def test_a_missing_value_is_an_error_that_names_it():
     with pytest.raises(RunError, match="a file lacks what the search needs"):
         render("search", name="x")

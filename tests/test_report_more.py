@@ -163,7 +163,7 @@ def test_photos_of_one_person_that_disagree_are_marked(tmp_path, oof):
     assert section.count("of this person, said to be") == 7 * len(shown)
 
 
-def test_the_networks_are_asked_and_their_answers_drawn(real, oof):
+def test_the_networks_are_asked_and_their_answers_drawn(real, oof, monkeypatch):
     page = Page(report(real.path))
     for region in REGIONS:
         assert page.text.count(region) >= 2  # occlusion and Grad-CAM
@@ -172,7 +172,10 @@ def test_the_networks_are_asked_and_their_answers_drawn(real, oof):
     drawn = section.count('class="seen"')
     assert drawn >= 4 and len(alts) == 6 * drawn
     assert "could not be asked" not in page.text and "Occlusion" in page.text and "Grad-CAM" in page.text
+    monkeypatch.setattr(report_looks, "COARSE", 1)
+    assert "too few for Grad-CAM" in page.text  # 2 x 2 places; none is less than 1 x 1
     found = looks(real, oof, paths_of(real), pictures=True)
+    assert found["coarse"] is None
     for method in found["shares"]:
         assert [row["name"] for row in method["rows"]] == list(labels.ATTRIBUTES)
         for row in method["rows"]:

@@ -74,7 +74,7 @@ def rows(root):
 )
 def test_a_verdict_is_that_of_the_pair_alone(root, rows, name, base):
     one, other = (Predictions.load(root / run / "oof.npz") for run in (name, base))
-    expected = compare(one, other, draws=2000)
+    expected = compare(one, other)  # with the draws that `threefold compare` takes
     assert rows[name].against == base and rows[name].verdict == expected.verdict
     assert rows[name].difference == pytest.approx(expected.difference["all.macro_f1"])
     assert rows[name].verdict == {"good": "better", "bad1": "worse", "same": "can't tell", "averaged": "better"}[name]
@@ -178,6 +178,7 @@ def test_filters(rows, text, names):
         ({"filters": ["macro F1>good"]}, "macro F1 is a number, 'good' is none"),
         ({"filters": ["seconds>"]}, "seconds is a number, '' is none"),
         ({"json": True, "csv": "-"}, "both print the log"),
+        ({"csv": "x.csv", "html": "./x.csv"}, "--csv and --html are both ./x.csv; expected two files"),
         ({"lang": "kr", "html": "x.html"}, "lang: 'kr' is not known"),
     ],
 )
@@ -251,6 +252,7 @@ def test_the_page_in_both_languages(root, tmp_path):
         "더 좋음",
         "중단(가지치기)",
         "base와(과) 사진이나 라벨이 다름",
+        "기준 &#39;gone.yaml&#39;이(가) 여기에 없음",
     ):
         assert word in other, word
     assert text.count("<tbody role") == other.count("<tbody role") == 12
@@ -266,19 +268,48 @@ def test_a_report_is_linked_from_where_the_page_lies(root, tmp_path):
 DRIVE = """<script>
 const names = () => runs.filter(run => !run.hidden).map(run => run.rows[0].cells[0].dataset.v), told = {}
 const press = n => (heads[n].firstElementChild.click(), names())
+const ask = (column, sign, wanted) => {
+  $("column").value = column; $("column").dispatchEvent(new Event("change"))
+  $("sign").value = sign; $("wanted").value = wanted; $("wanted").dispatchEvent(new Event("input"))
+  return names()
+}
+const asked = JSON.parse(document.body.dataset.asked)
 const typed = text => { $("words").value = text; $("words").dispatchEvent(new Event("input")); return names() }
 told.start = names(); told.gap = press(2); told.up = press(2); told.name = press(0); told.sorted = heads[0].ariaSort
 told.words = typed("CUTMIX flat18"); told.count = $("count").textContent; told.mixed = $("mixed").hidden
 typed(""); picks[1].value = picks[1].options[2].value; picks[1].dispatchEvent(new Event("change")); told.folds = names()
 told.nobody = typed("nobody"); told.nothing = $("nothing").hidden
+typed(""); picks[1].value = ""; ask("", "has", "")
+told.asked = asked.map(each => ask(...each))
+ask("people", "has", ""); told.options = [...$("column").options].map(each => each.value)
+ask("train.mix", "has", ""); told.mix = ($("order").click(), names())
+told.shown = runs[0].querySelector(".shown").textContent
+told.back = ($("order").click(), names()); told.way = $("order").dataset.way
 document.title = JSON.stringify(told)
 </script></body>"""
+
+
+ASKED = {
+    "train.mix=cutmix": ("train.mix", "=", "cutmix"),
+    "difference>=0": ("difference", ">=", "0"),
+    "macro_f1<=0.5": ("macro_f1", "<=", "0.5"),
+    "state!=complete": ("state", "!=", "complete"),
+    "verdict=can't tell": ("verdict", "=", "can't tell"),
+    "changed=loss.age": ("changed", "=", "loss.age"),
+    "seed=1.0": ("seed", "=", "1.0"),
+    "version>=0.2": ("version", ">=", "0.2"),
+    "difference=": ("difference", "=", ""),
+}
+"""Filters of the command line, and what is picked on the page for the same."""
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs the chromium browser on PATH")
 def test_a_browser_sorts_and_filters_the_page(root, rows, tmp_path):
     text = page(root, tmp_path / "log.html")
-    (tmp_path / "log.html").write_text(text.replace("</body>", DRIVE), encoding="utf-8")
+    asked = json.dumps(list(ASKED.values())).replace("'", "&#39;")
+    (tmp_path / "log.html").write_text(
+        text.replace("</body>", DRIVE).replace("<body", f"<body data-asked='{asked}'"), encoding="utf-8"
+    )
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={tmp_path / 'browser'}"]
     done = subprocess.run(["chromium", *flags, "--dump-dom", (tmp_path / "log.html").as_uri()],
                           capture_output=True, text=True, timeout=60, check=True)  # fmt: skip
@@ -295,3 +326,40 @@ def test_a_browser_sorts_and_filters_the_page(root, rows, tmp_path):
     letter = sorted({row.folds_group for row in every})[1]
     assert told["folds"] == [row.name for row in ordered(every, "name", False) if row.folds_group == letter]
     assert told["nobody"] == [] and told["nothing"] is False
+    for condition_, names in zip(ASKED, told["asked"], strict=True):
+        assert set(names) == {row.name for row in every if meets(row, condition(condition_))}, condition_
+    assert {"accuracy", "seed", "verdict", "version", "optim"} < set(told["options"]) and "tta" not in told["options"]
+    assert told["mix"][0] == "good" and told["shown"] == "train.mix: cutmix(p=0.5)"
+    assert told["back"][-1] == "good" and told["way"] == "descending"
+
+
+DAMAGE = {
+    "metrics.json": [{"mask": [1]}, {"seconds": "fast"}, {"seconds": float("nan")}, {"macro_f1": {"value": "x"}}],
+    "stamp.json": [{"persons": "many"}, {"seed": [1]}, {"created": 5}, {"format": 99}],
+}
+
+
+def test_no_odd_value_of_one_file_costs_the_log(root, tmp_path):
+    """Each run is listed, what cannot be read is said, and everything that is written is valid."""
+    for file, edits in DAMAGE.items():
+        for number, edit in enumerate(edits):
+            run = shutil.copytree(root / "base", tmp_path / f"{file}{number}") / file
+            run.write_text(json.dumps(json.loads(run.read_text()) | edit))
+    for name, text in (("empty", ""), ("list", "[]"), ("half", '{"format"')):
+        (shutil.copytree(root / "base", tmp_path / name) / "stamp.json").write_text(text)
+    write_recipe(
+        make_recipe(BASE | {"baseline": "../self"}), shutil.copytree(root / "base", tmp_path / "self") / "recipe.yaml"
+    )
+    found = {row.name: row for row in runs_table(tmp_path)}
+    assert len(found) == 12
+    for name in ("empty", "list", "half", "stamp.json3"):
+        row = found[name]
+        assert (row.state, row.group, row.code_group, row.macro_f1) == ("damaged", "-", "-", None)
+        assert explain(row).startswith(str(tmp_path / name))
+    assert {row.group for row in found.values()} == {"a", "-"}
+    assert (found["self"].verdict, explain(found["self"])) == ("no baseline run", "names itself as its baseline")
+    text = page(tmp_path, tmp_path / "log.html")
+    assert text.count("<tbody role") == 12 and re.search(r'id="mixed" hidden', text)
+    told = io.StringIO()
+    print_runs(tmp_path, Console(file=told), json=True)
+    json.loads(told.getvalue(), parse_constant=pytest.fail)

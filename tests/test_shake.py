@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score
 from threefold import labels
 from threefold.errors import DataError, RecipeError
 from threefold.evidence.metrics import COLUMNS, columns_of, macro_f1, person_counts
-from threefold.evidence.shake import EVEN, LEVEL, Shake, choose, gaps, informed, pairs, shake, strategies
+from threefold.evidence.shake import EVEN, LEVEL, Shake, choose, gaps, informed, pairs, shake, strategies, surprise
 
 COLUMN = COLUMNS.index("all.macro_f1")
 
@@ -98,8 +98,28 @@ def test_identical_runs_share_everything(base):
     assert [row["wins"] for row in pairs(found)] == [0.5, 0.5]
     assert [row["best"] for row in gaps(found)] == [0.5, 0.5]
     assert {row["regret"] for row in strategies(found).values()} == {0.0}
-    assert choose(found.private)["chance"] == 0.5
+    told = choose(found.private)
+    assert (told["same"], told["next"], told["chance"], told["sure"]) == ([1], None, None, True)
     np.testing.assert_allclose(informed(found, [0.7, 0.7]) @ [1, -1], 0, atol=1e-9)
+    assert choose(informed(found, [0.7, 0.7]))["same"] == [1]
+
+
+def test_a_copy_is_no_rival(base, team):
+    """Beside a copy of itself the best run is as sure as without it, and the copy is no second final."""
+    told = choose(shake([team[0], team[2], team[0]], draws=300).private)
+    assert (told["pick"], told["same"], told["next"], told["two"]) == (0, [2], 1, (0, 1)) and told["chance"] > 0.99
+
+
+def test_public_scores_of_other_runs_are_a_surprise(team):
+    found = shake(team, draws=2000)
+    expected = [row["public"] for row in gaps(found)]
+    assert surprise(found, expected) > 0.95
+    assert surprise(found, [score - 0.1 for score in expected]) > 0.05, "a leaderboard may lie off as a whole"
+    assert surprise(found, expected[::-1]) < 0.001
+    rng = np.random.default_rng(3)
+    real = found.public[:200] + rng.normal(0, LEVEL, (200, 1))
+    chances = np.array([surprise(found, np.clip(row, 0, 1).tolist()) for row in real])
+    assert (chances < 0.5).mean() == pytest.approx(0.5, abs=0.12) and (chances < 0.01).mean() < 0.05
 
 
 def test_what_is_better_by_far_is_picked_and_stays_where_it_is(team):
@@ -202,7 +222,7 @@ def test_partly_known_labels_and_what_cannot_be_drawn(base):
     for persons, share in ((1, 0.5), (100, 0.001), (100, 1.0), (0, 0.5), (-5, 0.5)):
         with pytest.raises(DataError, match=rf"{persons} persons, share .*expected 1 or more"):
             shake([base], persons=persons, share=share)
-    with pytest.raises(DataError, match="member 2: 7 photos are only in it"):
+    with pytest.raises(DataError, match="member 2: lacks 7 of the photos of member 1"):
         shake([base, base.take(np.arange(7, len(base)))])
 
 
@@ -212,5 +232,5 @@ def test_can_not_tell_is_below_the_line():
     assert choose(near)["chance"] < EVEN and not choose(near)["sure"]
     assert choose(far)["chance"] > EVEN and choose(far)["sure"] and choose(far)["pick"] == 1
     assert choose(near[:, :1]) | {"expected": 0, "low": 0, "high": 0} == {
-        "pick": 0, "next": None, "chance": None, "sure": True, "two": None, "best": [1.0],
+        "pick": 0, "next": None, "chance": None, "sure": True, "two": None, "best": [1.0], "same": [],
         "expected": 0, "low": 0, "high": 0}  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from fake_run import simulate, write_run
@@ -71,15 +72,36 @@ def test_json_is_all_of_it(runs, capsys):
     text = capsys.readouterr().out
     assert json.loads(text) == json.loads(json.dumps(told))
     assert "NaN" not in text
-    assert {"runs", "pairs", "strategies", "choice", "given", "persons", "draws", "seed", "on"} == set(told)
+    assert {"runs", "pairs", "strategies", "choice", "given", "surprise", "persons", "draws", "seed", "on"} == set(told)
     assert told["persons"] == {"public": 30, "private": 30, "oof": 60}
+
+
+def test_scores_in_another_order_are_asked_about(runs, capsys):
+    paths = [runs["good"], runs["poor"]]
+    shake_runs(paths, draws=2000, public="0.55,0.35")
+    assert "in the order of the runs" not in capsys.readouterr().out
+    told = shake_runs(paths, draws=2000, public="0.35,0.75")
+    text = capsys.readouterr().out
+    assert told["surprise"] < 0.001 and "less than once in 1,000 contests: are they in the order of the runs" in text
+
+
+def test_a_copy_is_named_as_one(runs, tmp_path, capsys):
+    copy = shutil.copytree(runs["good"], tmp_path / "copy")
+    shake_runs([runs["good"], copy], draws=100)
+    text = capsys.readouterr().out
+    assert (
+        text.endswith(f"pick {runs['good']} or {copy}, which score alike whoever is drawn\n") and "beats it" not in text
+    )
+    shake_runs([runs["poor"], copy, runs["good"]], draws=300)
+    text = capsys.readouterr().out
+    assert f"pick {copy} or {runs['good']}, which score alike whoever is drawn: it beats {runs['poor']} in" in text
 
 
 @pytest.mark.parametrize(
     ("names", "options", "error", "message"),
     [
         (("good", "good"), {}, RunError, r"good: is given twice"),
-        (("good", "others"), {}, DataError, r"others: 70 photos are only in it or only in .*good"),
+        (("good", "others"), {}, DataError, r"others: .*70 .*photos .*good"),
         (("good",), {"on": "test"}, RunError, r"good: has no scored eval photos"),
         (("good",), {"public": "high"}, RecipeError, r"public: 'high' cannot be read; expected numbers like"),
         (("good", "poor"), {"public": "71.2,70.5"}, RecipeError, r"public: \[71.2, 70.5\] for 2 runs; expected"),

@@ -105,6 +105,15 @@ def number(value: float, low: float, high: float) -> Number:
     return {key: x if isfinite(x) else None for key, x in (("value", value), ("low", low), ("high", high))}
 
 
+def places(number: Number, least: int = 3) -> int:
+    """Decimal places, `least` to 6, at which no part of a Number that is not 0 reads as 0.
+
+    An interval that leaves 0 out must be seen to: 0.0004 to 0.02 is not "+0.000 to +0.020".
+    """
+    parts = [abs(part) for part in number.values() if part]
+    return next((count for count in range(least, 6) if all(round(part, count) for part in parts)), 6)
+
+
 def ratio(part: Floats, whole: Floats) -> Floats:
     """part / whole of sums that are broadcast together; NaN where the whole is 0."""
     return np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan)

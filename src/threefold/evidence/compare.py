@@ -32,15 +32,18 @@ from numpy.typing import NDArray
 
 from threefold import labels
 from threefold.errors import DataError
-from threefold.evidence.bootstrap import LEVEL, NORMAL, Floats, Number, estimate, number
+from threefold.evidence.bootstrap import LEVEL, Estimate, Floats, Number, Statistic, estimate, number
 from threefold.evidence.ensemble import aligned
-from threefold.evidence.metrics import COLUMNS, columns_of, person_counts
+from threefold.evidence.metrics import COLUMNS, columns_of, macro_counts, macro_mean, person_counts
 from threefold.evidence.student import t_beyond, t_quantile
 from threefold.predictions import Predictions
 
 Verdict = Literal["better", "worse", "can't tell"]
 POWER = 0.8
 """Chance of telling a true difference apart that `persons_needed` is for."""
+DRAWS = 10_000
+"""Draws of persons: with them another seed moves the ends of an interval by about 1 % of its width."""
+_NOTHING = 1e-12  # two sums of the same fractions in another order differ by less
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,10 @@ class Comparison:
     labels. headline: the difference of that mean. p: two-sided, of the same t: at most 0.05 where the interval leaves
     out 0, but never below 2 ** (1 - persons), which is what coins say when all persons agree. p_holm: p corrected for
     the number of comparisons made at once (`compare_all`). verdict: of `one`, by p_holm at 5 %.
-    persons_needed: so many persons, drawn like these, tell a difference of the size of `headline` apart from 0 at the
-    level of the interval with a chance of POWER; None where the difference is 0. By the normal approximation from the
-    spread of the draws, which falls with the root of the persons; as uncertain as the difference itself.
+    persons_needed: so many persons, drawn like these, tell a difference of the size of `headline` apart from 0 with a
+    chance of POWER, also where it is one of as many comparisons; None where the difference is 0 and of one person. By
+    the same t, whose spread falls with the root of the persons and whose freedom grows with them: never fewer than
+    could not tell it now. As uncertain as the difference itself. `benchmarks/comparison.py` draws so many and counts.
     """
 
     one: dict[str, Number]
@@ -71,7 +75,7 @@ class Comparison:
 
 
 def compare(
-    one: Predictions, other: Predictions, *, draws: int = 10_000, seed: int = 0, names: Sequence[str] = ()
+    one: Predictions, other: Predictions, *, draws: int = DRAWS, seed: int = 0, names: Sequence[str] = ()
 ) -> Comparison:
     """`one` against `other` on the same persons.
 
@@ -82,7 +86,7 @@ def compare(
 
 
 def compare_all(
-    runs: Sequence[Predictions], *, draws: int = 10_000, seed: int = 0, names: Sequence[str] = ()
+    runs: Sequence[Predictions], *, draws: int = DRAWS, seed: int = 0, names: Sequence[str] = ()
 ) -> list[Comparison]:
     """The first of two or more runs against each of the others, all on the same draws of persons. Raises as `compare`.
 
@@ -96,27 +100,21 @@ def compare_all(
     chosen = [COLUMNS.index(column) for column in judged]
 
     def numbers(sums: Floats) -> Floats:
-        """[..., R * 80] -> [..., (2 R - 1) * 28]: COLUMNS and the judged mean of each run, then of each difference."""
-        each = [columns_of(part) for part in np.split(sums, len(same), axis=-1)]
-        each = [np.concatenate([part, part[..., chosen].mean(-1, keepdims=True)], axis=-1) for part in each]
-        return np.concatenate([*each, *(each[0] - part for part in each[1:])], axis=-1)
+        """[..., 80] -> [..., 28]: COLUMNS and the judged mean."""
+        each = columns_of(sums)
+        return np.concatenate([each, each[..., chosen].mean(-1, keepdims=True)], axis=-1)
 
-    counts = np.concatenate([person_counts(part) for part in same], axis=1)
-    found = estimate(same[0].persons, counts, numbers, draws, seed)
-    value, low, high, spread, freedom = (
-        part.reshape(-1, len(COLUMNS) + 1) for part in (found.value, found.low, found.high, found.spread, found.freedom)
-    )
-    gaps = slice(len(same), None)
-    reach = np.array([[t_quantile(LEVEL, df) for df in row] for row in freedom.tolist()]) * spread
-    low[gaps], high[gaps] = (value - reach)[gaps], (value + reach)[gaps]
-    tables = [list(map(number, *rows)) for rows in zip(value.tolist(), low.tolist(), high.tolist(), strict=True)]
+    found = _paired(same[0].persons, [person_counts(part) for part in same], numbers, draws, seed)
+    ends = (found.value.tolist(), found.low.tolist(), found.high.tolist())
+    tables = [list(map(number, *rows)) for rows in zip(*ends, strict=True)]
     named = [dict(zip(COLUMNS, table, strict=False)) for table in tables]
-    heads = list(zip(value[gaps, -1].tolist(), spread[gaps, -1].tolist(), freedom[gaps, -1].tolist(), strict=True))
-    p = np.array([_p(*head, len(counts)) for head in heads])
+    heads = _heads(found, len(same))
+    persons = len(np.unique(same[0].persons))
+    p = np.array([_p(*head, _labelled(same[0])) for head in heads])
     return [
         Comparison(
             named[0], named[other], named[row], judged, tables[row][-1], verdict(head[0], corrected), alone, corrected,
-            _needed(*head[:2], len(counts)), len(same[0]), len(counts),
+            _needed(*head, persons, len(heads)), len(same[0]), persons,
         )
         for other, (row, head, alone, corrected) in enumerate(
             zip(range(len(same), len(tables)), heads, p.tolist(), holm(p).tolist(), strict=True), start=1
@@ -124,8 +122,23 @@ def compare_all(
     ]  # fmt: skip
 
 
+def headlines(
+    runs: Sequence[Predictions], *, draws: int = DRAWS, seed: int = 0, names: Sequence[str] = ()
+) -> list[tuple[Number, float]]:
+    """`headline` and `p` of each comparison that `compare_all` would make, for a log of many: no other number is worked
+    out, which takes less time. Raises as `compare`.
+    """
+    same = aligned(runs, names)
+    tasks = [column.removesuffix(".macro_f1") for column in _judged(same[0])]
+    counts = [macro_counts(part, tasks) for part in same]
+    found = _paired(same[0].persons, counts, lambda sums: macro_mean(sums, tasks), draws, seed)
+    ends = (part[len(same) :, 0].tolist() for part in (found.value, found.low, found.high))
+    chances = [_p(*head, _labelled(same[0])) for head in _heads(found, len(same))]
+    return list(zip(map(number, *ends), chances, strict=True))
+
+
 def difference(
-    one: Predictions, other: Predictions, *, draws: int = 10_000, seed: int = 0, names: Sequence[str] = ()
+    one: Predictions, other: Predictions, *, draws: int = DRAWS, seed: int = 0, names: Sequence[str] = ()
 ) -> dict[str, Any]:
     """`one` minus `other` for every number of `metrics.COLUMNS`: {value, low, high}, null where nothing is known.
 
@@ -191,6 +204,40 @@ def verdict(value: float, p: float) -> Verdict:
     return "can't tell" if p > 1 - LEVEL else "better" if value > 0 else "worse"
 
 
+def _paired(persons: NDArray[Any], counts: Sequence[Floats], numbers: Statistic, draws: int, seed: int) -> Estimate:
+    """`numbers` [S] of R runs, then of the first minus each of the others: an Estimate whose parts are [2 R - 1, S].
+
+    counts: R times [P, C]. The ends of a difference are those of Student's t, but of two shares never outside -1..1.
+    """
+    runs = len(counts)
+
+    def both(sums: Floats) -> Floats:
+        each = [numbers(part) for part in np.split(sums, runs, axis=-1)]
+        return np.concatenate([*each, *(each[0] - part for part in each[1:])], axis=-1)
+
+    found = estimate(persons, np.concatenate(counts, axis=1), both, draws, seed)
+    value, low, high, spread, freedom = (
+        part.reshape(2 * runs - 1, -1) for part in (found.value, found.low, found.high, found.spread, found.freedom)
+    )
+    gaps = slice(runs, None)
+    value[gaps] = np.where(np.abs(value[gaps]) < _NOTHING, 0, value[gaps])
+    reach = np.array([[t_quantile(LEVEL, df) for df in row] for row in freedom[gaps].tolist()]) * spread[gaps]
+    most = np.where(np.arange(value.shape[1]) == COLUMNS.index("age_error"), np.inf, 1)
+    low[gaps], high[gaps] = (np.clip(end, -most, most) for end in (value[gaps] - reach, value[gaps] + reach))
+    return Estimate(value, low, high, spread, freedom)
+
+
+def _heads(found: Estimate, runs: int) -> list[tuple[float, float, float]]:
+    """(value, spread, freedom) of the last number of every difference."""
+    return list(zip(*(part[runs:, -1].tolist() for part in (found.value, found.spread, found.freedom)), strict=True))
+
+
+def _labelled(said: Predictions) -> int:
+    """Persons the verdict is about: those with a photo that is judged."""
+    whole = said.label >= 0
+    return len(np.unique(said.persons[whole if whole.any() else (said.truth >= 0).any(1)]))
+
+
 def _p(value: float, spread: float, freedom: float, persons: int) -> float:
     """Two-sided, of the t of the interval; see `Comparison`."""
     p = 0.0 if value else 1.0
@@ -199,12 +246,27 @@ def _p(value: float, spread: float, freedom: float, persons: int) -> float:
     return max(p, 2.0 ** (1 - persons))
 
 
-def _needed(value: float, spread: float, persons: int) -> int | None:
-    """Persons at which `value` is as many standard errors from 0 as the interval and the power ask for."""
-    if not value:
+def _needed(value: float, spread: float, freedom: float, persons: int, count: int) -> int | None:
+    """Persons at which `value` is as many standard errors from 0 as t asks for, for a level of 5 % / `count` and POWER.
+
+    Those standard errors fall as the freedom grows with the persons, so there is one such number; between that of the
+    normal distribution and what t asks for there.
+    """
+    if not value or persons < 2:
         return None
-    errors = NORMAL.inv_cdf((1 + LEVEL) / 2) + NORMAL.inv_cdf(POWER)
-    return max(2, math.ceil(persons * (errors * spread / value) ** 2))
+    chance = (1 - LEVEL) / count
+
+    def asked(people: float) -> float:
+        df = max(min(freedom * people / persons, people - 1), 1.0)
+        errors = t_quantile(1 - chance, df) + t_quantile(2 * POWER - 1, df)
+        return float(persons * (errors * spread / value) ** 2)
+
+    low = asked(math.inf)
+    high = max(low, asked(low))
+    for _ in range(12):
+        middle = (low + high) / 2
+        low, high = (middle, high) if asked(middle) > middle else (low, middle)
+    return max(math.ceil(high), 1 + math.ceil(-math.log2(chance)))  # fewer may all agree by chance: see `_p`
 
 
 def _beliefs(said: Predictions) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:

@@ -80,20 +80,30 @@ def aligned(parts: Sequence[Predictions], names: Sequence[str] = ()) -> list[Pre
     named = names or [f"member {number}" for number in range(1, len(parts) + 1)]
     first, found = parts[0], []
     for name, part in zip(named, parts, strict=True):
-        if odd := set(first.photos.tolist()) ^ set(part.photos.tolist()):
-            where = f"only in it or only in {named[0]}"
-            raise DataError(f"{name}: {len(odd)} photos are {where}, the first is {min(odd)!r}")
+        here, there = set(part.photos.tolist()), set(first.photos.tolist())
+        for what, odd in ((f"lacks {{}} of the photos of {named[0]}", there - here),
+                          (f"has {{}} photos that {named[0]} lacks", here - there)):  # fmt: skip
+            if odd:
+                raise DataError(f"{name}: {what.format(f'{len(odd):,}')}, the first is {min(odd)!r}")
         same = part.align(first.photos.tolist())
-        for what, here, there in (("person", same.persons, first.persons), ("truth", same.truth, first.truth)):
-            wrong = np.flatnonzero((here != there).reshape(len(here), -1).any(1))
+        for what, mine, theirs in (("person", same.persons, first.persons), ("truth", same.truth, first.truth)):
+            wrong = np.flatnonzero((mine != theirs).reshape(len(mine), -1).any(1))
             if len(wrong):
                 row = wrong[0]
+                one, two = (_said(side[row]) for side in (mine, theirs))
                 raise DataError(
-                    f"{name}: {what} of {str(first.photos[row])!r} is {here[row].tolist()!r}, "
-                    f"in {named[0]} it is {there[row].tolist()!r}"
+                    f"{name}: {what} of {str(first.photos[row])!r} is {one!r}, in {named[0]} it is {two!r}; "
+                    f"so differ {len(wrong):,} photos"
                 )
         found.append(same)
     return found
+
+
+def _said(value: Any) -> str:
+    """A person's id as it is, three codes as the words of their labels."""
+    if np.ndim(value) == 0:
+        return str(value)
+    return " ".join(labels.name(name, int(code)) or "?" for name, code in zip(labels.ATTRIBUTES, value, strict=True))
 
 
 def join_votes(

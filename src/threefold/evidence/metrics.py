@@ -12,7 +12,7 @@ numbers are of the photos that know that attribute, and its prediction is the la
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -112,10 +112,29 @@ def person_counts(predictions: Predictions) -> Floats:
     """[P, 80] what each person adds to every score: per task true positives, predicted and true of each class, then
     the summed age error and its photos. Rows in the order of `np.unique(persons)`, for `bootstrap.resample`.
     """
-    columns: list[NDArray[Any]] = [_counts(truth, said, TASKS[name]) for name, truth, said in tasks(predictions)]
     gap = np.abs(predictions.years - predictions.ages).astype(np.float64)
-    columns.append(np.stack([np.nan_to_num(gap), np.isfinite(gap)], axis=1))
+    years = np.stack([np.nan_to_num(gap), np.isfinite(gap)], axis=1)
+    return np.concatenate([macro_counts(predictions, TASKS), person_sums(predictions.persons, years)], axis=1)
+
+
+def macro_counts(predictions: Predictions, names: Collection[str]) -> Floats:
+    """[P, 3 * the classes of the tasks `names`] what `macro_mean` of them needs: a part of `person_counts`."""
+    columns = [_counts(truth, said, TASKS[name]) for name, truth, said in tasks(predictions) if name in names]
     return np.concatenate([person_sums(predictions.persons, part) for part in columns], axis=1)
+
+
+def macro_mean(counts: Floats, names: Iterable[str]) -> Floats:
+    """[..., C] summed `macro_counts` of the same tasks -> [..., 1] mean of their macro F1; NaN where one is unknown.
+
+    names: in the order of TASKS.
+    """
+    found: list[Floats] = []
+    start = 0
+    for name in names:
+        table = counts[..., start : start + 3 * TASKS[name]].reshape(*counts.shape[:-1], 3, TASKS[name])
+        start += 3 * TASKS[name]
+        found.append(_macro(table))
+    return np.asarray(np.stack(found, axis=-1).mean(-1, keepdims=True), dtype=np.float64)
 
 
 def columns_of(counts: Floats) -> Floats:
@@ -126,9 +145,8 @@ def columns_of(counts: Floats) -> Floats:
     for k in TASKS.values():
         table = counts[..., start : start + 3 * k].reshape(*counts.shape[:-1], 3, k)
         start += 3 * k
-        f1, photos = _f1(table), table[..., 2, :].sum(-1)
-        found += [ratio(table[..., 0, :].sum(-1), photos), np.where(photos > 0, f1.mean(-1), np.nan)]
-        rates.append(np.where(table[..., 2, :] > 0, f1, np.nan))
+        found += [ratio(table[..., 0, :].sum(-1), table[..., 2, :].sum(-1)), _macro(table)]
+        rates.append(np.where(table[..., 2, :] > 0, _f1(table), np.nan))
     found.append(ratio(counts[..., start], counts[..., start + 1]))
     return np.concatenate([np.stack(found, axis=-1), rates[0]], axis=-1)
 
@@ -150,6 +168,11 @@ def _f1(counts: Floats) -> Floats:
     """[..., 3, k] true positives, predicted, true -> [..., k]."""
     both = counts[..., 1, :] + counts[..., 2, :]
     return np.divide(2 * counts[..., 0, :], both, out=np.zeros_like(both), where=both > 0)
+
+
+def _macro(counts: Floats) -> Floats:
+    """[..., 3, k] -> [...] the mean of `_f1`; NaN where no photo has a label."""
+    return np.where(counts[..., 2, :].sum(-1) > 0, _f1(counts).mean(-1), np.nan)
 
 
 def _counts(truth: Labels, predicted: Labels, k: int) -> NDArray[np.bool_]:

@@ -29,6 +29,9 @@ CLAIMS = ("f1", "mask", "gender", "age_group", "all")
 itself; `mask`: macro F1 of the three masks among its people; `gender`, `age_group` and `all` three: accuracies."""
 LEAST = 20
 """People a group must have to be told unfairly treated."""
+FEW = 6
+"""Fewer people than this have no interval: the whole range of n people misses the median of all with a chance of
+2 ** (1 - n), which is more than 5 % below 6, and what is drawn from them cannot reach beyond their range."""
 _WITHIN = [COLUMNS.index(name) for name in ("mask.macro_f1", "gender.accuracy", "age_group.accuracy", "all.accuracy")]
 _F1 = COLUMNS.index("f1.0")
 
@@ -64,7 +67,7 @@ def by_group(oof: Predictions, *, draws: int = 2000, seed: int = 0) -> dict[str,
     rows = [
         {
             "gender": gender, "group": age, "people": people[g], "photos": int(inside[:, g].sum()),
-            "numbers": {claim: found.number(c * len(GROUPS) + g) for c, claim in enumerate(CLAIMS)},
+            "numbers": {claim: found.number(c * len(GROUPS) + g) | _ends(people[g]) for c, claim in enumerate(CLAIMS)},
         }
         for g, (gender, age) in enumerate(GROUPS)
     ]  # fmt: skip
@@ -136,7 +139,7 @@ def years_around(oof: Predictions, years: range, *, draws: int = 2000, seed: int
     """Of each true year of `years` that occurs: year, photos, people, `said` [3] (share of the photos put into each age
     group), `wrong` (share, a Number) and `bias` (predicted less true years, a Number, None where there are no years).
 
-    One person has no interval: its ends are None.
+    Fewer than FEW people have no interval: its ends are None.
     """
     year = np.where(np.isfinite(oof.ages), np.floor(oof.ages), -1).astype(np.int64)
     shown = [each for each in years if (year == each).any()]
@@ -156,13 +159,32 @@ def years_around(oof: Predictions, years: range, *, draws: int = 2000, seed: int
     rows = []
     for place, (each, own) in enumerate(zip(shown, inside.T, strict=True)):
         people = len(np.unique(oof.persons[own]))
-        ends: Number = {"low": None, "high": None} if people == 1 else {}
         rows.append({
             "year": each, "photos": int(own.sum()), "people": people,
             "said": (np.bincount(group[own], minlength=3) / own.sum()).tolist(),
-            "wrong": found.number(place) | ends, "bias": found.number(len(shown) + place) | ends,
+            "wrong": found.number(place) | _ends(people), "bias": found.number(len(shown) + place) | _ends(people),
         })  # fmt: skip
     return rows
+
+
+def _ends(people: int) -> Number:
+    """What replaces the ends of a number that is about so many people."""
+    return {"low": None, "high": None} if people < FEW else {}
+
+
+def by_fold(oof: Predictions) -> dict[int, dict[str, Any]]:
+    """fold -> photos, people, and macro F1 of mask, gender and age_group (None where no photo knows it)."""
+    first = np.unique(oof.persons, return_index=True)[1]
+    counts, fold = person_counts(oof), oof.fold[first]
+    found = {}
+    for number in np.unique(oof.fold).tolist():
+        scores = columns_of(counts[fold == number].sum(0))
+        told = {name: float(scores[COLUMNS.index(f"{name}.macro_f1")]) for name in labels.ATTRIBUTES}
+        found[number] = {
+            "photos": int((oof.fold == number).sum()), "people": int((fold == number).sum()),
+            **{name: None if np.isnan(score) else score for name, score in told.items()},
+        }  # fmt: skip
+    return found
 
 
 def fold_chance(oof: Predictions, *, draws: int = 500, seed: int = 0) -> dict[str, float] | None:

@@ -30,9 +30,9 @@ What is not here: other training people (the networks are given) and other folds
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil, inf, sqrt
+from math import ceil, inf, log2, sqrt
 
 import numpy as np
 
@@ -46,6 +46,7 @@ from threefold.evidence.student import t_beyond, t_quantile
 from threefold.predictions import Predictions
 
 Z = NORMAL.inv_cdf((1 + LEVEL) / 2)
+_MOST = 1_000_000_000  # people or seeds beyond which nobody goes
 Interval = dict[str, float]
 """{value, low, high}: a number and the ends of its 95 % interval."""
 
@@ -73,8 +74,9 @@ class SeedDifference:
 
     p: two-sided; verdict: of the first recipe. seed_share: part of the variance of the mean difference that is seeds,
     0..1, what a seed makes of particular people not counted. persons_needed at this many seeds, seeds_needed with these
-    persons: about how many tell a difference of this size apart from 0 with a chance of POWER; None where the
-    difference is 0 or this alone would never do. Of one seed, what it cannot say is None.
+    persons: about how many tell a difference of this size apart from 0 with a chance of POWER, also where it is one of
+    `among` comparisons; None where the difference is 0 or this alone would never do. By the same t, whose degrees of
+    freedom grow with them. Of one seed, what it cannot say is None.
     """
 
     metric: str
@@ -98,22 +100,33 @@ def spread(parts: Sequence[Predictions], *, draws: int = 2000, seed: int = 0) ->
 
 
 def seed_difference(
-    ones: Sequence[Predictions], others: Sequence[Predictions], *, draws: int = 10_000, seed: int = 0
+    ones: Sequence[Predictions], others: Sequence[Predictions], *, among: int = 1, draws: int = 10_000, seed: int = 0
 ) -> SeedDifference:
     """`ones` minus `others`, run k of one against run k of the other (the same training seed), on the same persons.
 
-    Raises DataError unless there are as many runs on both sides, all about the same photos, persons and labels.
+    among: of how many comparisons made at once this is one, for what it would take; p is of this one alone. Raises
+    DataError unless there are as many runs on both sides, all about the same photos, persons and labels.
     """
     if len(ones) != len(others):
         raise DataError(f"seeds: {len(ones)} runs against {len(others)}; expected one run of each seed on both sides")
     metric, noise, people = _noise([ones, others], draws, seed)
     seeds, own, count = noise.seed_sd, noise.interaction, len(ones)
     pure = max(0.0, (seeds or 0.0) ** 2 - own)
-    persons = noise.person_sd**2
-    # the variance of the mean that a difference of this size can bear
-    room = (noise.mean / (Z + NORMAL.inv_cdf(POWER))) ** 2
-    needed = _times(persons + own / count, room - pure / count, people)  # as in the interval, `own` counts twice
-    more = _times(pure + 2 * own, room - max(0.0, persons - own / count)) if seeds is not None else None
+    persons, freedom = noise.person_sd**2, float(noise.found.freedom[0])
+    shared = max(0.0, persons - own / count)  # of the persons, whatever the seed is
+
+    def of_people(number: int) -> tuple[float, float]:
+        fewer = people / number
+        df = min(freedom / fewer, number - 1)
+        return _joined(persons * fewer, df, (pure + own * fewer) / count if seeds is not None else 0.0, count - 1)
+
+    def of_seeds(number: int) -> tuple[float, float]:
+        return _joined(shared + own / number, freedom, (pure + own) / number, number - 1)
+
+    chance = (1 - LEVEL) / among
+    least = 1 + ceil(-log2(chance))  # fewer persons may all agree by chance, see compare.py
+    needed = _enough(noise.mean, of_people, chance, least)
+    more = _enough(noise.mean, of_seeds, chance, 2) if seeds is not None else None
     share = pure / count / (persons + pure / count) if seeds is not None and persons + pure else None
     told = verdict(noise.mean, noise.p)
     ends = (noise.interval(), noise.p, told, noise.person_sd, seeds)
@@ -210,6 +223,28 @@ def _noise(sides: Sequence[Sequence[Predictions]], draws: int, seed: int) -> tup
     return metric, _Noise(scores(flat.sum(0)), found, len(sides) == 1), len(counts)
 
 
-def _times(noise: float, room: float, now: int = 1) -> int | None:
-    """How many there must be, of which `now` have this variance, for it to fit; None where there is no room for it."""
-    return max(2, ceil(now * noise / room)) if room > 0 else None
+def _joined(persons: float, df: float, seeds: float, few: int) -> tuple[float, float]:
+    """Variance of persons and seeds together, and its degrees of freedom (Satterthwaite 1946), 1 at least."""
+    known = (persons**2 / max(df, 1.0) if persons else 0.0) + seeds**2 / max(few, 1)
+    return persons + seeds, max((persons + seeds) ** 2 / known, 1.0) if known else inf
+
+
+def _enough(value: float, at: Callable[[int], tuple[float, float]], chance: float, least: int) -> int | None:
+    """How many, of whom `at` tells variance and freedom, tell `value` apart from 0 at the level `chance`, mostly.
+
+    None where the value is 0, or where more than _MOST would not do.
+    """
+
+    def tells(number: int) -> bool:
+        variance, df = at(number)
+        return bool(value**2 >= variance * (t_quantile(1 - chance, df) + t_quantile(2 * POWER - 1, df)) ** 2)
+
+    low, high = least - 1, least
+    while value and high <= _MOST and not tells(high):
+        low, high = high, 2 * high
+    if not value or high > _MOST:
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if tells(middle) else (middle, high)
+    return high

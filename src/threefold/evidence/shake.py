@@ -89,7 +89,9 @@ def shake(
     if count < 2:
         raise DataError(f"shake: predictions of {count} person ({', '.join(names)}); expected 2 or more")
     if min(sizes) < 1:
-        raise DataError(f"shake: {size} persons, share {share:g} public: {sizes[0]} and {sizes[1]}; expected 1 or more")
+        raise DataError(
+            f"shake: {size} persons, share {share:g} public: {sizes[0]} and {sizes[1]}; expected 1 or more in each half"
+        )
     sums = np.concatenate([person_counts(run) for run in same], axis=1).astype(np.float32)  # whole numbers, thus exact
     column, rng, step = COLUMNS.index("all.macro_f1"), np.random.default_rng(seed), max(1, _CHUNK // max(size, count))
     parts = []
@@ -163,20 +165,23 @@ def strategies(found: Shake) -> dict[str, dict[str, float]]:
 def choose(private: Floats) -> dict[str, Any]:
     """Which run to hand in, from [D, R] private scores as likely as each other: `Shake.private` or `informed`.
 
-    `pick` has the highest expected score, `next` the second highest, `chance` is that of pick against next (None for
-    one run); `sure` is False, can't tell, below EVEN. `two`: the two finals whose better one is expected highest, and
-    `two_private` what that is. `expected`, `low`, `high` (95 % interval) and `best` (chance to be the best): per run.
+    `pick` has the highest expected score, `same` are the runs that score as it does in every draw, `next` is the second
+    highest of the others (None: there is none), `chance` that of pick against next; `sure` is False, can't tell, below
+    EVEN. `two`: the two finals whose better one is expected highest, and `two_private` what that is. `expected`, `low`,
+    `high` (95 % interval) and `best` (chance to be the best): per run.
     """
     mean, count = private.mean(0), private.shape[1]
     order = np.argsort(-mean, kind="stable").tolist()
     low, high = np.quantile(private, [0.025, 0.975], axis=0).tolist()
-    told = {"pick": order[0], "expected": mean.tolist(), "low": low, "high": high}
+    same = [run for run in order[1:] if np.allclose(private[:, run], private[:, order[0]], rtol=0, atol=1e-9)]
+    told = {"pick": order[0], "same": same, "expected": mean.tolist(), "low": low, "high": high}
     told |= {"best": _best(private).mean(0).tolist(), "next": None, "chance": None, "sure": True, "two": None}
+    if rivals := [run for run in order[1:] if run not in same]:
+        chance = float(_beats(private, order[0], rivals[0]).mean())
+        told |= {"next": rivals[0], "chance": chance, "sure": chance >= EVEN}
     if count > 1:
         two = {pair: float(private[:, pair].max(1).mean()) for pair in combinations(range(count), 2)}
-        chance = float(_beats(private, *order[:2]).mean())
-        told |= {"next": order[1], "chance": chance, "sure": chance >= EVEN, "two": max(two, key=two.__getitem__)}
-        told["two_private"] = max(two.values())
+        told |= {"two": max(two, key=two.__getitem__), "two_private": max(two.values())}
     return told
 
 
@@ -188,18 +193,43 @@ def informed(found: Shake, public: Sequence[float], seed: int = 0) -> Floats:
     together may lie off validation by LEVEL, so scores are believed relative to each other. RecipeError: scores that
     are not one per run, 0..1, one known at least.
     """
+    known, told = _given(found, public)
+    runs = len(known)
+    among, off, moved = _public(found, known, seed)
+    cov = np.cov(found.private, found.public[:, known], rowvar=False) + LEVEL**2
+    gain = np.linalg.solve(among, cov[runs:, :runs])
+    return np.asarray(found.private + off + (told - moved) @ gain)
+
+
+def surprise(found: Shake, public: Sequence[float], seed: int = 0) -> float:
+    """Chance, 0..1, of public scores at least as far from what these runs can be expected to get as the given ones.
+
+    Far: the Mahalanobis distance, in which all runs together may lie off validation by LEVEL. Next to nothing means
+    that scores were mixed up, or that what was handed in is not what the run says. Raises what `informed` raises.
+    """
+    known, told = _given(found, public)
+    among, _, moved = _public(found, known, seed)
+    apart = np.concatenate([told[None], moved]) - found.public[:, known].mean(0)
+    far = np.einsum("dk,kd->d", apart, np.linalg.solve(among, apart.T))
+    return float((far >= far[0]).mean())
+
+
+def _given(found: Shake, public: Sequence[float]) -> tuple[NDArray[np.bool_], Floats]:
+    """[R] which runs have a public score, and those scores; RecipeError where they cannot be."""
     told = np.asarray(public, dtype=np.float64)
     runs, known = found.public.shape[1], ~np.isnan(told)
     if told.shape != (runs,) or not known.any() or not ((told[known] >= 0) & (told[known] <= 1)).all():
         raise RecipeError(f"public: {told.tolist()} for {runs} runs; expected one macro F1 each, 0..1, as 0.712,0.705")
+    return known, told[known]
+
+
+def _public(found: Shake, known: NDArray[np.bool_], seed: int) -> tuple[Floats, Floats, Floats]:
+    """[K, K] covariance of the public scores that a team sees, [D, 1] how far each draw lies off, [D, K] draws."""
     rng = np.random.default_rng(seed)
     off = rng.normal(0, LEVEL, (len(found.public), 1))
     seen = found.public[:, known]
-    cov = np.cov(found.private, seen, rowvar=False) + LEVEL**2
-    among = cov[runs:, runs:] + ROUNDING**2 * np.eye(seen.shape[1])
-    noise = rng.normal(0, ROUNDING, seen.shape)
-    gain = np.linalg.solve(among, cov[runs:, :runs])
-    return np.asarray(found.private + off + (told[known] - seen - off - noise) @ gain)
+    among = np.atleast_2d(np.cov(seen, rowvar=False)) + LEVEL**2 + ROUNDING**2 * np.eye(seen.shape[1])
+    return among, off, seen + off + rng.normal(0, ROUNDING, seen.shape)
 
 
 def _draw(population: NDArray[np.int32], size: int, rng: np.random.Generator) -> NDArray[np.int32]:

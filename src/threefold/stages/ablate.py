@@ -5,8 +5,9 @@ OUT/baseline and OUT/KEY=VALUE hold ordinary runs (with --seeds a folder of them
 
 Several changes are several questions: with twenty, one is "better" by chance. Verdicts are therefore Holm's, true of
 all changes together, while each interval is of its own change alone. A change whose training breaks (a loss that is not
-finite) is listed as failed and the others go on; then the verb ends with exit code 1, since a script that asked for
-five answers has four. Everything that was found is written by then, and --resume tries the broken one again.
+finite, too little memory) is listed as failed and the others go on; then the verb ends with exit code 1, since a script
+that asked for five answers has four. Everything that was found is written by then, and --resume tries the broken one
+again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -30,7 +32,7 @@ from threefold.recipe import Recipe, differences, make_recipe
 from threefold.runs import Run
 from threefold.stages import pages
 from threefold.stages.gather import members, named_recipe
-from threefold.stages.repeat import need_folder, need_scored, repeat
+from threefold.stages.repeat import need_folder, need_same, need_scored, repeat
 
 BASELINE = "baseline"
 _OTHERS = "scores on other people, folds or labels cannot be compared; --set changes it for all, the baseline included"
@@ -59,19 +61,23 @@ def ablate(
     trained, what broke the baseline's training, and CheckFailed at the end when a change's broke.
     """
     out, start = Path(out), named_recipe(recipe, data, base)
-    asked = "the recipe given" if isinstance(recipe, Recipe) else Path(recipe).name
+    asked = "the recipe given" if isinstance(recipe, Recipe) else _called(Path(recipe))
     pages.translator(lang)  # an unknown language is told now
     need_scored(start, seeds)
     need_folder(out, BASELINE, resume)
     plan = plan_changes(start, changes, asked)
+    for name in (BASELINE, *(name for name, _ in plan.values())):
+        need_same(out / name, seeds)
     first = repeat(start, out / BASELINE, seeds, resume)
     rows = [_result("", BASELINE, first, first)]
     for text, (name, changed) in plan.items():
         try:
-            rows.append(_result(text, name, repeat(changed, out / name, seeds, resume, f"../{BASELINE}"), first))
-        except (RecipeError, DataError, TrainingError) as error:
-            progress.say(f"{text} failed: {error}")
-            rows.append({**_EMPTY, "change": text, "run": name, "state": "failed", "error": str(error)})
+            runs = repeat(changed, out / name, seeds, resume, f"../{BASELINE}")
+            rows.append(_result(text, name, runs, first, len(plan)))
+        except (RecipeError, DataError, TrainingError, MemoryError, torch.OutOfMemoryError) as error:
+            why = str(error).partition("\n")[0] or "out of memory"
+            progress.say(f"{text} failed: {why}")
+            rows.append({**_EMPTY, "change": text, "run": name, "state": "failed", "error": why})
     told = [row for row in rows if row["difference"]]
     for row, p in zip(told, holm(np.array([row["p"] for row in told])).tolist(), strict=True):
         row |= {"p_holm": p, "verdict": verdict(row["difference"]["value"], p)}
@@ -92,7 +98,7 @@ def plan_changes(start: Recipe, changes: Sequence[str], asked: str) -> dict[str,
     members(start)
     plain: dict[str, Recipe] = {}
     for given in changes:
-        key = given.partition("=")[0].strip()
+        key, sign, value = (part.strip() for part in given.partition("="))
         if key in REFUSED:
             raise RecipeError(f"{given}: {key} cannot be ablated: {REFUSED[key]}")
         made = make_recipe(start.flat(), [given])
@@ -101,7 +107,7 @@ def plan_changes(start: Recipe, changes: Sequence[str], asked: str) -> dict[str,
         if same := [text for text, other in plain.items() if other == made]:
             raise RecipeError(f"{given}: is the same change as {same[0]}")
         members(made)
-        plain[given] = made
+        plain[f"{key}{sign}{value}"] = made
     told = {text: {**made.flat(), "hypothesis": f"{text} against {asked}"} for text, made in plain.items()}
     return {text: (_folder(text), make_recipe(flat)) for text, flat in told.items()}
 
@@ -136,11 +142,11 @@ def needed(row: Row) -> str:
     return " or ".join(found) if row["verdict"] == "can't tell" else ""
 
 
-def _result(text: str, name: str, runs: Sequence[Run], first: Sequence[Run]) -> Row:
-    """The row of a change's runs against the baseline's; of the baseline itself where no change is named."""
+def _result(text: str, name: str, runs: Sequence[Run], first: Sequence[Run], among: int = 1) -> Row:
+    """The row of a change's runs, one `among` so many, against the baseline's; of the baseline where none is named."""
     own, against = ([run.predictions() for run in side] for side in (runs, first))
     noise, has = spread(own), {"persons_needed": len(np.unique(own[0].persons)), "seeds_needed": len(own)}
-    found = asdict(seed_difference(own, against)) if text else {}
+    found = asdict(seed_difference(own, against, among=among)) if text else {}
     return {
         **_EMPTY, "change": text, "run": name, "state": "complete", "metric": noise.metric,
         "score": noise.recipe, "scores": noise.scores, "person_sd": noise.person_sd, "seed_sd": noise.seed_sd,
@@ -151,6 +157,11 @@ def _result(text: str, name: str, runs: Sequence[Run], first: Sequence[Run]) -> 
         # near duplicates are looked for in prepared photos: other preparation may join, and so deal, other people
         "other_folds": runs[0].stamp["folds_digest"] != first[0].stamp["folds_digest"],
     }  # fmt: skip
+
+
+def _called(path: Path) -> str:
+    """A recipe file by its name; that of a run, recipe.yaml like that of every run, with the run's."""
+    return f"{path.resolve().parent.name}/{path.name}" if path.name == "recipe.yaml" else path.name
 
 
 def _folder(text: str) -> str:

@@ -9,6 +9,7 @@ as `photos` allows, so that with 0 nothing of a person is in it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from json import dumps
@@ -19,11 +20,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from threefold.evidence.bootstrap import Number
+from threefold.errors import RecipeError
+from threefold.evidence.bootstrap import Number, places
 from threefold.evidence.compare import Comparison, changes, compare_all
 from threefold.evidence.ensemble import aligned
 from threefold.evidence.metrics import COLUMNS
-from threefold.files import write_csv, write_text
+from threefold.files import csv_text, write_text
 from threefold.progress import plain_console
 from threefold.recipe import differences
 from threefold.runs import Run, open_runs
@@ -39,6 +41,8 @@ SENTENCES = {
     "better": "{one} is better than {other} by {value} {what} (95 % interval {low} to {high}).",
     "worse": "{one} is worse than {other} by {value} {what} (95 % interval {low} to {high}).",
     "can't tell": "Can't tell {one} and {other} apart: {value} {what} (95 % interval {low} to {high}).",
+    "one": "Can't tell {one} and {other} apart: of one person there is no interval ({value} {what}).",
+    "few": "Its interval leaves 0 out, but so few persons all agree by chance too often: it takes 6 to tell anything.",
     "chance": "Alone its interval would tell, but among {count} comparisons one does so by chance too often.",
     "needed": "To tell a difference of this size, 4 times in 5, takes about {needed} persons; here are {persons}.",
     "never": "The two score the same: no number of persons tells a difference of 0.",
@@ -81,18 +85,23 @@ def compare_runs(
     """Print how the first run fares against each of the others, and return it: what --json prints.
 
     on: `oof` (out of fold) or `test` (eval photos that `predict --answers` scored). photos: at most so many photos that
-    changed sides are listed; 0 names none. csv: where all of them are written. out: the same as an HTML page in `lang`,
-    with thumbnails. Of two runs the document is the comparison itself; of more it has a list `comparisons`, whose
-    verdicts are corrected for their number (Holm).
-    Raises RunError for fewer than two runs, one that is missing, incomplete, without predictions or given twice, and
-    DataError, naming run and photo, where they are not about the same photos, persons and labels.
+    changed sides are listed; 0 names none. csv: where all of them are written; "-" prints them instead of the tables.
+    out: the same as an HTML page in `lang`, with thumbnails. Of two runs the document is the comparison itself; of more
+    it has a list `comparisons`, whose verdicts are corrected for their number (Holm).
+    Raises RecipeError for two outputs in one place, RunError for fewer than two runs, one that is missing, incomplete,
+    without predictions or given twice, and DataError, naming run and photo, where they are not about the same photos,
+    persons and labels.
     """
+    printed = str(csv) == "-"
+    if printed and json:
+        raise RecipeError("--json and --csv - both print; give --csv a file")
+    if csv and out and Path(csv).resolve() == Path(out).resolve():
+        raise RecipeError(f"--csv and --out are both {out}; expected two files")
     opened = open_runs([Path(run) for run in runs])
     paths = [str(run.path) for run in opened]
     parts = aligned([run.predictions(on) for run in opened], paths)
     found = compare_all(parts, draws=draws, seed=seed, names=paths)
-    names = [run.name for run in opened]
-    names = names if len(set(names)) == len(names) else paths
+    names = _names(opened)
     pairs = [
         _Pair((opened[0], run), names[0], name, each, *changes(parts[0], part))
         for run, name, part, each in zip(opened[1:], names[1:], parts[1:], found, strict=True)
@@ -100,15 +109,30 @@ def compare_runs(
     told = {"on": on, "draws": draws, "seed": seed, "photos": len(parts[0]), "persons": found[0].persons}
     documents = [_document(pair, len(pairs), photos, str) for pair in pairs]
     whole = told | ({"comparisons": documents} if len(pairs) > 1 else documents[0])
-    if csv:  # files first: what reads the output may close it (`| head`)
-        write_csv(Path(csv), _rows(pairs))
+    if csv and not printed:  # files first: what reads the output may close it (`| head`)
+        write_text(Path(csv), csv_text(_rows(pairs)))
     if out:
         write_text(Path(out), _page(told, pairs, photos, lang))
-    if json:
+    if printed:
+        print(csv_text(_rows(pairs)), end="")
+    elif json:
         print(dumps(whole, indent=2, ensure_ascii=False, allow_nan=False))
     else:
         _print(told, documents, console)
     return whole
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """What tells the runs apart: the way from the folder that holds them all (`train.mix=cutmix/seed0`).
+
+    Where that is long, the names of their folders; where those are alike, the paths as they are.
+    """
+    places = [run.path.resolve() for run in runs]
+    ways = [place.relative_to(os.path.commonpath([each.parent for each in places])) for place in places]
+    names = [run.name for run in runs]
+    if all(len(way.parts) <= 3 for way in ways):
+        return [way.as_posix() for way in ways]
+    return names if len(set(names)) == len(names) else [str(run.path) for run in runs]
 
 
 def _document(pair: _Pair, count: int, photos: int, say: Say) -> dict[str, Any]:
@@ -135,14 +159,25 @@ def _document(pair: _Pair, count: int, photos: int, say: Say) -> dict[str, Any]:
 
 def _sentences(pair: _Pair, count: int, say: Say) -> list[str]:
     """The verdict in words, and what it would take."""
-    found, needed = pair.found, pair.found.persons_needed
-    values = {key: _signed(number) for key, number in found.headline.items()} | {
+    found, head, needed = pair.found, pair.found.headline, pair.found.persons_needed
+    values = {key: _signed(number, places(head)) for key, number in head.items()} | {
         "one": pair.one, "other": pair.other, "count": str(count), "persons": f"{found.persons:,}",
         "what": say(WORDS[found.judged[0]] if len(found.judged) == 1 else SENTENCES["mean"]),
-        "needed": "" if needed is None else f"{needed:,}",
+        "needed": _people(needed),
     }  # fmt: skip
-    told = [found.verdict, *["chance"] * (found.p <= 0.05 < found.p_holm), "never" if needed is None else "needed"]
+    if found.persons == 1:
+        told = ["one"]
+    else:
+        out = (head["low"] or 0) > 0 or (head["high"] or 0) < 0
+        told = [found.verdict, *["few"] * (out and found.p > 0.05), *["chance"] * (found.p <= 0.05 < found.p_holm)]
+        told.append("never" if needed is None else "needed")
     return [say(SENTENCES[key]).format(**values) for key in told]
+
+
+def rough(persons: int) -> int:
+    """Rounded up to two digits, as little as is known of it: 13,847 -> 14,000."""
+    step = int(10 ** max(len(str(persons)) - 2, 0))
+    return -(-persons // step) * step
 
 
 def _recipe(one: Run, other: Run) -> list[dict[str, Any]]:
@@ -150,11 +185,18 @@ def _recipe(one: Run, other: Run) -> list[dict[str, Any]]:
     same = one.stamp.get("data_digest") == other.stamp.get("data_digest")
     left_out = (*_NOT_TRIED, *["data.source"] * same)  # another way to the same files makes no difference
     rows = [row for row in differences(one.recipe, other.recipe) if row[0] not in left_out]
-    votes = [run.metrics.get("ensemble") or {} for run in (one, other)]
-    told = ["; ".join(f"{key} {vote[key]}" for key in ("members", "weights", "vote") if key in vote) for vote in votes]
-    if told[0] != told[1]:
-        rows.append(("ensemble", told[0], told[1]))
+    keys = ("members", "weights", "vote")
+    votes = [[run.metrics.get("ensemble", {}).get(key) for key in keys] for run in (one, other)]
+    if votes[0] != votes[1]:
+        rows.append(("ensemble", _vote(*votes[0]), _vote(*votes[1])))
     return [dict(zip(("key", "one", "other"), row, strict=True)) for row in rows]
+
+
+def _vote(members: list[str] | None, weights: list[float] | None, vote: str | None) -> str:
+    """`a (0.67), b (0.33), soft`, empty for a run that is no ensemble. Members by their folder: a page is shared."""
+    names = [Path(member).name for member in members or []]
+    said = [f"{name} ({weight:.2g})" for name, weight in zip(names, weights or [], strict=False)] or names
+    return ", ".join([*said, vote] if vote else said)
 
 
 def _warnings(pair: _Pair, keys: Sequence[str], say: Say) -> list[str]:
@@ -199,8 +241,8 @@ def _several(pairs: Sequence[dict[str, Any]]) -> _Tables:
     columns = [f"{pairs[0]['one']} against", "its macro F1", "difference", "p", "p (Holm)", "verdict", "persons needed",
                "what differs"]  # fmt: skip
     rows = [
-        [pair["other"], _ends(pair["numbers"].get("all.macro_f1", {}).get("other"), ".3f"), _ends(pair["difference"]),
-         _chance(pair["p"]), _chance(pair["p_holm"]), pair["verdict"], pair["persons_needed"] or "-",
+        [pair["other"], _ends(pair["numbers"].get("all.macro_f1", {}).get("other"), ""), _ends(pair["difference"]),
+         _chance(pair["p"]), _chance(pair["p_holm"]), pair["verdict"], _people(pair["persons_needed"]),
          ", ".join(row["key"] for row in pair["recipe"])]
         for pair in pairs
     ]  # fmt: skip
@@ -209,7 +251,7 @@ def _several(pairs: Sequence[dict[str, Any]]) -> _Tables:
 
 def _two(pair: dict[str, Any]) -> _Tables:
     one, other = names = [pair["one"], pair["other"]]
-    numbers = [[WORDS[name], _ends(row["one"], ".3f"), _ends(row["other"], ".3f"), _ends(row["difference"])]
+    numbers = [[WORDS[name], _ends(row["one"], ""), _ends(row["other"], ""), _ends(row["difference"])]
                for name, row in pair["numbers"].items()]  # fmt: skip
     classes = [[row["name"], row["persons"], row["photos"], *(f"{row[f'{side}_photos']} ({row[f'{side}_persons']})"
                 for side in ("gained", "lost")), _ends(row["f1"])] for row in pair["classes"]]  # fmt: skip
@@ -225,16 +267,21 @@ def _two(pair: dict[str, Any]) -> _Tables:
     ]  # fmt: skip
 
 
-def _signed(value: float | None) -> str:
-    return "-" if value is None else f"{value:+.3f}"
+def _signed(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:+.{digits}f}"
 
 
-def _ends(number: Number | None, form: str = "+.3f") -> str:
-    """`0.712 (0.650 to 0.761)`."""
+def _ends(number: Number | None, sign: str = "+") -> str:
+    """`0.712 (0.650 to 0.761)`, with a sign by default."""
     if not number or number["value"] is None:
         return "-"
-    value, low, high = (f"{x:{form}}" if x is not None else "-" for x in number.values())
-    return f"{value} ({low} to {high})"
+    form = f"{sign}.{places(number) if sign else 3}f"
+    value, *ends = ("" if x is None else f"{x:{form}}" for x in number.values())
+    return f"{value} ({' to '.join(ends)})" if all(ends) else value
+
+
+def _people(needed: int | None) -> str:
+    return "-" if needed is None else f"{rough(needed):,}"
 
 
 def _chance(p: float) -> str:
@@ -260,4 +307,6 @@ def _page(told: dict[str, Any], pairs: Sequence[_Pair], photos: int, lang: str) 
     paths = photo_paths(pairs[0].runs[0]) if told["on"] == "oof" and photos else {}
     wanted = {row["photo"] for document in documents for row in document["changed"]}
     pictures = {photo: thumbnail(path) for photo, path in paths.items() if photo in wanted}
-    return render("compare", lang, told=told, pairs=documents, words=WORDS, pictures=pictures)
+    return render(
+        "compare", lang, told=told, pairs=documents, words=WORDS, pictures=pictures, places=places, rough=rough
+    )

@@ -22,7 +22,7 @@ from threefold.data.check import Report, check
 from threefold.data.eda import NUMBERS, Eda, Looks, describe, measure
 from threefold.data.face import Face
 from threefold.data.sources import read_faces
-from threefold.files import write_text
+from threefold.files import need_writable, write_text
 from threefold.progress import bar
 from threefold.stages.figures import overlay, thumbnail
 from threefold.stages.pages import render, translator
@@ -38,9 +38,10 @@ def eda(
     """Write the page about a source text (see `read_faces`) to `out` and return where; `json` prints its numbers.
 
     photos: with examples, outliers, mean pictures and names; lang: en or ko. Raises DataError when there is nothing to
-    look at and RecipeError for an unknown language.
+    look at or `out` cannot be written, and RecipeError for an unknown language.
     """
-    say = translator(lang)  # an unknown language is told before photos are read
+    say = translator(lang)  # an unknown language and a page that cannot be written are told before photos are read
+    need_writable(Path(out))
     with bar("checking") as progress:
         report = check(data, progress)
     faces = read_faces(data, lambda _: None)  # check has reported what is wrong

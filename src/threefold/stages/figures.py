@@ -45,8 +45,8 @@ THUMBNAIL = 152  # pixels of height: twice what the page shows, for dense screen
 def curves(epochs: Sequence[dict[str, Any]], say: Say = str) -> str:
     """Learning curves of one fold from its lines of log.jsonl: losses, macro F1 with the best epoch, learning rate."""
     with rc_context(_STYLE):
-        figure = Figure(figsize=(3.5, 4.0))  # fixed margins: a layout engine costs five times the drawing
-        grid = {"left": 0.11, "right": 0.99, "top": 0.95, "bottom": 0.1, "hspace": 0.45}
+        figure = Figure(figsize=(3.5, 4.2))  # fixed margins: a layout engine costs five times the drawing
+        grid = {"left": 0.11, "right": 0.99, "top": 0.95, "bottom": 0.095, "hspace": 0.6}
         loss, score, rate = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.3], gridspec_kw=grid)
         _line(loss, epochs, "train_loss", BLUE, say("train"))
         _line(loss, epochs, "valid_loss", ORANGE, say("validation"))
@@ -59,8 +59,9 @@ def curves(epochs: Sequence[dict[str, Any]], say: Say = str) -> str:
         _line(rate, epochs, "lr", GREY, "")
         for axes, name in ((loss, "loss"), (score, "macro F1"), (rate, "learning rate")):
             axes.set_title(say(name), loc="left", fontsize=8, color=INK)
-            if len(axes.get_legend_handles_labels()[0]) > 1:
-                axes.legend(loc="best", ncols=2)
+            if len(axes.get_legend_handles_labels()[0]) > 1:  # above its panel: inside, it would cover lines
+                axes.legend(loc="lower right", bbox_to_anchor=(1.01, 0.96), ncols=3, borderaxespad=0.1,
+                            handlelength=1.1, columnspacing=0.9, labelspacing=0.2, handletextpad=0.4)  # fmt: skip
         score.set_ylim(0, 1.02)
         rate.set_ylim(bottom=0)
         rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
@@ -78,7 +79,7 @@ def age_errors(ages: NDArray[np.floating], wrong: NDArray[np.bool_], say: Say = 
     share = np.bincount(years, wrong)[shown] / total
     with rc_context(_STYLE):
         figure = Figure(figsize=(4.6, 2.9))
-        grid = {"left": 0.09, "right": 0.99, "top": 0.93, "bottom": 0.14, "hspace": 0.35}
+        grid = {"left": 0.09, "right": 0.97, "top": 0.93, "bottom": 0.14, "hspace": 0.35}  # right: half a label, "120"
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2.2, 1], gridspec_kw=grid)
         top.bar(shown, share, width=0.8, color=ORANGE)
         top.set_ylim(0, min(1, 0.1 + share.max() * 1.1))

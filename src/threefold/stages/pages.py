@@ -43,7 +43,7 @@ def environment(lang: str = "en") -> jinja2.Environment:
     made.policies["ext.i18n.trimmed"] = True
     say = translator(lang)
     made.install_gettext_callables(say, lambda one, many, n: say(one if n == 1 else many), newstyle=False)  # type: ignore[attr-defined]
-    made.filters |= {"duration": duration, "number": lambda value: f"{value:,}"}
+    made.filters |= {"duration": lambda seconds: duration(seconds, say), "number": lambda value: f"{value:,}"}
     return made
 
 
@@ -64,8 +64,9 @@ def catalogue(lang: str) -> dict[str, str]:
     return found
 
 
-def duration(seconds: float) -> str:
-    """`2 h 5 min`, `3 min 7 s`, `9 s`."""
+def duration(seconds: float, say: Callable[[str], str] = str) -> str:
+    """`2 h 5 min`, `3 min 7 s`, `9 s`; in the language of `say`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    text = "{hours} h {minutes} min" if hours else "{minutes} min {seconds} s" if minutes else "{seconds} s"
+    return say(text).format(hours=hours, minutes=minutes, seconds=rest)

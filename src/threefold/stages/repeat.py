@@ -25,10 +25,22 @@ def need_scored(recipe: Recipe, seeds: int, least: int = 1) -> None:
 
 def need_folder(out: Path, first: str, resume: bool) -> None:
     """RunError unless the folder `out` is free or, to resume, was begun: with `first` in it."""
-    if not (out / first).is_dir() or (out / "stamp.json").exists():
+    if (out / "stamp.json").exists():
+        raise RunError(f"{out}: is a run itself; expected a new folder for several runs; choose another --out")
+    if not (out / first).is_dir():
         Run.need_free(out)
     elif not resume:
         raise RunError(f"{out}: is already there and nothing is overwritten; choose another --out; --resume goes on")
+
+
+def need_same(home: Path, seeds: int) -> None:
+    """RunError where `home` holds one training and `seeds` asks for several, or the other way round."""
+    one, several = (home / "stamp.json").exists(), (home / "seed0").is_dir()
+    if (one and seeds > 1) or (several and seeds == 1):
+        has = "one training" if one else "trainings under several seeds"
+        raise RunError(
+            f"{home}: holds {has}, which --resume with --seeds {seeds} cannot go on with; choose another --out"
+        )
 
 
 def homes(out: Path, seeds: int) -> list[Path]:

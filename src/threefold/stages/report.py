@@ -11,11 +11,11 @@ by way of report_parts.py. Only "where it looks" (report_looks.py) asks the netw
 
 from __future__ import annotations
 
-import csv
-import json
 import statistics
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threefold import labels
+from threefold.data.tables import Row, read_rows
 from threefold.errors import DataError, RunError, ThreefoldError
 from threefold.evidence.compare import compare
 from threefold.evidence.metrics import TASKS
-from threefold.evidence.people import fold_chance
-from threefold.files import write_text
+from threefold.evidence.people import FEW, by_fold, fold_chance
+from threefold.files import need_writable, write_text
 from threefold.predictions import Predictions
 from threefold.recipe import Recipe, differences
 from threefold.runs import Run
@@ -38,6 +39,21 @@ from threefold.stages.pages import render, translator
 from threefold.stages.report_looks import looks as look
 
 _NOT_TRIED = ("hypothesis", "baseline")  # keys that say what a run is for and change nothing in it
+_NEEDED: dict[str, dict[str, Any]] = {
+    "stamp.json": {
+        **dict.fromkeys(("created", "device", "version", "command", "data", "data_digest", "folds_digest"), str),
+        "seed": int, "packages": dict,
+    },
+    "metrics.json": {"photos": int, "seconds": int | float, "folds": list},
+    "scores": {
+        **dict.fromkeys(("macro_f1", "accuracy", *labels.ATTRIBUTES, "known", "age_error"), dict),
+        "persons": int, "draws": int, "classes_present": int, "per_class": list,
+    },
+    "eval.json": {"macro_f1": dict, "accuracy": dict, "persons": int},
+}  # fmt: skip
+"""What the page takes from each file, and of which type; `scores`: from metrics.json of a run that judged photos."""
+_KINDS = {str: "text", list: "a list", dict: "an object"}
+_LOGGED = ("epoch", "train_loss", "valid_loss", "macro_f1", *labels.ATTRIBUTES, "lr", "photos_per_second")
 
 
 def report(
@@ -48,17 +64,45 @@ def report(
     photos: with pictures and ids of people (the worst mistakes, photos that disagree, where the networks look); False
     leaves them out, so that the page can be handed to people who may not see the photos. looks: ask the networks where
     they look, which takes most of the time; a run without weights or photos is reported on without. lang: of the page.
-    Raises RunError when the run is not complete or one of its files is broken, RecipeError for an unknown language.
+    Raises RunError when the run is not complete, one of its files is broken or the page cannot be written, RecipeError
+    for an unknown language.
     """
     run = Path(run)
     opened, say = Run.open(run), translator(lang)
     opened.need_complete()
     target = Path(out) if out else run / "report.html"
+    need_writable(target)
     try:
-        write_text(target, render("report", lang, **_context(opened, photos, looks, say)))
-    except KeyError as error:  # a file that was written by something else
-        raise RunError(f"{run}: a file lacks what the report needs ({error})") from None
+        page = render("report", lang, **_context(opened, photos, looks, say))
+    except (KeyError, TypeError, AttributeError) as error:  # deeper in a file than `_checked` looks
+        raise RunError(f"{run}: a file is not as `threefold train` writes it ({error})") from error
+    write_text(target, page)
     return target
+
+
+def _checked(run: Run, name: str) -> dict[str, Any]:
+    """A JSON file of the run that holds what `_NEEDED` says; RunError names the file and the value."""
+    values = run.read(name)
+    needed = _NEEDED[name] | (_NEEDED["scores"] if name == "metrics.json" and values.get("photos") else {})
+    for key, kind in needed.items():
+        if key not in values:
+            raise RunError(f"{run.path / name}: lacks what the report needs ({key!r})")
+        if not isinstance(values[key], kind):
+            expected = _KINDS.get(kind, "a number")
+            raise RunError(f"{run.path / name}: {key} is {str(values[key])[:60]!r}; expected {expected}")
+    return values
+
+
+def _log(run: Run) -> list[dict[str, Any]]:
+    """Lines of log.jsonl, each an epoch of a fold; RunError names the first that is not."""
+    for number, line in enumerate(run.log, start=1):
+        where = f"{run.path / 'log.jsonl'}, line {number}"
+        if not isinstance(line, dict) or not {"fold", "epoch"} <= line.keys():
+            raise RunError(f"{where}: expected an epoch of a fold (keys fold and epoch), found {str(line)[:60]}")
+        for key in _LOGGED:
+            if not isinstance(line.get(key), int | float | None):
+                raise RunError(f"{where}: {key} is {str(line[key])[:60]!r}; expected a number")
+    return run.log
 
 
 @dataclass(frozen=True)
@@ -74,26 +118,31 @@ class _Photos:
 
 def _context(run: Run, photos: bool, looks: bool, say: Say) -> dict[str, Any]:
     table = _photos(run)
-    metrics, stamp = run.metrics, run.stamp
+    metrics, stamp, log = _checked(run, "metrics.json"), _checked(run, "stamp.json"), _log(run)
     oof = Predictions.load(run.path / "oof.npz") if metrics["photos"] else None
+    paths = dict(zip(table.ids, table.paths, strict=True))
+    stray = [photo for photo in oof.photos.tolist() if photo not in paths] if oof else []
+    if stray:
+        raise RunError(f"{run.path / 'photos.csv'}: does not list {stray[0]!r}, which oof.npz judges")
     logs: dict[str, list[dict[str, Any]]] = {}
-    for line in run.log:
+    for line in log:
         logs.setdefault(_fold_name(line, say), []).append(line)
     return {
         "name": run.name,
         "recipe": run.recipe.flat(),
         "changes": _changes(run, oof),
         "stamp": stamp,
-        "cost": _cost(run, metrics),
+        "cost": _cost(log, metrics),
         "scores": _scores(run, metrics),
         "ensemble": metrics.get("ensemble"),
         "titles": TITLES,
+        "few": FEW,
         "data": _data(table),
-        "folds": _folds(table, metrics) | {"chance": fold_chance(oof) if oof else None},
+        "folds": _folds(table, metrics, oof),
         "curves": [(name, figures.curves(lines, say)) for name, lines in logs.items()],
         "groups": [(gender, group) for gender in range(2) for group in range(3)],
         "names": labels.NAMES,
-        **(_judged(run, oof, dict(zip(table.ids, table.paths, strict=True)), photos, looks, say) if oof else _NOBODY),
+        **(_judged(run, oof, paths, photos, looks, say) if oof else _NOBODY),
     }
 
 
@@ -128,47 +177,44 @@ def _fold_name(line: dict[str, Any], say: Say) -> str:
     return f"{name}, {line['part']}" if line.get("part") else name
 
 
-def _rows(path: Path, columns: set[str]) -> list[dict[str, str]]:
+def _rows(path: Path, needed: tuple[str, ...]) -> list[Row]:
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            missing = columns - set(reader.fieldnames or ())
-            if missing:
-                raise RunError(f"{path}: has no column {sorted(missing)[0]!r}")
-            return list(reader)
-    except FileNotFoundError:
-        raise RunError(f"{path}: is missing; the report needs it") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise RunError(f"{path}: cannot be read ({error})") from None
+        columns, rows = read_rows(path, needed)
+    except DataError as error:
+        raise RunError(str(error)) from None
+    for row in rows:
+        if len(row.cells) < len(columns):
+            raise RunError(f"{path}, line {row.line}: {len(row.cells)} cells for {len(columns)} columns (cut off?)")
+    return rows
+
+
+def _read(row: Row, column: str, meaning: Callable[[str], int]) -> int:
+    try:
+        return meaning(row.get(column))
+    except (DataError, ValueError) as error:
+        raise RunError(f"{row.where(column)}: cannot be read ({error})") from None
 
 
 def _photos(run: Run) -> _Photos:
-    rows = _rows(run.path / "photos.csv", {"photo", "path", "person", *labels.ATTRIBUTES})
-    split = _rows(run.path / "split.csv", {"photo", "person", "fold"})
-    try:
-        fold = {row["photo"]: int(row["fold"]) for row in split}
-        truth = [[labels.parse(name, row[name]) for name in labels.ATTRIBUTES] for row in rows]
-    except (DataError, ValueError) as error:
-        raise RunError(f"{run.path}: photos.csv or split.csv cannot be read ({error})") from None
-    stray = [row["photo"] for row in rows if row["photo"] not in fold]
+    rows = _rows(run.path / "photos.csv", ("photo", "path", "person", *labels.ATTRIBUTES))
+    split = _rows(run.path / "split.csv", ("photo", "person", "fold"))
+    fold = {row.get("photo"): _read(row, "fold", int) for row in split}
+    truth = [[_read(row, name, partial(labels.parse, name)) for name in labels.ATTRIBUTES] for row in rows]
+    stray = [row.get("photo") for row in rows if row.get("photo") not in fold]
     if stray:
         raise RunError(f"{run.path / 'split.csv'}: does not know {stray[0]!r}, which photos.csv lists")
     return _Photos(
-        [row["photo"] for row in rows],
-        [Path(row["path"]) for row in rows],
-        np.array([row["person"] for row in rows], dtype=np.str_),
+        [row.get("photo") for row in rows],
+        [Path(row.get("path")) for row in rows],
+        np.array([row.get("person") for row in rows], dtype=np.str_),
         np.array(truth, dtype=np.int8).reshape(-1, 3),
-        np.array([fold[row["photo"]] for row in rows], dtype=np.int64),
+        np.array([fold[row.get("photo")] for row in rows], dtype=np.int64),
     )
 
 
 def _scores(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
     """Out-of-fold scores and, where `predict --answers` left them, those on people outside training."""
-    outside = run.path / "eval.json"
-    try:
-        evaluated = json.loads(outside.read_text(encoding="utf-8")) if outside.exists() else None
-    except (OSError, ValueError) as error:
-        raise RunError(f"{outside}: cannot be read ({error})") from None
+    evaluated = _checked(run, "eval.json") if (run.path / "eval.json").exists() else None
     return {"oof": metrics if metrics["photos"] else None, "eval": evaluated}
 
 
@@ -194,7 +240,7 @@ def _data(table: _Photos) -> dict[str, Any]:
     }
 
 
-def _folds(table: _Photos, metrics: dict[str, Any]) -> dict[str, Any]:
+def _folds(table: _Photos, metrics: dict[str, Any], oof: Predictions | None) -> dict[str, Any]:
     """Share of every class in every fold, people on more than one side, and what each fold scored."""
     numbers = [int(fold) for fold in np.unique(table.fold) if fold >= 0]
     sides = {(person, fold) for person, fold in zip(table.persons.tolist(), table.fold.tolist(), strict=True)}
@@ -212,7 +258,7 @@ def _folds(table: _Photos, metrics: dict[str, Any]) -> dict[str, Any]:
             name = parts.CLASS_NAMES[task][code]
             rows.append({"name": name, "cells": list(zip(cells, shares, strict=True)), "spread": spread})
     scored = [fold for fold in metrics["folds"] if fold["macro_f1"] is not None]
-    values = [fold["macro_f1"] for fold in scored]
+    values, own = [fold["macro_f1"] for fold in scored], by_fold(oof) if oof else {}
     return {
         "numbers": numbers,
         "sizes": [_people(table, table.fold == fold) for fold in numbers],
@@ -220,7 +266,8 @@ def _folds(table: _Photos, metrics: dict[str, Any]) -> dict[str, Any]:
         "shared": len(shared),
         "rows": rows,
         "spread": max((row["spread"] for row in rows), default=0.0),
-        "scored": scored,
+        "scored": [fold | own.get(fold["fold"], {}) for fold in scored],
+        "chance": fold_chance(oof) if oof else None,
         "mean": statistics.fmean(values) if values else None,
         "sd": statistics.stdev(values) if len(values) > 1 else None,
     }
@@ -255,10 +302,10 @@ def _compared(oof: Predictions | None, base: Run) -> dict[str, Any]:
         return {"apart": str(error)}
 
 
-def _cost(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
-    speeds = [line["photos_per_second"] for line in run.log if line.get("photos_per_second")]
+def _cost(log: list[dict[str, Any]], metrics: dict[str, Any]) -> dict[str, Any]:
+    speeds = [line["photos_per_second"] for line in log if line.get("photos_per_second")]
     return {
         "seconds": metrics["seconds"],
         "speed": statistics.median(speeds) if speeds else None,
-        "epochs": len(run.log),
+        "epochs": len(log),
     }

@@ -37,6 +37,9 @@ METHODS = ("occlusion", "grad_cam")
 REGIONS = ("upper half of the face", "lower half of the face", "below the face", "around and above")
 PHOTOS, LEAST, PICTURES = 48, 12, 6
 """Photos the shares are of: the first divided by the passes an answer costs, but no fewer than the second; pictures."""
+COARSE = 4
+"""A feature map with fewer places than this down or across cannot tell the halves of a face apart, nor a face from
+clothes: a photo of 64 x 48 leaves 2 x 2 of the usual networks."""
 _GRID = (96, 72)  # what a map is scaled to before its regions are added up
 
 
@@ -78,9 +81,11 @@ def looks(run: Run, oof: Predictions, paths: Mapping[str, Path], *, pictures: bo
     if not found:
         return {"missing": "the photos are not here"}
     used = {row: found[row] for row in counted if row in found}
+    sizes = [one.heat.shape for maps in found.values() for one in maps if one.method == "grad_cam"]
     return {
         "missing": None, "faces": faces, "regions": REGIONS, "vote": any(_single(first, c) is None for c in range(3)),
         "shares": [share for method in METHODS if (share := _shares(used, oof, method))],
+        "coarse": min((size for size in sizes if min(size) < COARSE), default=None),
         "cam": all(len(maps) == len(METHODS) * 3 for maps in found.values()),
         "pictures": [_picture(row, found[row], oof) for row in shown if row in found],
     }  # fmt: skip

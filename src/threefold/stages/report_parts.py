@@ -6,13 +6,16 @@ Numbers come from `evidence`, with their intervals; here they are put beside pic
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from threefold import labels
+from threefold.errors import RunError
 from threefold.evidence.decide import FILE, Decision
 from threefold.evidence.metrics import TASKS, tasks
 from threefold.evidence.people import GROUPS, LEAST, by_group, disagreement, majority, years_around
@@ -24,7 +27,8 @@ from threefold.stages import figures
 from threefold.stages.figures import Say
 
 DRAWS = 2000
-WORST = 24
+WORST = 8
+"""Mistakes shown of each attribute."""
 SHOWN = 12
 """People in the gallery of photos that disagree."""
 BORDERS = tuple((cut, range(cut - 5, cut + 5)) for cut in labels.CUTS)
@@ -32,7 +36,8 @@ CLASS_NAMES = {"all": tuple(labels.class_name(code) for code in range(labels.CLA
 
 
 def confusions(oof: Predictions) -> list[dict[str, Any]]:
-    """Of each task with known photos: the table as cells (photos, people, share of the row, style)."""
+    """Of each task with known photos: the table as cells (photos, people, share of the row, style), and of each class
+    recall and precision, None where the class does not occur or was never said."""
     found = []
     people = np.unique(oof.persons, return_inverse=True)[1].astype(np.int64)
     for task, truth, predicted in tasks(oof):
@@ -47,7 +52,10 @@ def confusions(oof: Predictions) -> list[dict[str, Any]]:
             [(int(photos[i, j]), int(persons[i, j]), part, figures.shade(part, i == j)) for j, part in enumerate(row)]
             for i, row in enumerate(share.tolist())
         ]
-        found.append({"task": task, "names": CLASS_NAMES[task], "cells": cells})
+        right, occur, said = photos.diagonal().tolist(), photos.sum(1).tolist(), photos.sum(0).tolist()
+        recall, precision = ([r / n if n else None for r, n in zip(right, of, strict=True)] for of in (occur, said))
+        names = CLASS_NAMES[task]
+        found.append({"task": task, "names": names, "cells": cells, "recall": recall, "precision": precision})
     return found
 
 
@@ -77,29 +85,31 @@ def age_errors(oof: Predictions, say: Say) -> str | None:
     return figures.age_errors(oof.ages[rows], wrong[rows], say) if rows.any() else None
 
 
-def worst(oof: Predictions, paths: Mapping[str, Path]) -> list[dict[str, Any]]:
-    """Photos whose most probable class contradicts what is known of them, surest first, one per person."""
+def worst(oof: Predictions, paths: Mapping[str, Path]) -> dict[str, list[dict[str, Any]]]:
+    """attribute -> the WORST photos of which the most probable class says it wrong, surest first, one per person.
+
+    By attribute, since the mistakes of one (age, mostly) would hide those of the others. `wrong` counts a person's
+    photos that are wrong in this attribute.
+    """
     said = labels.decode_all(oof.predicted)
     clash = (oof.truth != said) & (oof.truth != labels.UNKNOWN)
-    wrong = clash.any(axis=1)
-    confidence = oof.probabilities.max(axis=1)
     per_person = Counter(oof.persons.tolist())
-    wrong_per_person = Counter(oof.persons[wrong].tolist())
-    found = []
-    for row in surest_wrong(oof)[:WORST]:
-        photo, person = str(oof.photos[row]), str(oof.persons[row])
-        truth, predicted = parts_of(oof.truth[row]), parts_of(said[row])
-        found.append({
-            "photo": photo,
-            "person": person,
-            "fold": int(oof.fold[row]),
-            "picture": figures.thumbnail(paths.get(photo)),
-            "confidence": float(confidence[row]),
-            "age": None if np.isnan(oof.ages[row]) else round(float(oof.ages[row])),
-            "parts": list(zip(truth, predicted, clash[row].tolist(), strict=True)),
-            "wrong": wrong_per_person[person],
-            "of": per_person[person],
-        })  # fmt: skip
+    cut: Callable[[str], str | None] = cache(lambda photo: figures.thumbnail(paths.get(photo)))
+    found = {}
+    for column, (name, marginal) in enumerate(oof.marginals().items()):
+        sure = marginal[np.arange(len(oof)), said[:, column]]
+        wrong = Counter(oof.persons[clash[:, column]].tolist())
+        found[name] = [
+            {
+                "photo": str(oof.photos[row]), "person": str(oof.persons[row]), "fold": int(oof.fold[row]),
+                "picture": cut(str(oof.photos[row])), "confidence": float(sure[row]),
+                "age": None if np.isnan(oof.ages[row]) else round(float(oof.ages[row])),
+                "years": None if np.isnan(oof.years[row]) else round(float(oof.years[row])),
+                "parts": list(zip(parts_of(oof.truth[row]), parts_of(said[row]), clash[row].tolist(), strict=True)),
+                "wrong": wrong[str(oof.persons[row])], "of": per_person[str(oof.persons[row])],
+            }
+            for row in _one_each(oof, clash[:, column], sure)[:WORST]
+        ]  # fmt: skip
     return found
 
 
@@ -107,10 +117,15 @@ def surest_wrong(oof: Predictions) -> list[int]:
     """Rows whose most probable class contradicts what is known of them, surest first, one per person."""
     said = labels.decode_all(oof.predicted)
     wrong = ((oof.truth != said) & (oof.truth != labels.UNKNOWN)).any(axis=1)
-    chosen: dict[str, int] = {}
-    for row in sorted(np.flatnonzero(wrong).tolist(), key=lambda row: -oof.probabilities[row].max()):
-        chosen.setdefault(str(oof.persons[row]), row)
-    return list(chosen.values())
+    return _one_each(oof, wrong, oof.probabilities.max(1))
+
+
+def _one_each(oof: Predictions, chosen: NDArray[np.bool_], sure: NDArray[np.floating]) -> list[int]:
+    """Chosen rows by how sure they are, of each person the surest."""
+    first: dict[str, int] = {}
+    for row in sorted(np.flatnonzero(chosen).tolist(), key=lambda row: -sure[row]):
+        first.setdefault(str(oof.persons[row]), row)
+    return list(first.values())
 
 
 def fairness(oof: Predictions) -> dict[str, Any] | None:
@@ -150,6 +165,9 @@ def decision(run: Run, plain: Mapping[str, Any], say: Say) -> dict[str, Any] | N
     if not (run.path / FILE).exists():
         return None
     told = run.read(FILE)
+    missing = [key for key in ("decision", "review", "digest", "tried", "parts", "rule", "kept") if key not in told]
+    if missing:
+        raise RunError(f"{run.path / FILE}: lacks {missing[0]!r}; `threefold decide {run.path}` writes it again")
     Decision.from_dict(told["decision"], run.path / FILE)
     task = plain["tasks"][0]
     key = "class" if task["task"] == "all" else task["task"]

@@ -14,14 +14,15 @@ into a run.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from threefold import labels, progress
-from threefold.errors import ThreefoldError
-from threefold.evidence.compare import compare_all, verdict
+from threefold.errors import RunError, ThreefoldError
+from threefold.evidence.compare import headlines, verdict
 from threefold.recipe import Recipe, differences
 from threefold.runs import ENSEMBLE, Run, list_runs
 
@@ -29,10 +30,11 @@ FREE = ("hypothesis", "baseline", "data.source", "data.folds", "data.seed", "dat
         "train.final", "track")  # fmt: skip
 """Keys in which the run of a recipe file may differ from it: the digests say that photos, labels and folds are the
 same, any seed is a run of the recipe, and the others do not touch out-of-fold predictions."""
-DRAWS = 2000
-_TOGETHER = 8  # runs judged on the same draws at a time: a third of the time that each alone takes
+_TOGETHER = 24  # runs judged on the same draws at a time: the fewer, the more of the time goes into drawing
 NO_RUN, APART = "no baseline run", "not comparable"
 WHY = {
+    "gone": "baseline '{file}' is not here",
+    "itself": "names itself as its baseline",
     "photos": "other photos or labels than {run}",
     "folds": "other folds than {run}",
     "state": "{run} is {state}",
@@ -53,10 +55,11 @@ class Row:
     kind: run, ensemble or trial (of a search). state: as `Run.state`, or `pruned` (a trial stopped for its score), or
     `damaged`. group: letter of data and folds together: who may be compared with whom; data_group, folds_group and
     code_group of each alone; behind that of the code `+`: with uncommitted changes, so not surely the same; `?`: of an
-    unknown commit. An ensemble has no code of its own: `-`. baseline: as the recipe names it; against: the run that
-    was found for it. changed: `key: value` that differ from changed_from, a run, a recipe file or the defaults. mask,
-    gender, age_group: their macro F1. difference: macro F1 minus the baseline run's; verdict: better, worse, can't
-    tell, NO_RUN, APART, or empty where there is nothing to judge. why: message and its values, see `explain`.
+    unknown commit. An ensemble has no code of its own, a damaged stamp tells none of them: `-`. baseline: as the recipe
+    names it; against: the run that was found for it. changed: `key: value` that differ from changed_from, a run, a
+    recipe file or the defaults. mask, gender, age_group: their macro F1. difference: macro F1 minus the baseline run's;
+    verdict: better, worse, can't tell, NO_RUN, APART, or empty where there is nothing to judge. why: message and its
+    values, see `explain`.
     """
 
     name: str
@@ -103,16 +106,17 @@ def runs_table(root: Path, *, verdicts: bool = True) -> list[Row]:
     """Rows of every run below `root`, best macro F1 first, then those without a score by name.
 
     verdicts: also those that need a bootstrap. A run whose files are damaged is listed with the state `damaged` rather
-    than hiding the others. Raises RunError when `root` is no folder.
+    than hiding the others or staying hidden. Raises RunError when `root` is no folder.
     """
-    found = list_runs(root)
-    stamps = [run.stamp for run in found]
-    pairs = [(str(stamp.get("data_digest")), str(stamp.get("folds_digest"))) for stamp in stamps]
-    codes = [(str(stamp.get("version")), str(stamp.get("commit"))) for stamp in stamps]
-    letters = [_letters(each) for each in (pairs, [pair[0] for pair in pairs], [pair[1] for pair in pairs], codes)]
+    found = _found(root)
+    stamps = [stamp for _, stamp, _ in found]
+    pairs = [(str(stamp.get("data_digest")), str(stamp.get("folds_digest"))) if stamp else None for stamp in stamps]
+    codes = [(str(stamp.get("version")), str(stamp.get("commit"))) if stamp else None for stamp in stamps]
+    data, folds = ([pair and pair[side] for pair in pairs] for side in (0, 1))
+    letters = [_letters(pairs), _letters(data), _letters(folds), _letters(codes)]
     entries = [
-        _entry(run, stamp, marks, pair, root)
-        for run, stamp, marks, pair in zip(found, stamps, zip(*letters, strict=True), pairs, strict=True)
+        _entry(*each, marks, pair or ("", ""), root)
+        for each, marks, pair in zip(found, zip(*letters, strict=True), pairs, strict=True)
     ]
     rows = _judged([_against(entry, entries, root) for entry in entries], verdicts)
     return sorted(rows, key=lambda row: (-row.macro_f1["value"] if row.macro_f1 else 1, row.name))
@@ -124,10 +128,29 @@ def explain(row: Row, say: Callable[[str], str] = str) -> str:
     return say(message).format(**values | ({"state": say(values["state"])} if "state" in values else {}))
 
 
-def _entry(run: Run, stamp: dict[str, Any], marks: Sequence[str], same: tuple[str, str], root: Path) -> _Entry:
+def _found(root: Path) -> list[tuple[Run, dict[str, Any], str]]:
+    """Runs below `root` with their stamp, by path: empty where it cannot be read, and then what is wrong with it."""
+    readable = {run.path: run.stamp for run in list_runs(root)}
+    found = []
+    for path in sorted({file.parent for file in root.rglob("stamp.json")}):
+        error = ""
+        if path not in readable:
+            try:
+                readable[path] = Run.open(path).stamp
+            except ThreefoldError as broken:
+                error = str(broken)
+        found.append((Run(path), readable.get(path, {}), error))
+    return found
+
+
+def _entry(
+    run: Run, stamp: dict[str, Any], broken: str, marks: Sequence[str], same: tuple[str, str], root: Path
+) -> _Entry:
     state, recipe, metrics, flat = run.state, Recipe(), dict[str, Any](), dict[str, Any]()
     why: Why = ("", {})
     try:
+        if broken:
+            raise RunError(broken)
         recipe = run.recipe
         flat = recipe.flat()
         metrics = run.metrics if state == "complete" else {}
@@ -139,14 +162,17 @@ def _entry(run: Run, stamp: dict[str, Any], marks: Sequence[str], same: tuple[st
     kind = "ensemble" if (run.path / ENSEMBLE).exists() else "run"
     kind = "trial" if (run.path.resolve().parent / ".search").exists() else kind
     commit = str(stamp.get("commit") or "")
-    mark = "-" if kind == "ensemble" else marks[3] + ("?" if not commit else "+" if commit.endswith("+") else "")
+    mark = (
+        "-" if kind == "ensemble" or broken else marks[3] + ("?" if not commit else "+" if commit.endswith("+") else "")
+    )
     row = Row(
         name=_name(run.path, root), kind=kind, state=state, group=marks[0], data_group=marks[1], folds_group=marks[2],
         code_group=mark, hypothesis=" ".join(recipe.hypothesis.split()), baseline=recipe.baseline, against="",
         changed=(), changed_from="", macro_f1=_known(metrics.get("macro_f1")), accuracy=_known(metrics.get("accuracy")),
-        **{name: _known((metrics.get(name) or {}).get("macro_f1")) for name in labels.ATTRIBUTES}, difference=None,
-        verdict="", why=why, folds=recipe.data.folds, people=int(stamp.get("persons") or 0),
-        photos=int(stamp.get("photos") or 0), seed=stamp.get("seed"), seconds=metrics.get("seconds"),
+        **{name: _known(_inside(metrics, name).get("macro_f1")) for name in labels.ATTRIBUTES}, difference=None,
+        verdict="", why=why, folds=recipe.data.folds, people=int(_finite(stamp.get("persons")) or 0),
+        photos=int(_finite(stamp.get("photos")) or 0), seed=_whole(stamp.get("seed")),
+        seconds=_finite(metrics.get("seconds")),
         created=str(stamp.get("created", "")), commit=commit, version=str(stamp.get("version", "")),
         command=str(stamp.get("command", "")), recipe=flat,
     )  # fmt: skip
@@ -165,7 +191,10 @@ def _against(entry: _Entry, entries: Sequence[_Entry], root: Path) -> tuple[Row,
                 other, why = _of_file(entry, base, entries)
                 run = other.run if other else None
         except ThreefoldError as error:
-            source, why = "defaults", _error(error)
+            gone = str(error) == WHY["gone"].format(file=row.baseline)  # what is said most, so pages translate it
+            source, why = "defaults", (WHY["gone"], {"file": row.baseline}) if gone else _error(error)
+    if run and run.path.resolve() == entry.run.path.resolve():
+        base, run, source, why = Recipe(), None, "defaults", (WHY["itself"], {})
     if run:
         base, source = run.recipe, _name(run.path.resolve(), root.resolve())
         told, why = _comparable(entry, run, source)
@@ -227,18 +256,19 @@ def _judged(found: Sequence[tuple[Row, Run | None, Run]], verdicts: bool) -> lis
 
 
 def _verdicts(base: Run, runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Difference and verdict of each run against `base`: what `evidence.compare.compare` says of each pair alone."""
+    """Difference and verdict of each run against `base`: what `threefold compare` says of each pair alone."""
     try:
         parts = [run.predictions() for run in (base, *runs)]
-        found = compare_all(parts, draws=DRAWS, names=[str(run.path) for run in (base, *runs)])
+        found = headlines(parts, names=[str(run.path) for run in (base, *runs)])
     except ThreefoldError as error:
         if len(runs) > 1:  # which one is it
             return [told for run in runs for told in _verdicts(base, [run])]
         return [{"verdict": APART, "why": _error(error)}]
     made = []
-    for pair in found:  # of `base` minus the run; its p is of the pair alone
-        value, low, high = (0.0 - (pair.headline[end] or 0.0) for end in ("value", "high", "low"))
-        made.append({"verdict": verdict(value, pair.p), "difference": {"value": value, "low": low, "high": high}})
+    for gap, p in found:  # of `base` minus the run
+        value, low, high = (None if (end := gap[name]) is None else 0.0 - end for name in ("value", "high", "low"))
+        told = verdict(value or 0.0, p)
+        made.append({"verdict": told, "difference": _known({"value": value, "low": low, "high": high})})
     return made
 
 
@@ -247,9 +277,23 @@ def _error(error: object) -> Why:
 
 
 def _known(number: object) -> Number | None:
-    ends = ("value", "low", "high")
-    known = isinstance(number, dict) and all(isinstance(number.get(end), int | float) for end in ends)
-    return {end: number[end] for end in ends} if known and isinstance(number, dict) else None
+    ends = {end: _finite(number.get(end)) for end in ("value", "low", "high")} if isinstance(number, dict) else {}
+    known = {end: each for end, each in ends.items() if each is not None}
+    return known if len(known) == 3 else None
+
+
+def _inside(metrics: dict[str, Any], name: str) -> dict[str, Any]:
+    found = metrics.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _finite(number: object) -> float | None:
+    """A number of a file; None where it is none, so that one odd file costs one cell and not the log."""
+    return number if isinstance(number, int | float) and math.isfinite(number) else None
+
+
+def _whole(number: object) -> int | None:
+    return number if isinstance(number, int) else None
 
 
 def _said(value: object) -> str:
@@ -263,9 +307,9 @@ def _name(path: Path, root: Path) -> str:
 
 
 def _letters(values: Sequence[Any]) -> list[str]:
-    """One letter per different value, in the order they come: a, b, ... z, aa, ab, ..."""
-    places = {value: number for number, value in enumerate(dict.fromkeys(values))}
-    return [_letter(places[value]) for value in values]
+    """One letter per different value, in the order they come: a, b, ... z, aa, ab, ...; `-` where it is None."""
+    places = {value: number for number, value in enumerate(dict.fromkeys(each for each in values if each is not None))}
+    return ["-" if value is None else _letter(places[value]) for value in values]
 
 
 def _letter(number: int) -> str:

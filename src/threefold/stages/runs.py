@@ -23,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from threefold.errors import RecipeError, one_of
+from threefold.evidence.bootstrap import places
 from threefold.files import csv_text, write_text
 from threefold.progress import plain_console
 from threefold.recipe import KEYS, PART_KEYS, PARTS
@@ -73,6 +74,8 @@ def print_runs(
         translator(lang)
     if json and str(csv) == "-":
         raise RecipeError("--json and --csv - both print the log; give --csv a file")
+    if csv and html and Path(csv).resolve() == Path(html).resolve():
+        raise RecipeError(f"--csv and --html are both {html}; expected two files")
     rows = [row for row in runs_table(root, verdicts=verdicts) if all(meets(row, each) for each in asked)]
     rows = ordered(rows, column, falling)
     said = Console(stderr=True) if json or str(csv) == "-" else console
@@ -81,7 +84,8 @@ def print_runs(
             write_text(Path(path), text(rows))
             said.print(f"written: {path}", markup=False, highlight=False, soft_wrap=True)
     if json:
-        console.file.write(json_text.dumps([_plain(row) for row in rows], indent=2, ensure_ascii=False) + "\n")
+        found = json_text.dumps([_plain(row) for row in rows], indent=2, ensure_ascii=False, allow_nan=False)
+        console.file.write(found + "\n")
     elif str(csv) == "-":
         console.file.write(_csv(rows))
     else:
@@ -174,15 +178,20 @@ def _csv(rows: Iterable[Row]) -> str:
 
 
 def _page(rows: list[Row], root: Path, file: Path, column: str, falling: bool, lang: str) -> str:
-    """The log as a page at `file`, with links to the reports of the runs that have one."""
+    """The log as a page at `file`, with links to the reports of the runs that have one.
+
+    It sorts and filters by every column that has two values: fields of a row, and keys of the recipes.
+    """
     reports = [(row.name, root / row.name / "report.html") for row in rows]
     home = file.parent.resolve()
     links = {name: quote(os.path.relpath(path.resolve(), home)) for name, path in reports if path.exists()}
     from threefold.stages.pages import render
 
     gaps = [abs(end) for row in rows if row.difference for end in row.difference.values()]
+    values = {name: [_value(row, name) for row in rows] for name in dict.fromkeys((*_FIELDS, *KEYS, column))}
     return render(
         "runs", lang, rows=rows, name=root.resolve().name, links=links, column=column, falling=falling, explain=explain,
+        values={name: cells for name, cells in values.items() if len(set(map(str, cells))) > 1}, places=places,
         reach=max(gaps, default=1) or 1, letters={
             name: sorted({getattr(row, name) for row in rows}, key=lambda one: (one == "-", len(one.rstrip("+?")), one))
             for name in ("data_group", "folds_group", "code_group")
@@ -238,17 +247,17 @@ _COLUMNS: dict[str, tuple[Any, int]] = {
 def _cells(row: Row) -> dict[str, Text]:
     cells = {
         "run": row.name,
-        "macro F1": _range(row.macro_f1, ".4f"),
+        "macro F1": _range(row.macro_f1),
         "verdict": row.verdict + ", other code" * (row.why[0] == WHY["code"] and bool(row.verdict)) or "-",
         "data/folds/code": f"{row.data_group}/{row.folds_group}/{row.code_group}",
         "state": row.state,
         "hypothesis": _cut(row.hypothesis),
-        "difference": _range(row.difference, "+.4f"),
+        "difference": _range(row.difference, "+"),
         "changed": _cut("; ".join(row.changed)),
         "baseline": row.against or row.baseline,
         "time": "-" if row.seconds is None else f"{row.seconds / 60:,.1f} min",
         "date": row.created[:10],
-        **{name.replace("_", " "): _range(getattr(row, name), ".4f").partition(" ")[0]
+        **{name.replace("_", " "): _range(getattr(row, name)).partition(" ")[0]
            for name in ("accuracy", "mask", "gender", "age_group")},
         "folds": row.folds,
         "people": f"{row.people:,}",
@@ -262,10 +271,11 @@ def _cells(row: Row) -> dict[str, Text]:
     return {title: Text(text, style=styles.get(title, "")) for title, text in cells.items()}
 
 
-def _range(number: Number | None, form: str) -> str:
+def _range(number: Number | None, sign: str = "") -> str:
     if not number:
         return "-"
-    value, low, high = (format(number[end], form) for end in ("value", "low", "high"))
+    digits = places({**number}, 4) if sign else 4
+    value, low, high = (f"{number[end]:{sign}.{digits}f}" for end in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
 
 

@@ -19,9 +19,11 @@ from rich.table import Table
 
 from threefold.errors import RecipeError
 from threefold.evidence.ensemble import aligned
-from threefold.evidence.shake import choose, gaps, informed, pairs, shake, strategies
+from threefold.evidence.shake import choose, gaps, informed, pairs, shake, strategies, surprise
 from threefold.runs import open_runs
 
+RARE = 0.001
+"""Chance of public scores below which `shake` asks whether they are those of these runs."""
 _RULES = {
     "public": "the winner in public", "oof": "the best out of fold", "mean": "the best mean of both scores",
     "pooled": "both, weighed by their people", "two finals": "the two best of these, better one counts",
@@ -50,6 +52,7 @@ def shake_runs(
         "pairs": [row | {"one": names[row["one"]], "other": names[row["other"]]} for row in pairs(found)],
         "strategies": strategies(found) if len(names) > 1 else {},
         "given": None if scores is None else [None if isnan(score) else score for score in scores],
+        "surprise": None if scores is None else surprise(found, scores, seed),
         "choice": _named(choose(found.private if scores is None else informed(found, scores, seed)), names),
     }  # fmt: skip
     if json:
@@ -71,6 +74,7 @@ def _scores(public: Sequence[float] | str) -> list[float]:
 def _named(choice: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """Run names for numbers."""
     named = {key: None if choice[key] is None else names[choice[key]] for key in ("pick", "next")}
+    named["same"] = [names[run] for run in choice["same"]]
     return choice | named | {"two": choice["two"] and [names[run] for run in choice["two"]]}
 
 
@@ -91,6 +95,10 @@ def _print(told: dict[str, Any]) -> None:
         columns = ([row["run"] for row in runs], told["given"], *(choice[key] for key in _KNOWN))
         known = [dict(zip(("run", "given", *_KNOWN), row, strict=True)) for row in zip(*columns, strict=True)]
         console.print(_table(_GIVEN, known))
+        if told["surprise"] < RARE:
+            asked = "are they in the order of the runs, and was it their answers that were handed in?"
+            words = f"such public scores come from these runs less than once in {1 / RARE:,.0f} contests: {asked}"
+            console.print(words, style="yellow", soft_wrap=True)
     console.print(_answer(told), style="green" if choice["sure"] else "yellow", soft_wrap=True)
 
 
@@ -98,7 +106,12 @@ def _answer(told: dict[str, Any]) -> str:
     choice, rules = told["choice"], told["strategies"]
     if not rules:
         return f"public and private lie up to {told['runs'][0]['gap_90']:.3f} apart by chance, nine times of ten"
-    head = f"pick {choice['pick']}" if choice["sure"] else f"can't tell; {choice['pick']} is expected highest"
+    either = " or ".join([choice["pick"], *choice["same"]])
+    alike = ", which score alike whoever is drawn" if choice["same"] else ""
+    stop = "," if alike else ""
+    if choice["next"] is None:
+        return f"pick {either}{alike}"
+    head = f"pick {either}{alike}" if choice["sure"] else f"can't tell; {either}{alike}{stop} is expected highest"
     lost = rules["public"]["private"] - rules["pooled"]["private"]
     return (f"{head}: it beats {choice['next']} in private with {choice['chance']:.0%}"
             f"\nto go by the public score alone instead of both scores: {lost:+.4f} expected in private"

@@ -2,7 +2,8 @@
 
 RUN/suspects.csv has the form of `data.patches`, so that it can be trained with, but nobody has looked at it: most of a
 list like this are people who are only hard to read. RUN/suspects.html shows each suspect with all photos of the person
-and takes keep, change or can't tell from the keyboard; what it saves as patches.csv is what a human decided.
+and takes keep, change or can't tell from the keyboard; what it saves as patches.csv is what a human decided, behind the
+rows of the `data.patches` that the run was trained with: the next training takes one file.
 """
 
 from __future__ import annotations
@@ -17,17 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threefold import labels
-from threefold.data.tables import AGES
-from threefold.errors import RecipeError
+from threefold.data.options import LEFT_ALONE
+from threefold.data.tables import AGES, existing, read_rows
+from threefold.errors import DataError, RecipeError
 from threefold.evidence.suspects import KINDS, Suspect, find
-from threefold.files import write_csv, write_text
+from threefold.files import digest, write_csv, write_text
 from threefold.predictions import Predictions
+from threefold.progress import say
 from threefold.runs import Run
 from threefold.stages import figures
 from threefold.stages.pages import render
 
 SHOWN = 7
 """Photos of a person on the page, at most; those the suspect is about come first."""
+PATCH = ("person", "photo", "field", "value", "decision", "note")
+"""Columns of the patch file the page saves."""
 COLUMNS = ("rank", "kind", "person", "photo", "field", "value", "label", "score", "agree", "of", "decision")
 
 
@@ -37,20 +42,32 @@ def suspects(
     """Write suspects.csv and suspects.html of the `top` most suspicious labels into the run, or the folder `out`.
 
     photos: with thumbnails on the page; False for a page that may be handed on. lang: of the page (en, ko). Returns the
-    suspects, most suspicious first, and the page. RunError: no out-of-fold predictions; RecipeError: top below 1.
+    suspects, most suspicious first, and the page. RunError: no out-of-fold predictions; RecipeError: top below 1, or an
+    `out` that is a file.
     """
     if top < 1:
         raise RecipeError(f"top: {top}; expected 1 or more")
     opened = Run.open(Path(run))
+    folder = Path(out) if out else opened.path
+    if folder.exists() and not folder.is_dir():
+        raise RecipeError(f"out: {folder} is a file; expected a folder to write suspects.csv and suspects.html into")
     oof = opened.predictions()
     found = find(oof)[:top]
-    folder = Path(out) if out else opened.path
+    cards = _cards(opened, oof, found, photos)
+    pictures = any(photo["picture"] for card in cards for photo in card["photos"])
+    if photos and found and not pictures:
+        say(f"{opened.path / 'photos.csv'}: none of its photos is where it says; the page has no pictures")
+    patches = opened.recipe.data.patches
     page = render(
         "suspects",
         lang,
         name=opened.name,
-        digest=opened.stamp["data_digest"],
-        suspects=_cards(opened, oof, found, photos),
+        # not of the labels, so that a run retrained with the patch knows what was decided
+        digest=digest(*sorted(oof.photos.tolist())),
+        suspects=cards,
+        pictures=pictures,
+        patches=patches,
+        earlier=_earlier(patches),
         kinds=[(kind, count) for kind in KINDS if (count := sum(one.kind == kind for one in found))],
         names=labels.NAMES,
         ages=AGES,
@@ -77,6 +94,18 @@ def summary(found: Sequence[Suspect], page: Path) -> list[str]:
     ]
 
 
+def _earlier(patches: str) -> list[list[str]] | None:
+    """Rows (as PATCH) of the patch file a run was trained with; [] where there was none, None where it is gone."""
+    if not patches:
+        return []
+    try:
+        rows = read_rows(existing(Path(patches)), ("field", "value"))[1]
+    except DataError as error:
+        say(f"data.patches of the run: {error}; add its rows to what the page saves, or they are lost")
+        return None
+    return [[row.get(name) for name in PATCH] for row in rows if row.get("decision").lower() not in LEFT_ALONE]
+
+
 def _row(rank: int, one: Suspect) -> tuple[object, ...]:
     photo = one.photos[0] if one.kind == "mask" else ""
     where = (rank, one.kind, one.person, photo, one.attribute, one.proposed, one.label)
@@ -85,7 +114,7 @@ def _row(rank: int, one: Suspect) -> tuple[object, ...]:
 
 def _cards(run: Run, oof: Predictions, found: Sequence[Suspect], photos: bool) -> list[dict[str, Any]]:
     """What the page shows of each suspect: its fields, and of each photo thumbnail, label and probabilities."""
-    paths = figures.photo_paths(run)
+    paths = figures.photo_paths(run) if photos else {}
     marginals = oof.marginals()
     rows_of: dict[str, list[int]] = {}
     for row, person in enumerate(oof.persons.tolist()):
@@ -94,7 +123,7 @@ def _cards(run: Run, oof: Predictions, found: Sequence[Suspect], photos: bool) -
     for one in found:
         name = "age_group" if one.kind == "age" else one.attribute
         rows = sorted(rows_of[one.person], key=lambda row: str(oof.photos[row]) not in one.photos)
-        shown = [_photo(oof, row, name, marginals[name], paths if photos else {}) for row in rows[:SHOWN]]
+        shown = [_photo(oof, row, name, marginals[name], paths) for row in rows[:SHOWN]]
         concerned = [{**photo, "concerned": photo["id"] in one.photos} for photo in shown]
         card = {**asdict(one), "photos": concerned, "more": max(0, len(rows) - SHOWN), "values": labels.NAMES[name]}
         cards.append({**card, "photo": _row(0, one)[3], "confidence": one.confidence})
