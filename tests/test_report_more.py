@@ -116,6 +116,29 @@ def test_a_decision_is_shown_with_its_cross_fit(tmp_path, oof):
     assert "was fitted on other predictions" in Page(report(run.path)).text
 
 
+def test_a_decision_for_the_mean_and_one_on_scored_photos_say_so(tmp_path, oof):
+    run = write_run(tmp_path / "run", oof)
+    told = decide(run.path, rule="none")
+    mean = dict.fromkeys(told["decision"]["temperature"], 0.25)
+    single = {"networks": 5, "unlabelled": 1234, "single": told["decision"]}
+    write_json(run.path / "decision.json", told | single | {"decision": {**told["decision"], "temperature": mean}})
+    page = Page(report(run.path))
+    assert "the mean of 5 networks" in page.text and "by 1,234 photos without labels" in page.text
+    table = next(t for t in page.tables if "temperature" in " ".join(t[0]))
+    assert table[3][1].split() == [f"{told['decision']['temperature']['gender']:.2f}", "→", "0.25"]
+    assert "평균에 맞췄습니다" in Page(report(run.path, lang="ko")).text
+    write_json(run.path / "decision.json", told | {"networks": 5})
+    assert "--unlabelled PHOTOS` fits the temperatures to it" in Page(report(run.path)).text
+    known = {key: told["review"][key] for key in ("macro_f1", "mask")}
+    write_json(run.path / "decision.json", told | {"on": "test", "review": known})
+    page = Page(report(run.path))
+    table = next(t for t in page.tables if "temperature" in " ".join(t[0]))
+    assert "Fitted on scored photos" in page.text and [row[0].strip() for row in table[1:]] == ["Mask"]
+    write_json(run.path / "decision.json", told | {"review": {"macro_f1": known["macro_f1"]}})
+    with pytest.raises(RunError, match="is of none of the labels of this run"):
+        report(run.path)
+
+
 @pytest.mark.parametrize("content", ["{", "{}", json.dumps({"decision": {"offsets": []}})])
 def test_a_broken_decision_is_one_line(tmp_path, oof, content):
     run = write_run(tmp_path / "run", oof)

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from threefold.errors import RunError
+from threefold.errors import RecipeError, RunError
 from threefold.files import write_json
 from threefold.recipe import make_recipe
 from threefold.runs import FORMAT, Run, list_runs
@@ -48,6 +48,34 @@ def test_what_is_created_is_opened(run):
     assert opened.name == "first"
     assert opened.state == "stopped"
     assert sorted(p.name for p in run.path.iterdir()) == ["recipe.yaml", "stamp.json"]
+
+
+def test_a_folder_of_runs_is_no_run_but_names_them(run, tmp_path):
+    with pytest.raises(RunError, match=r"runs: not a run directory \(no stamp\.json\); runs in it: first$"):
+        Run.open(tmp_path / "runs")
+    for number in range(9):
+        Run.create(tmp_path / "many" / f"seed{number}", RECIPE, {})
+    with pytest.raises(RunError, match=r"runs in it: seed0, .*seed7, \.\.\.$"):
+        Run.open(tmp_path / "many")
+
+
+def test_an_empty_recipe_is_not_taken_for_one_of_defaults(run):
+    (run.path / "recipe.yaml").write_text("")
+    with pytest.raises(RunError, match=r"recipe\.yaml: is empty"):
+        _ = run.recipe
+
+
+def test_a_baseline_is_remembered_where_its_file_is_gone(tmp_path, monkeypatch):
+    base, recipe = tmp_path / "base.yaml", make_recipe({"baseline": "base.yaml", "train.mix": "mixup"})
+    run = Run.create(tmp_path / "run", recipe, {"baseline": RECIPE.flat()})
+    monkeypatch.chdir(run.path)
+    assert run.baseline() == (RECIPE, None)
+    base.write_text("tta: flip\n")
+    assert run.baseline()[0] == make_recipe({"tta": "flip"}), "a file that is there is asked first"
+    gone = Run.create(tmp_path / "gone", recipe, {"baseline": None})
+    base.unlink()
+    with pytest.raises(RecipeError, match=r"baseline 'base\.yaml' is not here"):
+        gone.baseline()
 
 
 def test_a_run_is_never_overwritten(run, tmp_path):

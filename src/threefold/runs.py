@@ -19,7 +19,7 @@ from typing import Any
 from threefold.errors import RecipeError, RunError, one_of
 from threefold.files import new_folder, write_json, write_text
 from threefold.predictions import Predictions
-from threefold.recipe import Recipe, load_recipe, write_recipe
+from threefold.recipe import Recipe, load_recipe, make_recipe, write_recipe
 
 FORMAT = 1
 ENSEMBLE = "ensemble.json"
@@ -55,7 +55,9 @@ class Run:
             near = [stamp.parent.name for stamp in path.parent.glob("*/stamp.json")]
             raise RunError(f"{path}: no such run ({one_of(near, path.name)} in {path.parent})")
         if not (path / "stamp.json").exists():
-            raise RunError(f"{path}: not a run directory (no stamp.json)")
+            inside = sorted(str(stamp.parent.relative_to(path)) for stamp in path.glob("**/stamp.json"))
+            holds = f"; runs in it: {', '.join(inside[:8])}{', ...' * (len(inside) > 8)}" if inside else ""
+            raise RunError(f"{path}: not a run directory (no stamp.json){holds}")
         run = cls(path)
         if run.stamp.get("format") != FORMAT:
             raise RunError(f"{path}: run of format {run.stamp.get('format')}, this version reads {FORMAT}")
@@ -68,8 +70,11 @@ class Run:
 
     @property
     def recipe(self) -> Recipe:
-        """The complete recipe the run was made from."""
-        return load_recipe(self.path / "recipe.yaml")
+        """The complete recipe the run was made from; RunError where its file is empty."""
+        path = self.path / "recipe.yaml"
+        if path.exists() and not path.stat().st_size:
+            raise RunError(f"{path}: is empty; expected the complete recipe of the run")
+        return load_recipe(path)
 
     @property
     def stamp(self) -> dict[str, Any]:
@@ -121,7 +126,8 @@ class Run:
     def baseline(self) -> tuple[Recipe, Run | None]:
         """The recipe its own names as baseline, and the run where it names one; RecipeError when that is not here.
 
-        The path is seen from here, from the run and from the folder of runs.
+        The path is seen from here, from the run and from the folder of runs; a recipe that is in none of them is the
+        one that was there when the run was made (stamp.json).
         """
         named = self.recipe.baseline
         for place in (Path(), self.path, self.path.parent):
@@ -131,6 +137,8 @@ class Run:
                 return other.recipe, other
             if named and path.is_file():
                 return load_recipe(path), None
+        if named and (then := self.stamp.get("baseline")):
+            return make_recipe(then, where=f"{self.path / 'stamp.json'}: baseline"), None
         raise RecipeError(f"baseline {named!r} is not here" if named else f"{self.path}: its recipe names no baseline")
 
     @contextlib.contextmanager

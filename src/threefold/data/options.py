@@ -34,11 +34,13 @@ LEFT_ALONE = frozenset({"keep", "unsure"})
 
 @dataclass(frozen=True)
 class Patched:
-    """What `apply_patches` did: rows of the file, rows that met no photo, photos whose labels are others now."""
+    """What `apply_patches` did: rows of the file, rows that met no photo, photos whose labels are others now; and where
+    the first row that met none stands, with its name ("" where all met some)."""
 
     rows: int
     unmatched: int
     photos: int
+    first: str = ""
 
 
 def apply_patches(faces: Sequence[Face], path: Path) -> tuple[list[Face], Patched]:
@@ -79,7 +81,8 @@ def apply_patches(faces: Sequence[Face], path: Path) -> tuple[list[Face], Patche
         changes.setdefault(n, {})[field] = value
     patched = [_relabel(face, changes.get(n, {})) for n, face in enumerate(faces)]
     changed = sum(old != new for old, new in zip(faces, patched, strict=True))
-    return patched, Patched(len(rows), len(missed), changed)
+    first = f"line {missed[0].line}: {missed[0].get('person') or missed[0].get('photo')}" if missed else ""
+    return patched, Patched(len(rows), len(missed), changed, first)
 
 
 def _need_columns(path: Path, columns: Sequence[str]) -> None:

@@ -64,9 +64,9 @@ def read_all(recipe: Recipe) -> tuple[list[Face], int]:
     faces = read_faces(recipe.data.source)
     if recipe.data.patches:
         faces, done = apply_patches(faces, Path(recipe.data.patches))
-        progress.say(
-            f"data.patches: {done.photos} photos relabelled; {done.unmatched} of {done.rows} rows are about others"
-        )
+        first = f" (the first is {done.first})" if done.first else ""
+        about = f"{done.unmatched} of {done.rows} rows are about others{first}"
+        progress.say(f"data.patches: {done.photos} photos relabelled; {about}")
     extra = read_faces(recipe.data.extra) if recipe.data.extra else []
     return faces + [replace(f, id=f"extra/{f.id}", person=f"extra/{f.person}") for f in extra], len(faces)
 

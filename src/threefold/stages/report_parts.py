@@ -160,7 +160,7 @@ def confidence(oof: Predictions, say: Say) -> dict[str, Any]:
 
 
 def decision(run: Run, plain: Mapping[str, Any], say: Say) -> dict[str, Any] | None:
-    """What `threefold decide` saved with the run, and its risk-coverage curve beside the networks' own; None where it
+    """What `threefold decide` saved with the run, and its risk-coverage curve beside the out-of-fold one; None where it
     has not decided. `stale`: the rule was fitted on other predictions than those of the run."""
     if not (run.path / FILE).exists():
         return None
@@ -169,14 +169,18 @@ def decision(run: Run, plain: Mapping[str, Any], say: Say) -> dict[str, Any] | N
     if missing:
         raise RunError(f"{run.path / FILE}: lacks {missing[0]!r}; `threefold decide {run.path}` writes it again")
     Decision.from_dict(told["decision"], run.path / FILE)
-    task = plain["tasks"][0]
-    key = "class" if task["task"] == "all" else task["task"]
-    lines = [(say("as the networks say it"), task["curve"]), (say("as decided"), told["review"][key]["curve"])]
-    rows = [
-        {"task": row["task"], **told["review"]["class" if row["task"] == "all" else row["task"]]}
-        for row in plain["tasks"]
-    ]
+    keys = {row["task"]: "class" if row["task"] == "all" else row["task"] for row in plain["tasks"]}
+    rows = [{"task": task, **told["review"][key]} for task, key in keys.items() if key in told["review"]]
+    if not rows:
+        raise RunError(f"{run.path / FILE}: is of none of the labels of this run; `threefold decide {run.path}` again")
+    own = next(row for row in plain["tasks"] if row["task"] == rows[0]["task"])
+    lines = [(say("as the networks say it"), own["curve"])] * (told.get("on") != "test")  # those are other people
+    lines.append((say("as decided"), rows[0]["curve"]))
     return {
+        "on": "oof",
+        "networks": 0,
+        "unlabelled": 0,
+        "single": None,  # of a decision made before there were these
         **told,
         "rows": rows,
         "figure": figures.risk_coverage(lines, say),

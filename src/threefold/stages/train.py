@@ -33,7 +33,7 @@ from threefold.learn.loop import Fit, fit
 from threefold.learn.net import make_net
 from threefold.learn.plan import Plan, make_prepare
 from threefold.predictions import Predictions, join
-from threefold.recipe import Recipe, differences
+from threefold.recipe import Recipe, differences, load_recipe
 from threefold.runs import Run
 from threefold.stages.gather import Member, deal, members, named_recipe, prepared, read_all, sides
 from threefold.stages.journal import Journal
@@ -79,6 +79,12 @@ def train(
     return run
 
 
+def _baseline(recipe: Recipe) -> dict[str, Any] | None:
+    """The recipe that `recipe` names as its baseline, as it is now: later its file may be another, or elsewhere."""
+    path = Path(recipe.baseline or "-")
+    return load_recipe(path).flat() if path.is_file() else None
+
+
 def _same(run: Run, recipe: Recipe) -> None:
     for key, stored, asked in differences(run.recipe, recipe):
         raise RunError(f"{run.path}: --resume with {key}={asked!r}, but the run was started with {stored!r}")
@@ -107,7 +113,7 @@ def _start(
         "data": recipe.data.source, "data_digest": data_digest, "extra_digest": extra_digest,
         "folds_digest": digest(*sorted(f"{f.id}|{k}" for f, k in zip(faces[:dealt], split.tolist(), strict=False))),
         "photos": len(faces), "persons": len({face.person for face in faces}), "seed": recipe.seed,
-        "duplicate_groups": _joined(faces, groups), "packages": _packages(),
+        "duplicate_groups": _joined(faces, groups), "packages": _packages(), "baseline": _baseline(recipe),
     }  # fmt: skip
     # a run killed between its first files has them written again, the same
     started = resume and (out / "stamp.json").exists()
