@@ -67,6 +67,18 @@ def test_temperatures_temper_each_marginal_of_independent_attributes() -> None:
         np.testing.assert_allclose(found[name], temper(part, DECISION.temperature[name]), atol=2e-5)
 
 
+def test_calibrated_marginals_are_the_tempered_ones_of_a_mean_of_networks_too() -> None:
+    """A mean of joints has attributes that hang together: calibrating the age must not turn a gender."""
+    rng = np.random.default_rng(0)
+    nets = [product({name: rng.dirichlet(np.ones(size), 300) for name, size in labels.SIZES.items()}) for _ in range(3)]
+    mean = np.mean(nets, axis=0)
+    decision = Decision({"mask": 0.7, "gender": 1.6, "age_group": 3.0})
+    before, after = labels.marginals(mean), labels.marginals(decision.calibrate(mean))
+    for name, part in after.items():
+        assert np.allclose(part, temper(before[name], decision.temperature[name]), atol=1e-4)
+        assert (part.argmax(1) == before[name].argmax(1)).all()
+
+
 def test_what_is_said_is_the_naive_rule(shifted: Predictions) -> None:
     part = shifted.take(np.arange(0, 700, 7))
     years = part.years.copy()

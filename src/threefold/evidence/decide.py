@@ -43,6 +43,8 @@ YEARS = (np.arange(150, 450) / 10, np.arange(450, 800) / 10)
 SMOOTH, PULL, NEAR, ROUNDS = 6, 0.002, 0.002, 4
 """Standard deviation of the smoothing in steps; macro F1 an offset of 1 must bring; what counts as equally good; how
 often every number is fitted again, the others as they are then."""
+FITTINGS = 20
+"""Passes over the three marginals at most; five bring most photos within 0.0001, those with all but zeros take more."""
 _PARTS = labels.decode_all(np.arange(labels.CLASSES))
 _AGES = (("age_group", 0), ("age_group", 2))
 BLOCKS: dict[str, tuple[tuple[str, int], ...]] = {
@@ -110,14 +112,25 @@ class Decision:
         return Decided(joint, code, joint[rows, code], sure, sure < np.array(list(self.abstain.values())))
 
     def calibrate(self, probabilities: Floats) -> Floats:
-        """[N, 18] -> [N, 18]: the marginals tempered and the joint carried along, exact for independent attributes."""
+        """[N, 18] -> [N, 18] whose marginals are the tempered ones; what attributes have to do with each other is kept.
+
+        Iterative proportional fitting (Deming & Stephan 1940): of independent attributes one pass is exact, a mean of
+        networks takes a few. One pass alone let the age's temperature turn 2 % of a mean's genders.
+        """
         if set(self.temperature.values()) == {1.0}:
             return probabilities
-        joint = np.maximum(probabilities, LEAST, dtype=np.float64)
-        cube = joint.reshape(-1, *labels.SIZES.values())
-        for axis, (name, part) in enumerate(labels.marginals(joint).items(), start=1):
-            ratio = temper(part, self.temperature[name]) / part
-            cube = cube * np.expand_dims(ratio, tuple({1, 2, 3} - {axis}))
+        cube = np.maximum(probabilities, LEAST, dtype=np.float64).reshape(-1, *labels.SIZES.values())
+        parts = labels.marginals(cube.reshape(-1, labels.CLASSES))
+        wanted = [(axis, temper(parts[name], self.temperature[name])) for axis, name in enumerate(parts, start=1)]
+        for _ in range(FITTINGS):
+            off = 0.0
+            for axis, part in wanted:
+                others = tuple({1, 2, 3} - {axis})
+                ratio = part / cube.sum(others)
+                cube = cube * np.expand_dims(ratio, others)
+                off = max(off, float(np.abs(ratio - 1).max(initial=0)))
+            if off < 1e-6:
+                break
         joint = cube.reshape(-1, labels.CLASSES)
         return np.asarray(joint / joint.sum(1, keepdims=True))
 
