@@ -15,7 +15,7 @@ from fake_run import simulate, write_run
 from helpers import TINY, contest
 from rich.console import Console
 
-from threefold.errors import CheckFailed, RecipeError, RunError, TrainingError
+from threefold.errors import CheckFailed, DataError, RecipeError, RunError, TrainingError
 from threefold.evidence.compare import compare_all
 from threefold.evidence.seeds import spread
 from threefold.recipe import load_recipe, make_recipe
@@ -191,6 +191,12 @@ def test_what_breaks_the_baseline_stops_all(tmp_path, trainer):
 def test_wrong_changes_are_told_before_anything_is_trained(tmp_path, trainer, changes, message):
     with pytest.raises(RecipeError, match=message):
         ablate(make_recipe(BASE), changes, out=tmp_path / "out", **DATA)
+    assert not trainer and not (tmp_path / "out").exists()
+
+
+def test_a_change_whose_photos_are_not_there_is_told_before_the_baseline_is_trained(tmp_path, trainer):
+    with pytest.raises(DataError, match="nowhere"):
+        ablate(make_recipe(BASE), ["train.ema=0.5", "data.extra=csv:nowhere"], out=tmp_path / "out", **DATA)
     assert not trainer and not (tmp_path / "out").exists()
 
 

@@ -31,7 +31,7 @@ from threefold.files import digest, write_csv, write_json, write_text
 from threefold.recipe import Recipe, differences, make_recipe
 from threefold.runs import Run
 from threefold.stages import pages
-from threefold.stages.gather import members, named_recipe
+from threefold.stages.gather import members, named_recipe, need_files
 from threefold.stages.repeat import need_folder, need_same, need_scored, repeat
 
 BASELINE = "baseline"
@@ -92,7 +92,8 @@ def ablate(
 
 
 def plan_changes(start: Recipe, changes: Sequence[str], asked: str) -> dict[str, tuple[str, Recipe]]:
-    """key=value -> its folder and recipe, everything checked but the photos; RecipeError naming the change."""
+    """key=value -> its folder and recipe, everything checked but the photos; RecipeError naming the change,
+    or DataError for a file of it that is not there."""
     if not changes:
         raise RecipeError("ablate: no change is named; expected key=value, as in train.mix=none")
     members(start)
@@ -107,6 +108,7 @@ def plan_changes(start: Recipe, changes: Sequence[str], asked: str) -> dict[str,
         if same := [text for text, other in plain.items() if other == made]:
             raise RecipeError(f"{given}: is the same change as {same[0]}")
         members(made)
+        need_files(made)  # or it would be told after the baseline was trained
         plain[f"{key}{sign}{value}"] = made
     told = {text: {**made.flat(), "hypothesis": f"{text} against {asked}"} for text, made in plain.items()}
     return {text: (_folder(text), make_recipe(flat)) for text, flat in told.items()}

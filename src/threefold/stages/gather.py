@@ -19,7 +19,7 @@ from threefold.data.duplicates import fingerprint, near_duplicates, person_group
 from threefold.data.face import Face
 from threefold.data.folds import make_split
 from threefold.data.options import apply_patches, dropped, parse_ages, parse_cuts
-from threefold.data.sources import read_faces
+from threefold.data.sources import read_faces, split_sources
 from threefold.errors import LeakError, RecipeError
 from threefold.learn.copies import expand, with_copies
 from threefold.learn.loader import Photos, make_photos
@@ -57,6 +57,12 @@ def members(recipe: Recipe) -> list[Member]:
     for member in made:  # weights that cannot be had, stages there are not: told before any photo is read
         member.plan.freeze.at(make_net(member.recipe, make_prepare(member.recipe), pretrained=True), 0)
     return made
+
+
+def need_files(recipe: Recipe) -> None:
+    """Raise DataError where `data.extra` names what is not there; nothing is read."""
+    if recipe.data.extra:
+        split_sources(recipe.data.extra)
 
 
 def read_all(recipe: Recipe) -> tuple[list[Face], int]:
