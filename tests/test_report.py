@@ -270,6 +270,18 @@ def test_the_score_outside_training_stands_beside_it(tmp_path, oof, shift, words
     assert words in page.text
 
 
+def test_a_score_outside_training_of_masks_only_is_shown_as_such(tmp_path, oof):
+    run = write_run(tmp_path / "run", oof)
+    masks = measure(simulate(40, 4, known=(True, False, False)), draws=50)
+    write_json(run.path / "eval.json", masks)
+    page = Page(report(run.path))
+    assert "People outside training: Mask" in page.text and "People outside training: Gender" not in page.text
+    assert f"{masks['mask']['macro_f1']['value']:.3f}" in page.text
+    only = write_run(tmp_path / "only", simulate(40, 2, known=(True, False, False)))
+    write_json(only.path / "eval.json", measure(simulate(40, 4), draws=50))
+    assert "People outside training" in Page(report(only.path)).text
+
+
 def test_a_run_that_held_nobody_back(tmp_path, oof):
     run = write_run(tmp_path / "run", oof, recipe={"data.folds": "all"})
     (run.path / "oof.npz").unlink()
