@@ -24,9 +24,10 @@ from torch import nn
 
 from threefold import labels, progress
 from threefold.errors import CheckFailed, RecipeError, RunError
+from threefold.evidence.decide import FILE, Decision
 from threefold.evidence.ensemble import shares
 from threefold.files import atomic_write
-from threefold.infer.backends import Backend, JoinedBackend, TorchBackend, open_run
+from threefold.infer.backends import Backend, JoinedBackend, TorchBackend, averaged_folds, open_run
 from threefold.infer.onnx import FORMAT, KEY, PROBABILITIES, YEARS, OnnxBackend, input_names
 from threefold.infer.quality import Limits
 from threefold.infer.reader import load
@@ -134,7 +135,23 @@ def _open(path: Path, fold: int | None) -> tuple[Run, Backend, dict[str, Any] | 
     backend = reader.backend if fold is None else open_run(path, fold=fold)
     for net in _networks(backend):  # on a GPU torch rounds convolutions more than what is checked here
         net.cpu()
-    return run, backend, reader.decision.to_dict() if reader.decision else None
+    decision = reader.decision if fold is None or not reader.decision else of_one(run, reader.decision)
+    return run, backend, decision.to_dict() if decision else None
+
+
+def of_one(run: Run, decision: Decision) -> Decision | None:
+    """What of a run's decision is true of one of the networks it reads with the mean of; None where nothing is.
+
+    A decision that was fitted to the mean (`decide --unlabelled`) holds that of single networks beside it; one on
+    scored photos (`--on test`) was only ever of the mean.
+    """
+    told = run.read(FILE)
+    if told.get("single"):
+        return Decision.from_dict(told["single"], run.path / FILE)
+    if told.get("on") == "test" and averaged_folds(run):
+        progress.say(f"! {run.path / FILE} is of the mean of the networks, so one alone is exported without a decision")
+        return None
+    return decision
 
 
 def _networks(backend: Backend) -> list[Net]:
