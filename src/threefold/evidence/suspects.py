@@ -8,10 +8,9 @@ contradicts is one that the other people's labels contradict. Four kinds are loo
     swap    a person         two photos whose mask labels explain each other better when exchanged
     mask    a photo          what is left: a mask worn otherwise than labelled
 
-One scale for all: `score` is the log odds that the label is wrong. It is the log odds of a wrong label against a right
-one by the photos, plus those of an error of that kind before any photo is seen (`KNOWN`, what the contest's teams
-found): without these, the few photos whose mask a network misreads with certainty would fill the list. A wrong gender
-or mask is the proposed one mistaken; wrong years may be anybody's, as likely as they are in the set (`year_odds`).
+One scale for all: `score` is the log odds that the label is wrong. It is the log odds of the proposed value against the
+label by the photos, plus those of an error of that kind before any photo is seen (`KNOWN`, what the contest's teams
+found): without these, the few photos whose mask a network misreads with certainty would fill the list.
 
 The class-wise part is Northcutt, Jiang & Chuang, "Confident learning: estimating uncertainty in dataset labels" (2021),
 as cleanlab has it: a class counts as seen where its probability reaches the mean that its own photos get, so a class
@@ -47,7 +46,6 @@ BINS, PER_BIN, FOLDS = 6, 30, 5
 """Age bins of the regression (of equally many people), people each needs, and sides of its cross-fit."""
 _YEARS = np.arange(121)
 _NEAR = np.exp(-np.abs(np.subtract.outer(_YEARS, _YEARS)) / SPREAD)
-_NEAR /= _NEAR.sum(0)
 
 
 @dataclass(frozen=True)
@@ -205,12 +203,7 @@ def _groups(years: Floats) -> NDArray[np.int64]:
 
 
 def year_odds(features: Floats, years: Floats, groups: Integers, seed: int) -> tuple[Floats, NDArray[np.int64]]:
-    """[U] log odds of the labelled years, of anybody against of this person, by [U, F] features; [U] likeliest years.
-
-    By Bayes' rule, where a wrong year is another person's: p(year in the set) / p(year of people who look so). How
-    sharply the likeliest year stands out has no part in it, or labels of the young, who are told apart best, would be
-    doubted most. Measured against that (`benchmarks/suspects.py after`, three networks, 700 and 2,700 people): average
-    precision among the ages 0.03 to 0.08 higher, recall of all kinds among the first 50 by -0.01 to +0.02.
+    """[U] log odds of the likeliest year against the labelled one, given [U, F] features; and [U] that year.
 
     A logistic regression tells the age bin, fitted on other people (`groups` [U] keeps a person on one side); the years
     within a bin are as its people are labelled, smoothed by SPREAD. So a model's own error is accounted for: years that
@@ -237,8 +230,7 @@ def year_odds(features: Floats, years: Floats, groups: Integers, seed: int) -> t
     np.add.at(of_bin, (whole, bins), 1)
     density = chance @ (_NEAR @ (of_bin / of_bin.sum(0))).T
     own = density[np.arange(len(years)), whole]
-    usual = _NEAR @ of_bin.sum(1) / len(years)
-    return np.log(usual[whole] / own), density.argmax(1)
+    return np.log(density.max(1) / own), density.argmax(1)
 
 
 def _masks(p: Predictions, who: Integers) -> list[Suspect]:
