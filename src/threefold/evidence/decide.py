@@ -8,8 +8,9 @@ What overfits was measured on twelve models of 700 people, fitted on 560 and sco
 the highest step of macro F1 lost 0.5 points. So `offsets` moves attributes (five numbers, alike in all classes of
 an attribute's value), `age` only the two age borders; the score is smoothed along each number, pulled towards 0, and
 the middle of the best stretch is taken, not its edge. That gains 0.2 points on average, far inside the noise of one
-run. With 2,700 people there is more to find: `classes`, an offset of each class, gained 1.4 points there and `years` 2
-(docs/evidence.md). A rule is believed by its cross-fit (`cross_fit`, `review`) or not at all.
+run. With 2,700 people there can be more to find: in one training `classes`, an offset of each class, gained 1.4 points
+and `years` 2, in another of the same recipe nothing (docs/evidence.md). A rule is believed by its cross-fit
+(`cross_fit`, `review`) or not at all.
 
 What is fitted: the offsets or borders and one temperature per attribute (`calibrate.py`). What is not: which people
 the numbers are about; everything `review` says of a `cross_fit` is about people nothing was fitted on.
