@@ -1,6 +1,6 @@
 """Does a confidence of the mean of several networks mean what it says? A run's decision against eval people's answers.
 
-    python benchmarks/calibration.py RUN EVAL ANSWERS.csv [--photos 2000] [--seed 0]
+    python benchmarks/calibration.py RUN EVAL ANSWERS.csv [--seed 0]
 
 RUN is a run of two folds or more; EVAL and ANSWERS people it has never seen. Temperatures are fitted three ways: on
 out-of-fold predictions, which are of single networks; then made to fit the mean by unlabelled photos of EVAL

@@ -14,11 +14,11 @@ from threefold import progress
 from threefold.data.cache import content_digests
 from threefold.data.sources import read_faces
 from threefold.errors import RunError
-from threefold.files import digest
 from threefold.infer.backends import oof_digest
 from threefold.recipe import Recipe, differences, load_recipe
 from threefold.runs import ENSEMBLE, Run
 from threefold.stages.ensemble import ensemble
+from threefold.stages.gather import labelled_digest
 from threefold.stages.train import train
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
@@ -49,7 +49,7 @@ def need_runs(names: Iterable[str], data: Path, folder: Path, overrides: Sequenc
 def digest_of(data: Path) -> str:
     """What `train` writes into stamp.json about the photos and labels of a data set."""
     faces = read_faces(str(data))
-    return digest(*(f"{f.id}|{f.person}|{f.parts}|{f.age}" for f in faces), *content_digests(faces))
+    return labelled_digest(faces, content_digests([face.photo for face in faces]))
 
 
 def _recipe(name: str, data: Path, overrides: Sequence[str]) -> Recipe:

@@ -55,7 +55,11 @@ class Run:
             near = [stamp.parent.name for stamp in path.parent.glob("*/stamp.json")]
             raise RunError(f"{path}: no such run ({one_of(near, path.name)} in {path.parent})")
         if not (path / "stamp.json").exists():
-            inside = sorted(str(stamp.parent.relative_to(path)) for stamp in path.glob("**/stamp.json"))
+            # two levels down, as a search or an ablation lies; all of a disk would take minutes
+            stamps = (
+                stamp for depth in ("*", "*/*") for stamp in path.glob(f"{depth}/stamp.json")
+            )  # not all of a disk
+            inside = sorted(str(stamp.parent.relative_to(path)) for stamp in stamps)
             holds = f"; runs in it: {', '.join(inside[:8])}{', ...' * (len(inside) > 8)}" if inside else ""
             raise RunError(f"{path}: not a run directory (no stamp.json){holds}")
         run = cls(path)
@@ -195,12 +199,17 @@ def open_runs(paths: Sequence[Path], least: int = 2) -> list[Run]:
     return list(opened.values())
 
 
-def list_runs(root: Path) -> list[Run]:
-    """Every run directory below `root` (itself included), by path; unreadable ones are left out."""
+def run_folders(root: Path) -> list[Path]:
+    """Every folder below `root` (itself included) with the stamp of a run, readable or not; RunError for no folder."""
     if not root.is_dir():
         raise RunError(f"{root}: no such folder of runs")
+    return [stamp.parent for stamp in sorted(root.rglob("stamp.json"))]
+
+
+def list_runs(root: Path) -> list[Run]:
+    """Every run directory below `root` (itself included), by path; unreadable ones are left out."""
     found = []
-    for stamp in sorted(root.rglob("stamp.json")):
+    for folder in run_folders(root):
         with contextlib.suppress(RunError):
-            found.append(Run.open(stamp.parent))
+            found.append(Run.open(folder))
     return found

@@ -89,10 +89,10 @@ def open_cache(
     return found
 
 
-def content_digests(faces: Sequence[Face], *, root: Path | None = None) -> list[str]:
+def content_digests(photos: Sequence[Path], *, root: Path | None = None) -> list[str]:
     """Digest of the bytes of every photo, in order: what a run's stamp says its data were. "" for an unreadable one."""
     folder = (default_root() if root is None else root) / "index"
-    return _digests([face.photo for face in faces], folder, cores())
+    return _digests(photos, folder, cores())
 
 
 def _load(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:

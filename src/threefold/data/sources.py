@@ -21,7 +21,18 @@ from numpy.typing import NDArray
 from threefold import labels
 from threefold.data import layouts
 from threefold.data.face import Face
-from threefold.data.tables import Note, Row, children, existing, read_age, read_label, read_rows, refuse, there
+from threefold.data.tables import (
+    Note,
+    Row,
+    children,
+    existing,
+    need_columns,
+    read_age,
+    read_label,
+    read_rows,
+    refuse,
+    there,
+)
 from threefold.errors import DataError, one_of
 from threefold.files import printable
 
@@ -162,7 +173,7 @@ def read_answers(path: Path) -> Answers:
     columns, rows = read_rows(path, ())
     table = "file" in columns and "ans" not in columns
     name = "file" if table else "imageid"
-    columns, rows = read_rows(path, (name,) if table else ("imageid", "ans"))
+    need_columns(path, columns, (name,) if table else ("imageid", "ans"))
     if not rows:
         raise DataError(f"{path}: no answers in it")
     if table and not set(columns) & {*labels.ATTRIBUTES, "age"}:

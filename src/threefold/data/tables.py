@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import chain
@@ -86,9 +86,7 @@ def read_rows(path: Path, required: Iterable[str]) -> tuple[list[str], list[Row]
         raise DataError(f"{path}: not a CSV file in UTF-8 ({error}){hint}") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    for name in required:
-        if name not in columns:
-            raise DataError(f"{path}: there is no column {name!r} in its first line ({one_of(columns, name)})")
+    need_columns(path, columns, required)
     named = [name for name in columns if name]
     if len(set(named)) < len(named):
         raise DataError(f"{path}: column {max(named, key=named.count)!r} occurs twice in its first line")
@@ -98,6 +96,13 @@ def read_rows(path: Path, required: Iterable[str]) -> tuple[list[str], list[Row]
                 f"{path}, line {line}: {len(cells)} cells for {len(columns)} columns ({delimiter!r} unquoted?)"
             )
     return columns, [Row(path, line, dict(zip(columns, map(str.strip, cells), strict=False))) for line, cells in table]
+
+
+def need_columns(path: Path, columns: Sequence[str], required: Iterable[str]) -> None:
+    """DataError naming the first required column that a table lacks, and the nearest it has."""
+    for name in required:
+        if name not in columns:
+            raise DataError(f"{path}: there is no column {name!r} in its first line ({one_of(columns, name)})")
 
 
 def read_label(row: Row, attribute: str, note: Note) -> int | None:

@@ -21,6 +21,7 @@ from threefold.data.folds import make_split
 from threefold.data.options import apply_patches, dropped, parse_ages, parse_cuts
 from threefold.data.sources import read_faces, split_sources
 from threefold.errors import LeakError, RecipeError
+from threefold.files import digest
 from threefold.learn.copies import expand, with_copies
 from threefold.learn.loader import Photos, make_photos
 from threefold.learn.net import make_net
@@ -57,6 +58,11 @@ def members(recipe: Recipe) -> list[Member]:
     for member in made:  # weights that cannot be had, stages there are not: told before any photo is read
         member.plan.freeze.at(make_net(member.recipe, make_prepare(member.recipe), pretrained=True), 0)
     return made
+
+
+def labelled_digest(faces: Sequence[Face], contents: Sequence[str]) -> str:
+    """What a run's stamp says its photos and labels were; contents: of `content_digests`, in the same order."""
+    return digest(*(f"{f.id}|{f.person}|{f.parts}|{f.age}" for f in faces), *contents)
 
 
 def need_files(recipe: Recipe) -> None:

@@ -95,14 +95,15 @@ def _checked(run: Run, name: str) -> dict[str, Any]:
 
 def _log(run: Run) -> list[dict[str, Any]]:
     """Lines of log.jsonl, each an epoch of a fold; RunError names the first that is not."""
-    for number, line in enumerate(run.log, start=1):
+    log = run.log
+    for number, line in enumerate(log, start=1):
         where = f"{run.path / 'log.jsonl'}, line {number}"
         if not isinstance(line, dict) or not {"fold", "epoch"} <= line.keys():
             raise RunError(f"{where}: expected an epoch of a fold (keys fold and epoch), found {str(line)[:60]}")
         for key in _LOGGED:
             if not isinstance(line.get(key), int | float | None):
                 raise RunError(f"{where}: {key} is {str(line[key])[:60]!r}; expected a number")
-    return run.log
+    return log
 
 
 @dataclass(frozen=True)

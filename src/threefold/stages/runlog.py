@@ -24,7 +24,7 @@ from threefold import labels, progress
 from threefold.errors import RunError, ThreefoldError
 from threefold.evidence.compare import headlines, verdict
 from threefold.recipe import Recipe, differences
-from threefold.runs import ENSEMBLE, Run, list_runs
+from threefold.runs import ENSEMBLE, Run, run_folders
 
 FREE = ("hypothesis", "baseline", "data.source", "data.folds", "data.seed", "data.patches", "seed", "train.device",
         "train.final", "track")  # fmt: skip
@@ -130,16 +130,13 @@ def explain(row: Row, say: Callable[[str], str] = str) -> str:
 
 def _found(root: Path) -> list[tuple[Run, dict[str, Any], str]]:
     """Runs below `root` with their stamp, by path: empty where it cannot be read, and then what is wrong with it."""
-    readable = {run.path: run.stamp for run in list_runs(root)}
-    found = []
-    for path in sorted({file.parent for file in root.rglob("stamp.json")}):
-        error = ""
-        if path not in readable:
-            try:
-                readable[path] = Run.open(path).stamp
-            except ThreefoldError as broken:
-                error = str(broken)
-        found.append((Run(path), readable.get(path, {}), error))
+    found: list[tuple[Run, dict[str, Any], str]] = []
+    for path in sorted(run_folders(root)):
+        try:
+            run = Run.open(path)
+            found.append((run, run.stamp, ""))
+        except ThreefoldError as error:
+            found.append((Run(path), {}, str(error)))
     return found
 
 

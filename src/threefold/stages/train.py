@@ -35,7 +35,7 @@ from threefold.learn.plan import Plan, make_prepare
 from threefold.predictions import Predictions, join
 from threefold.recipe import Recipe, differences, load_recipe
 from threefold.runs import Run
-from threefold.stages.gather import Member, deal, members, named_recipe, prepared, read_all, sides
+from threefold.stages.gather import Member, deal, labelled_digest, members, named_recipe, prepared, read_all, sides
 from threefold.stages.journal import Journal
 from threefold.stages.tracking import make_tracker
 from threefold.stages.tracking import start as start_tracker
@@ -94,10 +94,9 @@ def _start(
     out: Path, recipe: Recipe, faces: Sequence[Face], dealt: int, images: NDArray[np.uint8], plan: Plan, resume: bool
 ) -> Run:
     """The run directory with its stamp, folds and list of photos; an existing one is checked to be of the same data."""
-    contents = content_digests(faces)
-    said = [f"{f.id}|{f.person}|{f.parts}|{f.age}" for f in faces]
-    data_digest = digest(*said[:dealt], *contents[:dealt])  # extra photos do not make scores incomparable
-    extra_digest = digest(*said[dealt:], *contents[dealt:]) if dealt < len(faces) else ""
+    contents = content_digests([face.photo for face in faces])
+    data_digest = labelled_digest(faces[:dealt], contents[:dealt])  # extra photos do not make scores incomparable
+    extra_digest = labelled_digest(faces[dealt:], contents[dealt:]) if dealt < len(faces) else ""
     if resume and (out / "photos.csv").exists():
         run = Run.open(out)
         if (run.stamp["data_digest"], run.stamp.get("extra_digest", "")) != (data_digest, extra_digest):

@@ -10,7 +10,6 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from threefold.data.cache import content_digests
-from threefold.data.face import Face
 from threefold.data.tables import read_rows
 from threefold.errors import LeakError
 from threefold.evidence.decide import FILE
@@ -33,10 +32,10 @@ def check_unseen(run: Path, named: Sequence[tuple[str, Path]], persons: Collecti
         return []
     rows = [(row.get("photo"), row.get("path"), row.get("person"))
             for row in read_rows(listed, ("photo", "path", "person"))[1]]  # fmt: skip
-    own = _digests([Path(path) for _, path, _ in rows])
+    own = content_digests([Path(path) for _, path, _ in rows])
     where = {digest: photo for digest, (photo, _, _) in zip(own, rows, strict=True) if digest}
     extra = 0
-    for (name, path), digest in zip(named, _digests([path for _, path in named]), strict=True):
+    for (name, path), digest in zip(named, content_digests([path for _, path in named]), strict=True):
         photo = where.get(digest, "")
         extra += photo.startswith(EXTRA)
         if photo and not photo.startswith(EXTRA):
@@ -59,8 +58,3 @@ def check_decision(run: Path) -> list[str]:
         told = "was fitted on scored photos (decide --on test); if these are among them, the score is too good"
         return [f"{FILE} {told} (decide tells the honest one, --plain leaves it aside)"]
     return []
-
-
-def _digests(paths: Sequence[Path]) -> list[str]:
-    """Of the bytes of each file; "" where there is none any more."""
-    return content_digests([Face(photo=path, person="", id=str(path)) for path in paths])
