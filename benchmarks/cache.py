@@ -18,10 +18,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from threefold.data import cache
-from threefold.data.cache import open_cache
 from threefold.data.face import Face
-from threefold.data.prepare import Prepare
+from threefold.photos import cache
+from threefold.photos.cache import open_cache
+from threefold.photos.prepare import Prepare
 
 
 def draw(folder: Path, count: int) -> None:

@@ -35,14 +35,14 @@ import torch
 from numpy.typing import NDArray
 
 from threefold import labels
-from threefold.data.photo import decode
-from threefold.data.prepare import Prepare
 from threefold.evidence.metrics import f1_per_class
+from threefold.export.graph import Averaged, finished, to_onnx
+from threefold.export.precision import halve, quantise
 from threefold.learn.backbones import trained_colours
-from threefold.learn.export import Averaged, finished, to_onnx
 from threefold.learn.net import Net, build_net, to_float
-from threefold.learn.precision import halve, quantise
 from threefold.learn.target import make_target
+from threefold.photos.decode import decode
+from threefold.photos.prepare import Prepare
 
 ROUNDS, FITTED, JUDGED = 15, 1600, 800
 Read = Callable[[NDArray[np.uint8]], NDArray[np.float32]]

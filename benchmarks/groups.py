@@ -14,7 +14,7 @@ from statistics import NormalDist
 import numpy as np
 
 from threefold import labels
-from threefold.evidence.people import by_group
+from threefold.evidence.groups import by_group
 from threefold.predictions import Predictions
 
 SIZES = np.array([142, 106, 22, 190, 212, 28])

@@ -32,18 +32,18 @@ from shake import published
 import threefold
 from threefold import labels
 from threefold.data.face import Face
-from threefold.data.prepare import Prepare
 from threefold.errors import RecipeError, ThreefoldError
 from threefold.evidence.compare import difference
 from threefold.evidence.metrics import accuracy
-from threefold.infer.backends import TorchBackend
 from threefold.learn.loader import Photos
 from threefold.learn.loop import fit
 from threefold.learn.net import Net, make_net
 from threefold.learn.plan import make_plan, make_prepare
+from threefold.learn.net_backend import NetBackend
+from threefold.photos.prepare import Prepare
 from threefold.predictions import Predictions
 from threefold.recipe import Recipe, load_recipe
-from threefold.stages.gather import deal, prepared, read_all
+from threefold.train.gather import deal, prepared, read_all
 
 NEEDS = {"parity": ("best-face", "base"), "traps": ("base",), "gaps": ("base", "best", "best-ensemble")}
 EPOCHS = 6
@@ -92,7 +92,7 @@ def _validated(
     f1, acc = np.array(rows).T
     first, other = int(f1.argmax()), int(acc.argmax())
     told = f"{f1[first] - f1[other]:.3f} macro F1 lost, epoch {other + 1} instead of {first + 1}"
-    outside = judged(TorchBackend([net.eval()], prepare), data)
+    outside = judged(NetBackend([net.eval()], prepare), data)
     return [f"{both} of {everybody}", number(said), number(outside)], told
 
 
@@ -122,7 +122,7 @@ def parity(data: Path, runs: Sequence[Path]) -> None:
 def _prepared_otherwise(data: Path, run: Path) -> tuple[str, dict[str, str]]:
     """A run's own crop; way -> macro F1 as in training, otherwise the difference to that (a dash: none)."""
     backend = threefold.load(run).backend
-    if not isinstance(backend, TorchBackend):
+    if not isinstance(backend, NetBackend):
         raise RecipeError(f"{run}: is a run of several preprocessings; expected one of a single network a fold")
     own = backend.prepare
     height, width = own.size

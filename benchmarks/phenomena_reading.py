@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threefold import labels
-from threefold.data.prepare import Prepare
 from threefold.data.sources import eval_photos, read_answers
 from threefold.errors import DataError
 from threefold.evidence.metrics import measure
-from threefold.infer.backends import Answer, Backend, TorchBackend
-from threefold.infer.reader import Reader
+from threefold.learn.net_backend import NetBackend
+from threefold.photos.prepare import Prepare
 from threefold.predictions import Predictions
+from threefold.read.backends import Answer, Backend
+from threefold.read.reader import Reader
 
 Images = NDArray[np.uint8]
 
@@ -23,7 +24,7 @@ Images = NDArray[np.uint8]
 class Altered:
     """A backend whose photos are prepared otherwise (`prepare`) or changed after it (`change`)."""
 
-    def __init__(self, backend: TorchBackend, prepare: Prepare, change: Callable[[Images], Images]) -> None:
+    def __init__(self, backend: NetBackend, prepare: Prepare, change: Callable[[Images], Images]) -> None:
         self.backend, self.prepares, self.change = backend, (prepare,), change
 
     def __call__(self, photos: tuple[Images, ...]) -> Answer:

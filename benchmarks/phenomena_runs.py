@@ -11,15 +11,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from threefold import progress
-from threefold.data.cache import content_digests
 from threefold.data.sources import read_faces
 from threefold.errors import RunError
-from threefold.infer.backends import oof_digest
+from threefold.photos.cache import content_digests
+from threefold.read.backends import oof_digest
 from threefold.recipe import Recipe, differences, load_recipe
 from threefold.runs import ENSEMBLE, Run
-from threefold.stages.ensemble import ensemble
-from threefold.stages.gather import labelled_digest
-from threefold.stages.train import train
+from threefold.train.gather import labelled_digest
+from threefold.train.join import ensemble
+from threefold.train.train import train
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 BUDGET = (

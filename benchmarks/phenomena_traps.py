@@ -11,14 +11,15 @@ from phenomena_reading import Altered, Images, judged
 from phenomena_runs import RECIPES
 
 import threefold
-from threefold.data.prepare import dataset_statistics
 from threefold.evidence.metrics import score
-from threefold.infer.backends import Backend, TorchBackend
 from threefold.learn.losses import LOSSES
+from threefold.learn.net_backend import NetBackend
+from threefold.photos.prepare import dataset_statistics
 from threefold.predictions import Predictions
+from threefold.read.backends import Backend
 from threefold.recipe import load_recipe
 from threefold.runs import Run
-from threefold.stages.gather import prepared, read_all
+from threefold.train.gather import prepared, read_all
 
 Row = tuple[str, str]
 
@@ -65,7 +66,7 @@ def _drop_last(said: Predictions) -> str:
 def _noise(name: str, path: Path, data: Path) -> str:
     """3 and 5: the training augmentation, noise of std 1 after Normalize(std 0.24), falls on validation as well."""
     backend = threefold.load(path).backend
-    assert isinstance(backend, TorchBackend)
+    assert isinstance(backend, NetBackend)
     drawn = np.random.default_rng(0)
 
     def read(std: float) -> float:

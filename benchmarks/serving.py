@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 SERVER = """
 import sys
-from threefold.serve.run import serve
+from threefold.serve.server import serve
 model, batch, wait, threads = sys.argv[1:]
 serve(model or None, port=0, batch=int(batch), wait_ms=float(wait), threads=int(threads) or None)
 """
@@ -122,7 +122,7 @@ def numbers(port: int) -> Numbers:
 def photos_of(options: argparse.Namespace, scratch: Path) -> list[Path]:
     folder = options.photos
     if folder is None:
-        from threefold.stages.sample import sample
+        from threefold.draw.sample import sample
 
         folder = sample(scratch / "sample", people=12) / "train"
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))

@@ -13,9 +13,9 @@ import time
 
 import torch
 
-from threefold.data.prepare import parse_size
 from threefold.learn.memory import keep_memory
 from threefold.learn.net import build_net, to_float
+from threefold.photos.prepare import parse_size
 
 
 def seconds(backbone: str, size: tuple[int, int], batch: int, steps: int, memory_format: torch.memory_format) -> float:

@@ -24,15 +24,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-import threefold.serve.watch as module
-from threefold.data.prepare import Prepare
-from threefold.infer.answers import answer
-from threefold.infer.draw import annotate
-from threefold.infer.inputs import find_photos
-from threefold.infer.reader import Reader, detect_faces, load, read_image
-from threefold.serve.frames import Video
-from threefold.serve.record import Recording
-from threefold.stages.sample import sample
+import threefold.watch.watch as module
+from threefold.draw.sample import sample
+from threefold.photos.prepare import Prepare
+from threefold.read.annotate import annotate
+from threefold.read.answers import answer
+from threefold.read.inputs import find_photos
+from threefold.read.reader import Reader, detect_faces, load, read_image
+from threefold.watch.frames import Video
+from threefold.watch.record import Recording
 
 ROWS, COLUMNS, FPS = 720, 1280, 25
 HEIGHT = 240

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import threefold
 from threefold.errors import PhotoError
-from threefold.infer.inputs import find_photos
+from threefold.read.inputs import find_photos
 
 
 def main(folder: str, model: str | None = None) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from fake_backend import FakeBackend
 from numpy.typing import NDArray
 
-from threefold.data.detect import Detection
-from threefold.data.prepare import Prepare
-from threefold.infer.backends import Answer, FakeBackend
+from threefold.photos.detect import Detection
+from threefold.photos.prepare import Prepare
+from threefold.read.backends import Answer
 
 SCORES = (0.9, 0.8, 0.7)
 """From left to right."""

@@ -9,10 +9,10 @@ import threading
 import zlib
 
 import numpy as np
+from fake_backend import FakeBackend
 from PIL import Image
 
-from threefold.infer.backends import FakeBackend
-from threefold.infer.reader import Reader
+from threefold.read.reader import Reader
 from threefold.serve.app import create_app
 from threefold.serve.limits import RequestLimits
 

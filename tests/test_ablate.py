@@ -18,10 +18,11 @@ from rich.console import Console
 from threefold.errors import CheckFailed, DataError, RecipeError, RunError, TrainingError
 from threefold.evidence.compare import compare_all
 from threefold.evidence.seeds import spread
+from threefold.pages import html as pages
 from threefold.recipe import load_recipe, make_recipe
 from threefold.runs import Run
-from threefold.stages import pages, repeat
-from threefold.stages.ablate import ablate, needed, plan_changes, print_ablation
+from threefold.train import repeat
+from threefold.train.ablate import ablate, needed, plan_changes, print_ablation
 
 BASE = dict(text.split("=", 1) for text in TINY)
 DATA = {"data": "contest:nowhere"}

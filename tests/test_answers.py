@@ -10,8 +10,8 @@ import pytest
 from threefold import labels
 from threefold.errors import DataError
 from threefold.evidence.decide import Decision
-from threefold.infer.answers import answer, check_attributes, shares
-from threefold.infer.reader import Reading, make_reading
+from threefold.read.answers import answer, check_attributes, shares
+from threefold.read.reader import Reading, make_reading
 
 
 def reading(code: int = 7, age: float | None = 41.23, quality: str = "ok") -> Reading:

@@ -1,7 +1,8 @@
-"""The house rules, read off the source: who imports whom, how large things are, what must not be written.
+"""The house rules, read off the source: how large things are, what they are called, what must not be written.
 
-Every rule is a function over the parsed package that lists what breaks it. None has a list of exceptions. Each is also
-run on a small package that breaks it, so that a rule that sees nothing is noticed.
+Every rule is a function over the parsed package that lists what breaks it, none has a list of exceptions, and each is
+run on a small package that breaks it, so that a rule that sees nothing is noticed. Who may import whom stands in
+pyproject.toml (import-linter), imports inside functions included; here it is run, on the house and on a broken one.
 """
 
 from __future__ import annotations
@@ -9,181 +10,46 @@ from __future__ import annotations
 import ast
 import io
 import re
+import subprocess
+import sys
 import tokenize
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LINES, FUNCTION, FILE = 18000, 50, 400
-TORCH = {"torch", "torchvision", "timm", "kornia", "lightning", "lightning_fabric", "pytorch_lightning"}
-MAY_IMPORT = {
-    "surface": set(),  # the package's __init__ looks its names up when they are used
-    "vocabulary": {"vocabulary"},
-    "data": {"vocabulary", "data"},
-    "evidence": {"vocabulary", "data", "evidence"},
-    "learn": {"vocabulary", "data", "evidence", "learn"},
-    "infer": {"vocabulary", "data", "evidence", "infer"},
-    "stages": {"vocabulary", "data", "evidence", "learn", "infer", "stages"},
-    "serve": {"vocabulary", "infer", "serve"},
-    "cli": {"vocabulary", "data", "evidence", "learn", "infer", "stages", "serve", "cli"},
-}
-
-
-@dataclass(frozen=True)
-class Import:
-    """One imported module (dotted; of the package itself the deepest module that exists), where, and when."""
-
-    line: int
-    target: str
-    late: bool  # inside a function
+PACKAGE, FUNCTION, FILE, DOCSTRING = 18000, 50, 400, 10
+BUDGETS = {
+    "vocabulary": 1250, "photos": 850, "data": 1500, "evidence": 1650, "draw": 1550, "learn": 2650, "train": 1550,
+    "read": 1350, "export": 600, "pages": 2250, "serve": 1650, "watch": 1450, "cli": 700,
+}  # fmt: skip
+"""Lines of code that a room may have. Who raises one takes as much from another, and says why: the sum is PACKAGE."""
+VAGUE = {"found", "told", "said", "made", "each", "own", "given", "known", "kept"}
+"""They say neither type nor role of what they name (design, section 9)."""
+VAGUE_SHARE = 0.003
 
 
 class Source:
-    """A package parsed once: dotted module name -> tree, text and imports. Relative imports are resolved."""
+    """A package parsed once: path below it -> text and tree."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.name = folder, folder.name
-        self.paths: dict[str, Path] = {}
-        for path in sorted(folder.rglob("*.py")):
-            parts = path.relative_to(folder.parent).with_suffix("").parts
-            self.paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-        self.text = {name: path.read_text(encoding="utf-8") for name, path in self.paths.items()}
+        self.text = {
+            path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+            for path in sorted(folder.rglob("*.py"))
+        }
         self.tree = {name: ast.parse(text) for name, text in self.text.items()}
-        self.imports = {name: list(self._imports(name, tree, False)) for name, tree in self.tree.items()}
 
-    def room(self, module: str) -> str:
-        """Which room a module of the package is in."""
-        parts = module.split(".")
-        if len(parts) == 1:
-            return "surface"
-        if parts[1] in ("cli", "__main__"):  # both start the command
-            return "cli"
-        inside = len(parts) > 2 or self.paths[module].name == "__init__.py"
-        return parts[1] if inside else "vocabulary"
-
-    def own(self, module: str) -> Iterator[Import]:
-        """Imports of the package's own modules."""
-        return (found for found in self.imports[module] if found.target.split(".")[0] == self.name)
-
-    def at(self, module: str, line: int) -> str:
-        """`data/face.py:3`."""
-        return f"{self.paths[module].relative_to(self.folder).as_posix()}:{line}"
-
-    def _imports(self, module: str, node: ast.AST, late: bool) -> Iterator[Import]:
-        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
-            for child in node.orelse:
-                yield from self._imports(module, child, late)
-            return
-        if isinstance(node, ast.Import):
-            yield from (Import(node.lineno, alias.name, late) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = self._base(module, node)
-            for alias in node.names:
-                deep = f"{base}.{alias.name}"
-                yield Import(node.lineno, deep if deep in self.paths else base, late)
-        late = late or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-        for child in ast.iter_child_nodes(node):
-            yield from self._imports(module, child, late)
-
-    def _base(self, module: str, node: ast.ImportFrom) -> str:
-        if not node.level:
-            return str(node.module)
-        parts = module.split(".") + ["__init__"] * (self.paths[module].name == "__init__.py")
-        return ".".join([*parts[: -node.level], *([node.module] if node.module else [])])
+    def rooms(self) -> Counter[str]:
+        """Lines of code by room; modules beside the rooms are the vocabulary."""
+        lines: Counter[str] = Counter()
+        for name, text in self.text.items():
+            lines[name.split("/")[0] if "/" in name else "vocabulary"] += len(code_lines(text, self.tree[name]))
+        return lines
 
 
-def imports_go_down(source: Source) -> list[str]:
-    """No room imports one above it; of `learn`, `infer` sees only what its backends import inside functions."""
-    wrong = []
-    for module in source.paths:
-        allowed = MAY_IMPORT.get(source.room(module))
-        if allowed is None:
-            wrong.append(f"{source.at(module, 1)} is in no room of the design")
-            continue
-        for found in source.own(module):
-            target = source.room(found.target) if found.target in source.paths else "nowhere"
-            by_backend = module == f"{source.name}.infer.backends" and found.late and target == "learn"
-            if target not in allowed and not by_backend:
-                wrong.append(f"{source.at(module, found.line)} {source.room(module)} imports {found.target} ({target})")
-    return wrong
-
-
-def torch_stays_in_its_rooms(source: Source) -> list[str]:
-    """Torch and what brings it: anywhere in learn and stages, inside functions of the backends, nowhere else."""
-    wrong = []
-    for module, imports in source.imports.items():
-        for found in imports:
-            by_backend = module == f"{source.name}.infer.backends" and found.late
-            if (
-                found.target.split(".")[0] in TORCH
-                and source.room(module) not in ("learn", "stages")
-                and not by_backend
-            ):
-                wrong.append(f"{source.at(module, found.line)} {source.room(module)} imports {found.target}")
-    return wrong
-
-
-def verbs_are_apart(source: Source) -> list[str]:
-    """No stage imports a verb, but that training may be wrapped (search, pseudo labels: design, section 2).
-
-    A verb is a module of stages that the command line imports.
-    """
-    stages = f"{source.name}.stages."
-    verbs = {found.target for module in source.paths if source.room(module) == "cli" for found in source.own(module)}
-    return [
-        f"{source.at(module, found.line)} imports the verb {found.target}"
-        for module in source.paths
-        if module.startswith(stages)
-        for found in source.own(module)
-        if found.target.startswith(stages) and found.target in verbs - {f"{stages}train"}
-    ]
-
-
-def no_import_cycles(source: Source) -> list[str]:
-    """No module reaches itself through what is imported when modules load."""
-    graph = {module: {i.target for i in source.own(module) if not i.late} for module in source.paths}
-
-    def reach(module: str) -> set[str]:
-        seen: set[str] = set()
-        todo = [module]
-        while todo:
-            fresh = graph.get(todo.pop(), set()) - seen
-            seen |= fresh
-            todo += fresh
-        return seen
-
-    return [f"{module} reaches itself" for module in graph if module in reach(module)]
-
-
-def functions_are_short(source: Source) -> list[str]:
-    """At most 50 lines from `def` to the end, docstring included."""
-    return [
-        f"{source.at(module, node.lineno)} {node.name} has {node.end_lineno - node.lineno + 1} lines"
-        for module, tree in source.tree.items()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.end_lineno is not None
-        and node.end_lineno - node.lineno >= FUNCTION
-    ]
-
-
-def files_are_short(source: Source) -> list[str]:
-    """At most 400 lines a file, and under 18,000 lines of code in all.
-
-    Over all, docstrings, comments and blank lines do not count: shapes, units and sources are asked for in every public
-    docstring, and a limit that counted them would be kept by leaving them out.
-    """
-    lengths = {module: len(text.splitlines()) for module, text in source.text.items()}
-    total = sum(len(_code(source.text[module], tree)) for module, tree in source.tree.items())
-    long = [f"{source.at(module, 1)} has {count} lines" for module, count in lengths.items() if count > FILE]
-    return long + [f"{source.name} has {total} lines of code"] * (total >= LINES)
-
-
-def _code(text: str, tree: ast.Module) -> set[int]:
-    """Numbers of the lines that hold code."""
+def code_lines(text: str, tree: ast.Module) -> set[int]:
+    """Numbers of the lines that hold code: neither comment nor docstring nor blank."""
     silent = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
     lines: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
@@ -195,31 +61,87 @@ def _code(text: str, tree: ast.Module) -> set[int]:
     return lines
 
 
-def test_code_is_what_is_neither_comment_nor_docstring_nor_blank():
-    text = (
-        '"""What."""\n\n# why\nx = """a\nb"""\n\n\ndef f():\n    """Say."""\n    return [\n        1,  # one\n    ]\n'
-    )
-    assert _code(text, ast.parse(text)) == {4, 5, 8, 10, 11, 12}
+def functions_are_short(source: Source) -> list[str]:
+    """At most 50 lines from `def` to the end, docstring included."""
+    return [
+        f"{name}:{node.lineno} {node.name} has {node.end_lineno - node.lineno + 1} lines"
+        for name, tree in source.tree.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.end_lineno is not None
+        and node.end_lineno - node.lineno >= FUNCTION
+    ]
+
+
+def files_are_short(source: Source) -> list[str]:
+    """At most 400 lines a file, docstrings and comments included."""
+    lengths = {name: len(text.splitlines()) for name, text in source.text.items()}
+    return [f"{name} has {count} lines" for name, count in lengths.items() if count > FILE]
+
+
+def rooms_keep_their_budgets(source: Source) -> list[str]:
+    """Lines of code of each room, and of the package.
+
+    Docstrings, comments and blank lines do not count: shapes, units and sources are asked for in every public
+    docstring, and a limit that counted them would be kept by leaving them out.
+    """
+    rooms = source.rooms()
+    over = [
+        f"{room} has {count} lines of code; its budget is {BUDGETS.get(room, 0)}"
+        for room, count in rooms.items()
+        if count > BUDGETS.get(room, 0)
+    ]
+    return over + [f"the package has {rooms.total()} lines of code"] * (rooms.total() >= PACKAGE)
+
+
+def file_names_stand_once(source: Source) -> list[str]:
+    """Whoever looks for `compare.py` finds one."""
+    names = Counter(name.split("/")[-1] for name in source.text)
+    return [f"{count} files are called {name}" for name, count in names.items() if count > 1 and name != "__init__.py"]
 
 
 def modules_say_what_they_are(source: Source) -> list[str]:
-    """Every module opens with a docstring."""
-    return [source.at(module, 1) for module, tree in source.tree.items() if not ast.get_docstring(tree)]
+    """Every module opens with a docstring of at most ten lines; reasons stand as comments where they apply."""
+    wrong = []
+    for name, tree in source.tree.items():
+        lines = len((ast.get_docstring(tree) or "").splitlines())
+        if not 0 < lines <= DOCSTRING:
+            wrong.append(f"{name} opens with {lines} lines of docstring")
+    return wrong
+
+
+def names_say_type_or_role(source: Source) -> list[str]:
+    """Of all bound names (variables and parameters) less than three in a thousand are one of the vague words."""
+    names = [
+        (f"{name}:{node.lineno}", node.id if isinstance(node, ast.Name) else node.arg)
+        for name, tree in source.tree.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.arg) or (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
+    ]
+    vague = [f"{place} {name}" for place, name in names if name in VAGUE]
+    return vague if len(vague) >= VAGUE_SHARE * len(names) else []
 
 
 def nothing_is_left_for_later(source: Source) -> list[str]:
     """No marker of unfinished work."""
     marker = re.compile(r"\b(TODO|FIXME|XXX|NotImplementedError)\b")
     return [
-        f"{source.at(module, number)} {line.strip()}"
-        for module, text in source.text.items()
+        f"{name}:{number} {line.strip()}"
+        for name, text in source.text.items()
         for number, line in enumerate(text.splitlines(), 1)
         if marker.search(line)
     ]
 
 
-RULES = [imports_go_down, torch_stays_in_its_rooms, verbs_are_apart, no_import_cycles, functions_are_short,
-         files_are_short, modules_say_what_they_are, nothing_is_left_for_later]  # fmt: skip
+RULES = [
+    functions_are_short,
+    files_are_short,
+    rooms_keep_their_budgets,
+    file_names_stand_once,
+    modules_say_what_they_are,
+    names_say_type_or_role,
+    nothing_is_left_for_later,
+]
 
 
 @pytest.fixture(scope="module")
@@ -232,9 +154,17 @@ def test_the_house_keeps_its_rules(rule, house):
     assert rule(house) == []
 
 
-def test_the_house_was_read(house):
-    assert {house.room(module) for module in house.paths} >= set(MAY_IMPORT)
-    assert sum(len(found) for found in house.imports.values()) > 100
+def test_the_house_was_read_and_the_budgets_sum_up(house):
+    assert set(house.rooms()) == set(BUDGETS)
+    assert sum(BUDGETS.values()) <= PACKAGE
+    assert house.rooms().total() > 10_000
+
+
+def test_code_is_what_is_neither_comment_nor_docstring_nor_blank():
+    text = (
+        '"""What."""\n\n# why\nx = """a\nb"""\n\n\ndef f():\n    """Say."""\n    return [\n        1,  # one\n    ]\n'
+    )
+    assert code_lines(text, ast.parse(text)) == {4, 5, 8, 10, 11, 12}
 
 
 def test_test_files_are_short_too():
@@ -243,24 +173,15 @@ def test_test_files_are_short_too():
 
 
 CLEAN = {
-    "__init__.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from house.stages.train import train",
+    "__init__.py": "",
     "labels.py": "import numpy",
     "data/__init__.py": "",
-    "data/face.py": "from house import labels\nfrom house.labels import CLASSES",
-    "__main__.py": "from house.cli import train",
-    "infer/__init__.py": "",
-    "infer/backends.py": "from typing import TYPE_CHECKING\nfrom ..data.face import Face\nif TYPE_CHECKING:\n"
-    "    import torch\n    from house.learn import net\ndef f():\n    import torch\n    from house.learn import net",
+    "data/face.py": "from house.labels import numpy",
     "learn/__init__.py": "",
-    "learn/net.py": "import torch\nfrom . import loop\ndef f():\n    from house.learn.net import g",
-    "learn/loop.py": "import house.data.face",
-    "stages/__init__.py": "",
-    "stages/train.py": "import torch\nfrom house.stages import journal\nfrom house.learn.net import f",
-    "stages/predict.py": "from house.stages.journal import tell",
-    "stages/journal.py": "",
-    "serve/__init__.py": "from house.infer.backends import f",
-    "cli.py": "def train():\n    from house.stages.train import train\n"
-    "def predict():\n    from house.stages import predict",
+    "learn/net.py": "x = 1",
+    "read/__init__.py": "",
+    "read/backends.py": "def f():\n    from house.learn import net\n    return net",
+    "watch/__init__.py": "",
 }
 
 
@@ -277,96 +198,70 @@ def test_a_clean_house_has_no_faults(tmp_path):
     assert {rule.__name__: rule(source) for rule in RULES} == {rule.__name__: [] for rule in RULES}
 
 
+LONG = "x = 1\n" * 390
 BROKEN = [
-    (
-        imports_go_down,
-        {"labels.py": "from house.data import face"},
-        "labels.py:2 vocabulary imports house.data.face (data)",
-    ),
-    (
-        imports_go_down,
-        {"labels.py": "def f():\n    import house.data"},
-        "labels.py:3 vocabulary imports house.data (data)",
-    ),
-    (
-        imports_go_down,
-        {"data/face.py": "from ..learn import net"},
-        "data/face.py:2 data imports house.learn.net (learn)",
-    ),
-    (
-        imports_go_down,
-        {"infer/backends.py": "from house.learn import net"},
-        "infer/backends.py:2 infer imports house.learn.net (learn)",
-    ),
-    (
-        imports_go_down,
-        {"infer/reader.py": "def f():\n    import house.learn.net"},
-        "infer/reader.py:3 infer imports house.learn.net (learn)",
-    ),
-    (
-        imports_go_down,
-        {"serve/__init__.py": "from house.stages import train"},
-        "serve/__init__.py:2 serve imports house.stages.train (stages)",
-    ),
-    (
-        imports_go_down,
-        {"__init__.py": "from house.labels import x"},
-        "__init__.py:2 surface imports house.labels (vocabulary)",
-    ),
-    (imports_go_down, {"data/face.py": "from house import train"}, "data/face.py:2 data imports house (surface)"),
-    (
-        imports_go_down,
-        {"stages/train.py": "from house.cli import app"},
-        "stages/train.py:2 stages imports house.cli (cli)",
-    ),
-    (imports_go_down, {"cellar/__init__.py": ""}, "cellar/__init__.py:1 is in no room of the design"),
-    (
-        torch_stays_in_its_rooms,
-        {"labels.py": "def f():\n    import torch.nn"},
-        "labels.py:3 vocabulary imports torch.nn",
-    ),
-    (
-        torch_stays_in_its_rooms,
-        {"data/face.py": "if True:\n    from timm import x"},
-        "data/face.py:3 data imports timm",
-    ),
-    (torch_stays_in_its_rooms, {"infer/backends.py": "import torch"}, "infer/backends.py:2 infer imports torch"),
-    (
-        torch_stays_in_its_rooms,
-        {"infer/reader.py": "def f():\n    import torch"},
-        "infer/reader.py:3 infer imports torch",
-    ),
-    (
-        verbs_are_apart,
-        {"stages/train.py": "from .predict import f"},
-        "stages/train.py:2 imports the verb house.stages.predict",
-    ),
-    (
-        verbs_are_apart,
-        {"stages/journal.py": "def f():\n    from house.stages import predict"},
-        "stages/journal.py:3 imports the verb house.stages.predict",
-    ),
-    (no_import_cycles, {"learn/loop.py": "from house.learn import net"}, "house.learn.net reaches itself"),
-    (no_import_cycles, {"labels.py": "import house.labels"}, "house.labels reaches itself"),
-    (
-        functions_are_short,
-        {"labels.py": "class A:\n    def f(self):\n" + "        x = 1\n" * 50},
-        "labels.py:3 f has 51 lines",
-    ),
-    (files_are_short, {"labels.py": "x = 1\n" * 399}, "labels.py:1 has 401 lines"),
-    (files_are_short, {f"data/x{n}.py": "x = 1\n" * 390 for n in range(47)}, "house has 18359 lines of code"),
-    (modules_say_what_they_are, {"labels.py": ""}, "labels.py:1"),
+    (functions_are_short, {"labels.py": "class A:\n    def f(self):\n" + "        x = 1\n" * 50},
+     "labels.py:3 f has 51 lines"),
+    (files_are_short, {"labels.py": "x = 1\n" * 399}, "labels.py has 401 lines"),
+    (rooms_keep_their_budgets, {f"data/x{n}.py": LONG for n in range(5)},
+     f"data has 1951 lines of code; its budget is {BUDGETS['data']}"),
+    (rooms_keep_their_budgets, {"cellar/__init__.py": "x = 1"}, "cellar has 1 lines of code; its budget is 0"),
+    (rooms_keep_their_budgets, {f"data/x{n}.py": LONG for n in range(47)}, "the package has 18336 lines of code"),
+    (file_names_stand_once, {"learn/face.py": ""}, "2 files are called face.py"),
+    (modules_say_what_they_are, {"labels.py": '"""\n' + "more\n" * 11 + '"""'}, "labels.py opens with 11 lines"),
+    (names_say_type_or_role, {"labels.py": "found = 1"}, "labels.py:2 found"),
+    (names_say_type_or_role, {"labels.py": "def f(told):\n    return told"}, "labels.py:2 told"),
     (nothing_is_left_for_later, {"labels.py": "x = 1  # TODO later"}, "labels.py:2 x = 1  # TODO later"),
     (nothing_is_left_for_later, {"labels.py": "raise NotImplementedError"}, "labels.py:2 raise NotImplementedError"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("rule", "files", "message"), BROKEN)
 def test_a_broken_rule_is_seen(tmp_path, rule, files, message):
     source = build(tmp_path, CLEAN | files)
     if rule is modules_say_what_they_are:
-        (tmp_path / "house" / "labels.py").write_text("x = 1\n")
+        (tmp_path / "house" / "labels.py").write_text(files["labels.py"])
         source = Source(tmp_path / "house")
-    assert message in rule(source)
+    assert any(line.startswith(message) for line in rule(source)), rule(source)
     if rule is functions_are_short:  # one line less is allowed
         assert rule(build(tmp_path, {"labels.py": "def f():\n" + "    x = 1\n" * 49})) == []
+
+
+def lint(folder, config):
+    """Run import-linter with a configuration in `folder`; the exit code and what it prints."""
+    command = [Path(sys.executable).with_name("lint-imports"), "--config", config, "--no-cache"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_imports_go_down_and_never_in_circles():
+    code, text = lint(ROOT, "pyproject.toml")
+    assert code == 0, text
+
+
+def test_imports_that_break_the_rules_are_seen(tmp_path):
+    """One house with every fault; inside functions too, where a circle once went unseen."""
+    faults = {
+        "labels.py": "def f():\n    from house.data import face\n    return face",
+        "data/face.py": "import torch",
+        "learn/net.py": "def f():\n    from house.learn import loop\n    return loop",
+        "learn/loop.py": "from house.learn import net",
+        "watch/__init__.py": "from house.learn import net",
+    }
+    rooms = re.findall(r'"threefold\.(\w+)"|^    "([^"\n]+)",$', (ROOT / "pyproject.toml").read_text(), flags=re.M)
+    names = {name for pair in rooms for part in pair for name in re.findall(r"\w+", part)}
+    empty = {f"{name}.py": "" for name in names if f"{name}/__init__.py" not in CLEAN and name != "house"}
+    build(tmp_path, {**empty, **CLEAN, **faults})
+    text = (ROOT / "pyproject.toml").read_text()
+    config = text[text.index("[tool.importlinter]") :].replace("threefold", "house")
+    (tmp_path / "house.toml").write_text(config)
+    code, report = lint(tmp_path, "house.toml")
+    assert code == 1, report
+    for line in (
+        "house.labels is not allowed to import house.data",
+        "house.watch -> house.learn.net",
+        "house.data.face -> torch",
+        "house.learn",
+    ):
+        assert line in report, report
+    assert report.count("BROKEN") == 4, report

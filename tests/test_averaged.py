@@ -8,23 +8,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_backend import FakeBackend
 from fake_run import simulate, write_run
 from helpers import contest
 from numpy.typing import NDArray
 
 from threefold import labels
-from threefold.data.prepare import Prepare
 from threefold.errors import DataError, LeakError, RunError
 from threefold.evidence.averaged import for_mean
 from threefold.evidence.calibrate import fit_mean_temperature, fit_temperature, nll, temper
 from threefold.evidence.decide import Decision
+from threefold.export.export import of_one
 from threefold.files import write_csv, write_json
-from threefold.infer.backends import Answer, FakeBackend, averaged_folds, oof_digest
+from threefold.pages import decide_page as stage
+from threefold.pages.decide_page import decide
+from threefold.photos.prepare import Prepare
 from threefold.predictions import product
+from threefold.read.backends import Answer, averaged_folds, oof_digest
 from threefold.runs import Run
-from threefold.stages import decide as stage
-from threefold.stages.decide import decide
-from threefold.stages.export import of_one
 
 Floats = NDArray[np.floating]
 

@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from threefold.assets import asset_path
-from threefold.data import background as room
-from threefold.data import photo
-from threefold.data.background import BACKGROUNDS, FILLS, GrabCut, Segment
-from threefold.data.cache import open_cache
 from threefold.data.face import Face
-from threefold.data.networks import Spares
-from threefold.data.people import draw_person
-from threefold.data.prepare import Prepare
-from threefold.data.sample import draw_photo
+from threefold.draw.camera import draw_photo
+from threefold.draw.people import draw_person
 from threefold.errors import AssetError
 from threefold.labels import Mask
+from threefold.photos import background as room
+from threefold.photos import decode as photo
+from threefold.photos.background import BACKGROUNDS, FILLS, GrabCut, Segment
+from threefold.photos.cache import open_cache
+from threefold.photos.networks import Spares
+from threefold.photos.prepare import Prepare
 
 Pixels = NDArray[np.uint8]
 

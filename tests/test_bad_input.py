@@ -14,7 +14,7 @@ from PIL import Image
 
 from threefold.cli import main
 from threefold.errors import DataError
-from threefold.stages.train import train
+from threefold.train.train import train
 
 BASE = Path(__file__).resolve().parents[1] / "recipes" / "base.yaml"
 
@@ -233,4 +233,4 @@ def test_without_torch_training_says_what_to_install(home: Path) -> None:
         "from threefold.cli import main; main()"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=home, capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and "pip install threefold[train]" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and "pip install '.[train]'" in done.stderr and "Traceback" not in done.stderr

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from fake_backend import FakeBackend
 from hypothesis import given
 from hypothesis import strategies as st
 
 from threefold.errors import RecipeError
-from threefold.infer.backends import FakeBackend
 from threefold.serve.batching import BatchingBackend, Overloaded
 
 LONG = 60.0

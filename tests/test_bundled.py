@@ -13,9 +13,9 @@ import pytest
 import threefold
 from threefold.assets import asset_path
 from threefold.errors import AssetError
-from threefold.infer.onnx import OnnxBackend
-from threefold.infer.reader import BUNDLED
 from threefold.labels import NAMES
+from threefold.read.onnx import OnnxBackend
+from threefold.read.reader import BUNDLED
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"

@@ -18,11 +18,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from threefold.data import cache, photo
-from threefold.data.cache import default_root, open_cache
 from threefold.data.face import Face
-from threefold.data.prepare import Prepare
 from threefold.errors import DataError, PhotoError
+from threefold.photos import cache
+from threefold.photos import decode as photo
+from threefold.photos.cache import default_root, open_cache
+from threefold.photos.prepare import Prepare
 
 SMALL = Prepare(size=(16, 12))
 
@@ -238,7 +239,7 @@ import sys, time
 from pathlib import Path
 from threefold.data import cache
 from threefold.data.face import Face
-from threefold.data.prepare import Prepare
+from threefold.photos.prepare import Prepare
 
 folder, root, wait = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 faces = [Face(folder / f"{n}.jpg", f"p{n}", f"s/{n}.jpg") for n in range(30)]

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from threefold.data.check import Report, check, scan, scan_all
+from threefold.data.check_verb import check_data
 from threefold.errors import CheckFailed, DataError
-from threefold.stages.check import check_data
 
 SEVEN = ["mask1", "mask2", "mask3", "mask4", "mask5", "incorrect_mask", "normal"]
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from threefold.draw.sample import sample
 from threefold.predictions import Predictions
+from threefold.read.predict import predict
 from threefold.recipe import load_recipe
-from threefold.stages.predict import predict
-from threefold.stages.sample import sample
-from threefold.stages.train import train
+from threefold.train.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "recipes/contest").glob("*.yaml"))

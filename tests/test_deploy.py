@@ -22,11 +22,13 @@ from serving import app_of
 from threefold.assets import HELPERS, assets_root
 from threefold.cli import app
 from threefold.labels import ATTRIBUTES
-from threefold.serve import door, events, run
+from threefold.read.output import columns
+from threefold.serve import door
+from threefold.serve import server as run
 from threefold.serve.limits import MIB, RequestLimits
-from threefold.serve.monitor import monitor_router
 from threefold.serve.refusal import CODES
-from threefold.stages.tables_out import columns
+from threefold.watch import events
+from threefold.watch.monitor import monitor_router
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {name: (ROOT / name).read_text() for name in (
@@ -318,7 +320,7 @@ def test_onnxruntime_is_told_to_send_nothing(tmp_path: Path) -> None:
     program = """
 import os
 from threefold.errors import RunError
-from threefold.infer.onnx import OnnxBackend
+from threefold.read.onnx import OnnxBackend
 try:
     OnnxBackend(b"none")
 except RunError:

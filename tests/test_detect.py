@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from threefold.assets import asset_path
-from threefold.data import detect, photo
-from threefold.data.cache import open_cache
 from threefold.data.face import Face
-from threefold.data.networks import Spares, scaled
-from threefold.data.people import draw_person
-from threefold.data.prepare import Prepare
-from threefold.data.sample import draw_photo
+from threefold.draw.camera import draw_photo
+from threefold.draw.people import draw_person
 from threefold.errors import AssetError, DataError
 from threefold.labels import Mask
+from threefold.photos import decode as photo
+from threefold.photos import detect
+from threefold.photos.cache import open_cache
+from threefold.photos.networks import Spares, scaled
+from threefold.photos.prepare import Prepare
 
 
 def have(name: str) -> bool:

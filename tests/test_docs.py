@@ -7,8 +7,6 @@ from pathlib import Path
 
 from threefold import spec
 from threefold.cli import app
-from threefold.data.background import BACKGROUNDS
-from threefold.data.prepare import CROPS, RESIZES
 from threefold.data.sources import SOURCES
 from threefold.learn.ages import AGES
 from threefold.learn.augment import AUGMENTS
@@ -26,8 +24,10 @@ from threefold.learn.optim import OPTIMS, SCHEDULES
 from threefold.learn.plan import KEEPS, NORMALISES, STOPS, make_plan
 from threefold.learn.samplers import SAMPLERS
 from threefold.learn.tta import VIEWS
+from threefold.photos.background import BACKGROUNDS
+from threefold.photos.prepare import CROPS, RESIZES
 from threefold.recipe import KEYS, PARTS, Recipe, load_recipe, make_recipe
-from threefold.stages.tracking import TRACKERS
+from threefold.train.tracking import TRACKERS
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLES = (

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from threefold.assets import asset_path
-from threefold.data.photo import decode
 from threefold.data.sources import read_faces
+from threefold.draw.dress import dress
 from threefold.errors import AssetError, DataError
-from threefold.stages.dress import dress
+from threefold.photos.decode import decode
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -17,11 +17,11 @@ from threefold.data.check import check
 from threefold.data.duplicates import person_groups
 from threefold.data.eda import QUANTILES, Looks, describe, look, measure
 from threefold.data.face import Face, truth
-from threefold.data.photo import PhotoInfo
 from threefold.data.sources import read_faces
 from threefold.errors import AssetError
-from threefold.stages import shortcuts as room
-from threefold.stages.shortcuts import free, noise, shortcuts
+from threefold.pages import shortcuts as room
+from threefold.pages.shortcuts import free, noise, shortcuts
+from threefold.photos.decode import PhotoInfo
 
 NONE = np.zeros((0, 2), dtype=np.int64)
 

@@ -14,7 +14,7 @@ import pytest
 from helpers import contest
 
 from threefold.errors import AssetError, DataError, RecipeError
-from threefold.stages.eda import eda
+from threefold.pages.eda_page import eda
 
 
 @pytest.fixture(autouse=True)

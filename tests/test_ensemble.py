@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from fake_backend import FakeBackend
 from fake_run import simulate, write_run
 from helpers import TINY, square
 from safetensors.torch import save_file
 from sklearn.metrics import cohen_kappa_score, f1_score, matthews_corrcoef
 
 from threefold import labels
-from threefold.data.prepare import Prepare
 from threefold.errors import DataError, RecipeError, RunError
 from threefold.evidence.ensemble import (
     choose_members,
@@ -27,15 +27,16 @@ from threefold.evidence.ensemble import (
     mean_years,
 )
 from threefold.files import write_json
-from threefold.infer.backends import FakeBackend, JoinedBackend, open_run
-from threefold.infer.reader import Reader
 from threefold.learn.net import make_net
+from threefold.pages.report import report
+from threefold.pages.runs_page import runs_table
+from threefold.photos.prepare import Prepare
 from threefold.predictions import Predictions
+from threefold.read.backends import JoinedBackend, open_run
+from threefold.read.reader import Reader
 from threefold.recipe import make_recipe
 from threefold.runs import Run
-from threefold.stages.ensemble import ensemble
-from threefold.stages.report import report
-from threefold.stages.runs import runs_table
+from threefold.train.join import ensemble
 
 TEXTS = dict(text.split("=", 1) for text in TINY)
 

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from threefold.errors import DataError
-from threefold.infer.votes import Verdict
-from threefold.serve.events import KEPT, Event, MemoryEvents, columns, hours_path, open_events, summary
-from threefold.serve.live import Lines, State, Terminal, event_line
-from threefold.serve.webhook import Webhook, check_address, post
+from threefold.watch.events import KEPT, Event, MemoryEvents, columns, hours_path, open_events, summary
+from threefold.watch.live import Lines, State, Terminal, event_line
+from threefold.watch.votes import Verdict
+from threefold.watch.webhook import Webhook, check_address, post
 
 ALL = ("mask", "gender", "age_group")
 SEOUL = timezone(timedelta(hours=9))

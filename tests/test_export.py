@@ -20,30 +20,31 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from threefold import labels, spec
-from threefold.data.prepare import Prepare
 from threefold.errors import CheckFailed, RecipeError, RunError
 from threefold.evidence.decide import Decision
+from threefold.export import export as stage
+from threefold.export import parity
+from threefold.export.export import export
+from threefold.export.graph import exportable, finished, to_onnx, trace
+from threefold.export.precision import halve, quantise
 from threefold.files import write_json
-from threefold.infer.backends import Backend, JoinedBackend, TorchBackend, oof_digest, open_run
-from threefold.infer.onnx import OnnxBackend
-from threefold.infer.quality import Limits
-from threefold.infer.reader import load
 from threefold.learn.ages import AGES
 from threefold.learn.backbones import make_body
 from threefold.learn.classical import CLASSICAL
-from threefold.learn.export import exportable, finished, to_onnx, trace
 from threefold.learn.heads import HEADS
 from threefold.learn.net import Net, make_net, to_float
+from threefold.learn.net_backend import NetBackend
 from threefold.learn.plan import NORMALISES, make_prepare
-from threefold.learn.precision import halve, quantise
 from threefold.learn.target import make_target
 from threefold.learn.tta import make_views
+from threefold.photos.prepare import Prepare
+from threefold.photos.quality import Limits
+from threefold.read.backends import Backend, JoinedBackend, oof_digest, open_run
+from threefold.read.onnx import OnnxBackend
+from threefold.read.reader import load
 from threefold.recipe import PARTS, make_recipe
 from threefold.runs import Run
-from threefold.stages import export as stage
-from threefold.stages import parity
-from threefold.stages.ensemble import ensemble
-from threefold.stages.export import export
+from threefold.train.join import ensemble
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -131,7 +132,7 @@ def test_every_head_and_age_says_the_same_in_a_graph() -> None:
     named = {spec.parse(head, "head")[0].name for head in ONE}
     assert named == {*HEADS, *CLASSICAL}, "a new head belongs into ONE"
     nets = [net_of(head, seed=seed) for seed, head in enumerate(ONE)]
-    backends = [TorchBackend([net], Prepare(size=SIZE)) for net in nets]
+    backends = [NetBackend([net], Prepare(size=SIZE)) for net in nets]
     spread = [np.ptp(backend((photos(5),))[0], axis=0).max() for backend in backends]
     assert min(spread) > 1e-3, "photos must be told apart, or agreement means nothing"
     agree(Heads(nets), backends)
@@ -144,12 +145,10 @@ def test_every_normalisation_view_mean_and_vote_says_the_same_in_a_graph() -> No
     assert len(heads) >= len(rules), "every rule is that of a network"
     nets = [net_of(head, normalise=rule, seed=3) for head, rule in zip(heads, rules, strict=True)]
     looks = net_of("multi(age=regression)", tta="flip|crops(0.7)", seed=4)
-    flat, other, mask, gender, age, views = (TorchBackend([net], Prepare(size=SIZE)) for net in [*nets, looks])
-    mean = TorchBackend([nets[0], looks], Prepare(size=SIZE))
+    flat, other, mask, gender, age, views = (NetBackend([net], Prepare(size=SIZE)) for net in [*nets, looks])
+    mean = NetBackend([nets[0], looks], Prepare(size=SIZE))
     assert len({backend((photos(2),))[0].tobytes() for backend in (flat, other)}) == 2
-    assert not np.allclose(
-        views((photos(2),))[0], TorchBackend([net_of("flat18")], Prepare(size=SIZE))((photos(2),))[0]
-    )
+    assert not np.allclose(views((photos(2),))[0], NetBackend([net_of("flat18")], Prepare(size=SIZE))((photos(2),))[0])
     system = JoinedBackend([mask, gender, age], rule="marginals")
     hard = JoinedBackend([flat, other], [0.4, 0.6], "hard")
     backends = [hard, JoinedBackend([system, mean], [3, 1])]
@@ -160,7 +159,7 @@ def test_separate_branches_work_on_any_number_of_photos() -> None:
     torch.manual_seed(0)
     body = make_body("split(test_resnet)", SIZE, "none")
     head = HEADS["multi"](int(body.eval()(torch.zeros(1, 3, *SIZE)).shape[1]), split=True)
-    backends = [TorchBackend([Net(body, head, (0.5,) * 3, (0.5,) * 3).eval()], Prepare(size=SIZE))]
+    backends = [NetBackend([Net(body, head, (0.5,) * 3, (0.5,) * 3).eval()], Prepare(size=SIZE))]
     agree(Many(backends), backends)
 
 

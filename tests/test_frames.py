@@ -15,7 +15,7 @@ import pytest
 from PIL import Image as Picture
 
 from threefold.errors import CheckFailed, DataError
-from threefold.serve.frames import (
+from threefold.watch.frames import (
     Folder,
     Frame,
     Image,
@@ -28,7 +28,7 @@ from threefold.serve.frames import (
     read_whole,
     safe_address,
 )
-from threefold.serve.record import Recording
+from threefold.watch.record import Recording
 
 BEGIN = datetime(2026, 11, 26, 10, tzinfo=UTC)
 GREY = np.zeros((4, 4, 3), np.uint8)
@@ -158,7 +158,7 @@ def test_files_and_cameras_that_do_not_open_are_one_line(tmp_path: Path) -> None
     (tmp_path / "a.mp4").write_text("no video")
     stream = "rtsp://me:secret@127.0.0.1:9/live?token=x"
     program = (
-        "import sys; from threefold.serve.frames import make_source as m; m(sys.argv[1], fps=25, say=print).open()"
+        "import sys; from threefold.watch.frames import make_source as m; m(sys.argv[1], fps=25, say=print).open()"
     )
     for text, message in ((str(tmp_path / "a.mp4"), f"{tmp_path}/a.mp4: cannot be opened as a video"),
                           ("99", "camera 99: cannot be opened as a camera"),

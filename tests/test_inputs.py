@@ -11,9 +11,9 @@ import pytest
 from helpers import square
 
 from threefold.errors import DataError, PhotoError
-from threefold.infer import inputs
-from threefold.infer.inputs import count, find_photos, walk
-from threefold.infer.videos import count_frames, frame_name, frames, is_video
+from threefold.read import inputs
+from threefold.read.inputs import count, find_photos, walk
+from threefold.read.videos import count_frames, frame_name, frames, is_video
 
 
 def video(path: Path, count: int = 30, rate: float = 10, size: tuple[int, int] = (64, 48)) -> Path:

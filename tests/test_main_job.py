@@ -80,8 +80,8 @@ def test_predict_on_files_and_folders_is_a_table(home: Path) -> None:
 
 def test_prediction_of_a_validation_photo_is_what_validation_saw(home: Path) -> None:
     """One preprocessing: the run's fold networks, asked through predict's way, give the out-of-fold numbers."""
-    from threefold.infer.backends import open_run
-    from threefold.infer.reader import Reader
+    from threefold.read.backends import open_run
+    from threefold.read.reader import Reader
 
     run = home / "runs/whole"
     backend = open_run(run)

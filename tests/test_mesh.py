@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from threefold.assets import asset_path
-from threefold.data.detect import Detection, detect
-from threefold.data.mesh import landmarks
-from threefold.data.photo import decode
 from threefold.errors import AssetError
+from threefold.photos.decode import decode
+from threefold.photos.detect import Detection, detect
+from threefold.photos.mesh import landmarks
 
 AAF = Path(__file__).resolve().parents[2] / "shared" / "data" / "aaf"
 

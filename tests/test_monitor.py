@@ -19,10 +19,10 @@ from fastapi.testclient import TestClient
 from test_watch import Played, draw, find, reader, walk
 
 from threefold.errors import DataError, ThreefoldError
-from threefold.infer.votes import Verdict
-from threefold.serve.events import Event, open_events
-from threefold.serve.monitor import Monitor, monitor_app, monitor_router, parse_address
-from threefold.serve.watch import watch
+from threefold.watch.events import Event, open_events
+from threefold.watch.monitor import Monitor, monitor_app, monitor_router, parse_address
+from threefold.watch.votes import Verdict
+from threefold.watch.watch import watch
 
 
 def fill(path: Path, count: int = 3, attributes: tuple[str, ...] = ("mask",)) -> None:

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import schemathesis
+from fake_backend import FakeBackend
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -20,7 +21,6 @@ from serving import app_of, ask
 from starlette.testclient import TestClient
 
 from threefold import labels
-from threefold.infer.backends import FakeBackend
 from threefold.serve.batching import BatchingBackend
 
 SIZE = FakeBackend().prepares[0].size

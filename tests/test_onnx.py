@@ -14,11 +14,11 @@ import pytest
 from numpy.typing import NDArray
 
 from threefold import labels
-from threefold.data.prepare import Prepare
 from threefold.errors import DataError, RecipeError, RunError
 from threefold.evidence.decide import Decision
-from threefold.infer.onnx import FORMAT, KEY, OnnxBackend
-from threefold.infer.reader import Reader, load
+from threefold.photos.prepare import Prepare
+from threefold.read.onnx import FORMAT, KEY, OnnxBackend
+from threefold.read.reader import Reader, load
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

@@ -25,11 +25,11 @@ from browser import (
     until,
     write_photo,
 )
+from fake_backend import FakeBackend
 
-from threefold.data.detect import Detection
-from threefold.infer import reader as reading
-from threefold.infer.backends import FakeBackend
 from threefold.labels import Mask
+from threefold.photos.detect import Detection
+from threefold.read import reader as reading
 from threefold.serve.app import create_app
 
 BOX = [90.0, 90.0, 270.0, 330.0]

@@ -18,7 +18,7 @@ import threefold as tf
 from threefold import labels
 from threefold.errors import LeakError, RecipeError
 from threefold.recipe import make_recipe
-from threefold.stages.gather import prepared, read_all, sides
+from threefold.train.gather import prepared, read_all, sides
 
 PARTS = {
     "parts.mask.prepare.size": "32x24", "parts.gender.prepare.size": "40x32", "parts.gender.train.epochs": 1,

@@ -13,21 +13,22 @@ from typing import Any
 import numpy as np
 import pytest
 from drawn_faces import frame_faces, photo_with
+from fake_backend import FakeBackend
 from helpers import contest
 from numpy.typing import NDArray
 from PIL import Image
 from test_inputs import video
 
 from threefold import labels
-from threefold.data import detect
-from threefold.data.prepare import Prepare
 from threefold.errors import CheckFailed, DataError
-from threefold.infer.backends import Answer, FakeBackend
-from threefold.infer.reader import Reader
-from threefold.stages import lines as lines_module
-from threefold.stages import predict as predict_module
-from threefold.stages.predict import Predicted, predict
-from threefold.stages.tables_out import columns, spool
+from threefold.photos import detect
+from threefold.photos.prepare import Prepare
+from threefold.read import lines as lines_module
+from threefold.read import predict as predict_module
+from threefold.read.backends import Answer
+from threefold.read.output import columns, spool
+from threefold.read.predict import Predicted, predict
+from threefold.read.reader import Reader
 
 PLAIN = "file,face,class,mask,gender,age_group,age,confidence"
 
@@ -276,7 +277,7 @@ def test_what_cannot_be_is_refused_before_anything_is_read(
 
 def test_parquet_without_pyarrow_is_a_line(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(DataError, match=r"needs pyarrow: `pip install threefold\[parquet\]`"):
+    with pytest.raises(DataError, match=r"needs pyarrow \(from a checkout `pip install '.\[parquet\]'`"):
         predict([folder], model, out="t.parquet")
 
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from threefold.data import prepare as room
-from threefold.data.prepare import CROPS, RESIZES, Prepare, dataset_statistics, parse_size
 from threefold.errors import DataError, RecipeError
+from threefold.photos import prepare as room
+from threefold.photos.prepare import CROPS, RESIZES, Prepare, dataset_statistics, parse_size
 
 
 def noise(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:

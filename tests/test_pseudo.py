@@ -7,19 +7,19 @@ import json
 
 import numpy as np
 import pytest
+from fake_backend import FakeBackend
 from fake_run import simulate, write_run
 from helpers import TINY, contest, square
 from PIL import Image
 
 from threefold import labels
-from threefold.data.prepare import Prepare
 from threefold.data.sources import read_faces
 from threefold.errors import DataError, RecipeError, RunError
-from threefold.infer.backends import FakeBackend
-from threefold.infer.reader import Reader
+from threefold.photos.prepare import Prepare
+from threefold.read.reader import Reader
 from threefold.runs import list_runs
-from threefold.stages import pseudo as stage
-from threefold.stages.pseudo import pseudo
+from threefold.train import pseudo as stage
+from threefold.train.pseudo import pseudo
 
 TEXTS = dict(text.split("=", 1) for text in TINY)
 

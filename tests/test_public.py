@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import pkgutil
 import subprocess
 import sys
@@ -25,35 +23,31 @@ ROOMS = [
 ]
 
 
-def for_type_checkers():
-    """Public name -> module, as the TYPE_CHECKING block of the package tells type checkers."""
-    tree = ast.parse(Path(inspect.getfile(threefold)).read_text(encoding="utf-8"))
-    (block,) = [n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
-    return {
-        name.name: str(line.module) for line in block.body if isinstance(line, ast.ImportFrom) for name in line.names
-    }
-
-
 def test_the_surface_is_sorted_and_complete():
     assert threefold.__all__ == sorted(set(threefold.__all__))
-    assert set(threefold.__all__) == set(threefold._HOMES) == set(for_type_checkers())
     promised = {"train", "load", "Reader", "read_faces", "deal_folds", "Predictions", "macro_f1", "ThreefoldError"}
     assert promised <= set(threefold.__all__)
-    assert set(threefold.__all__) <= set(dir(threefold))
+    assert set(dir(threefold)) == {*threefold.__all__, "__version__"}
 
 
 @pytest.mark.parametrize("name", threefold.__all__)
 def test_a_name_is_where_it_says_and_documented(name):
-    home = for_type_checkers()[name]
+    home = threefold._HOMES[name]
     value = getattr(threefold, name)
     assert value is getattr(sys.modules[home], name)
     assert value.__module__ == home
     assert value.__doc__
 
 
-def test_no_submodule_hides_a_public_name():
-    modules = {module.name for module in pkgutil.iter_modules(threefold.__path__)}
-    assert not modules & set(threefold.__all__)
+SHARED = sorted({module.name for module in pkgutil.iter_modules(threefold.__path__)} & set(threefold.__all__))
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_a_verb_with_the_name_of_a_room_is_the_verb_whatever_was_imported_before(name):
+    code = f"import threefold.{name}, threefold; assert threefold.{name}.__module__ == {threefold._HOMES[name]!r}"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    code = f"import threefold; threefold.{name}; import threefold.{name}; assert callable(threefold.{name})"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_an_unknown_name_is_an_attribute_error():
@@ -83,7 +77,7 @@ except SystemExit as end:
 VERBS = """
 sys.modules.update(dict.fromkeys(("torch", "jinja2", "matplotlib", "sklearn", "cleanlab", "scipy", "pandas")))
 from pathlib import Path
-from threefold.stages.{module} import {verb} as work
+from threefold.pages.{module} import {verb} as work
 work({arguments})
 """
 
@@ -91,10 +85,10 @@ work({arguments})
 @pytest.mark.parametrize(
     ("module", "verb", "arguments"),
     [
-        ("runs", "print_runs", "Path('runs')"),
-        ("compare", "compare_runs", "[Path('runs/a'), Path('runs/b')], draws=100"),
-        ("shake", "shake_runs", "[Path('runs/a'), Path('runs/b')], draws=100"),
-        ("decide", "decide", "Path('runs/a')"),
+        ("runs_page", "print_runs", "Path('runs')"),
+        ("compare_page", "compare_runs", "[Path('runs/a'), Path('runs/b')], draws=100"),
+        ("shake_page", "shake_runs", "[Path('runs/a'), Path('runs/b')], draws=100"),
+        ("decide_page", "decide", "Path('runs/a')"),
     ],
 )
 def test_the_small_install_answers_what_needs_no_page(tmp_path, monkeypatch, module, verb, arguments):
@@ -109,9 +103,7 @@ def test_the_small_install_answers_what_needs_no_page(tmp_path, monkeypatch, mod
     [
         pytest.param("import threefold", id="package"),
         pytest.param(HELP, id="help"),
-        pytest.param(
-            "import threefold.infer.reader; from threefold import Predictions, Recipe, list_runs", id="reader"
-        ),
+        pytest.param("import threefold.read.reader; from threefold import Predictions, Recipe, list_runs", id="reader"),
         pytest.param("\n".join(f"import {room}" for room in ROOMS), id="data and evidence"),
     ],
 )

@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn_faces import Recorder
+from fake_backend import FakeBackend
 from helpers import contest, square
 from PIL import Image
 
 from threefold import labels
-from threefold.data.cache import open_cache
-from threefold.data.prepare import Prepare
 from threefold.data.sources import read_faces
 from threefold.errors import DataError, PhotoError
 from threefold.evidence.decide import Decision
-from threefold.infer.backends import FakeBackend
-from threefold.infer.inputs import find_photos
-from threefold.infer.reader import Reader, Reading, make_reading
+from threefold.photos.cache import open_cache
+from threefold.photos.prepare import Prepare
+from threefold.read.inputs import find_photos
+from threefold.read.reader import Reader, Reading, make_reading
 
 
 @pytest.mark.parametrize(

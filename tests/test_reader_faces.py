@@ -11,21 +11,22 @@ import cv2
 import numpy as np
 import pytest
 from drawn_faces import Recorder, frame_faces, photo_with
+from fake_backend import FakeBackend
 from numpy.typing import NDArray
 from PIL import Image
 
 from threefold.assets import asset_path
-from threefold.data import detect
-from threefold.data.detect import Detection
-from threefold.data.people import draw_person
-from threefold.data.prepare import Prepare
-from threefold.data.sample import draw_photo
+from threefold.draw.camera import draw_photo
+from threefold.draw.people import draw_person
 from threefold.errors import AssetError, DataError, PhotoError, RunError
-from threefold.infer import reader as room
-from threefold.infer.backends import Backend, FakeBackend, JoinedBackend
-from threefold.infer.quality import Limits, quality, sharpness
-from threefold.infer.reader import PORTRAIT, Reader, by_size, detect_faces, load, make_reading, read_image
 from threefold.labels import Mask
+from threefold.photos import detect
+from threefold.photos.detect import Detection
+from threefold.photos.prepare import Prepare
+from threefold.photos.quality import Limits, quality, sharpness
+from threefold.read import reader as room
+from threefold.read.backends import Backend, JoinedBackend
+from threefold.read.reader import PORTRAIT, Reader, by_size, detect_faces, load, make_reading, read_image
 
 FACE = Prepare(size=(32, 24), crop="face(1.4)")
 WHOLE = Prepare(size=(16, 16))

@@ -20,10 +20,10 @@ from threefold.errors import DataError, RunError
 from threefold.evidence.metrics import measure
 from threefold.files import write_json
 from threefold.labels import decode_all
-from threefold.stages import figures, report_parts
-from threefold.stages.figures import shade
-from threefold.stages.report import report
-from threefold.stages.report_parts import WORST
+from threefold.pages import figures, report_parts
+from threefold.pages.figures import shade
+from threefold.pages.report import report
+from threefold.pages.report_parts import WORST
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -353,7 +353,7 @@ def test_a_broken_file_is_one_line_and_the_old_report_stays(tmp_path, oof, name,
 def test_a_page_that_cannot_be_written_is_told_before_any_work(tmp_path, oof, monkeypatch):
     run = write_run(tmp_path / "run", oof)
     (tmp_path / "file").write_text("x")
-    monkeypatch.setattr("threefold.stages.report.render", lambda *_, **__: pytest.fail("it has begun"))
+    monkeypatch.setattr("threefold.pages.report.render", lambda *_, **__: pytest.fail("it has begun"))
     for out, words in ((tmp_path, "is a folder; expected"), (tmp_path / "file" / "page.html", "cannot be written")):
         with pytest.raises(DataError, match=f"{re.escape(str(out))}: {words}"):
             report(run.path, out=out)

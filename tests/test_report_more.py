@@ -17,22 +17,22 @@ from safetensors.torch import save_file
 from test_report import Page
 
 from threefold import labels
-from threefold.data.photo import decode
-from threefold.data.prepare import Prepare
 from threefold.errors import AssetError, RecipeError, RunError
 from threefold.evidence.calibrate import ece, reliability
 from threefold.evidence.compare import compare
-from threefold.evidence.people import majority
+from threefold.evidence.groups import majority
 from threefold.files import write_json
-from threefold.infer.backends import oof_digest
 from threefold.learn.net import make_net
+from threefold.pages import figures, report_looks, report_parts
+from threefold.pages.decide_page import decide
+from threefold.pages.html import catalogue
+from threefold.pages.report import report
+from threefold.pages.report_looks import REGIONS, looks, regions, shares, unseen
+from threefold.photos.decode import decode
+from threefold.photos.prepare import Prepare
+from threefold.read.backends import oof_digest
 from threefold.recipe import make_recipe, write_recipe
 from threefold.runs import Run
-from threefold.stages import figures, report_looks, report_parts
-from threefold.stages.decide import decide
-from threefold.stages.pages import catalogue
-from threefold.stages.report import report
-from threefold.stages.report_looks import REGIONS, looks, regions, shares, unseen
 
 NET = {"model.backbone": "contest_cnn", "model.pretrained": "none", "prepare.size": "32x24"}
 FACE = (48.0, 45.0, 144.0, 195.0)  # of the drawn photos, 192 x 256

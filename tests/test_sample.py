@@ -16,12 +16,12 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from threefold import labels
 from threefold.data.layouts import CONTEST_MASKS
-from threefold.data.people import AGES, TRAITS, draw_person
-from threefold.data.sample import Job, draw_files, draw_photo, person_id
+from threefold.draw import sample as stage
+from threefold.draw.camera import Job, draw_files, draw_photo, person_id
+from threefold.draw.people import AGES, TRAITS, draw_person
+from threefold.draw.sample import sample
 from threefold.errors import DataError
 from threefold.labels import Mask
-from threefold.stages import sample as stage
-from threefold.stages.sample import sample
 
 SIZE = (64, 48)
 

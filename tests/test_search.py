@@ -25,8 +25,8 @@ from threefold.evidence.metrics import macro_f1
 from threefold.evidence.selection import lead
 from threefold.recipe import load_recipe, make_recipe
 from threefold.runs import Run
-from threefold.stages import search as module
-from threefold.stages.search import read_space, search
+from threefold.train import search as module
+from threefold.train.search import read_space, search
 
 BASE = {"model.backbone": "test_efficientnet", "model.pretrained": "none", "prepare.size": "32x24"}
 SPACE = """

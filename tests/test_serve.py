@@ -10,14 +10,14 @@ import re
 
 import numpy as np
 import pytest
+from fake_backend import FakeBackend
 from fastapi import APIRouter
 from serving import Gate, app_of, ask, call, drawn, form, post
 from starlette.testclient import TestClient
 
 from threefold.errors import AssetError, DataError
-from threefold.infer.backends import FakeBackend
-from threefold.infer.reader import Reader
 from threefold.labels import ATTRIBUTES
+from threefold.read.reader import Reader
 from threefold.serve import schema
 from threefold.serve.app import create_app
 from threefold.serve.batching import BatchingBackend

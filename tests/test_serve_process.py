@@ -14,20 +14,20 @@ import time
 
 import httpx
 import pytest
+from fake_backend import FakeBackend
 from helpers import environment
 from serving import LONG, drawn, form, noise
 
 from threefold.errors import RecipeError, ThreefoldError
-from threefold.infer.backends import FakeBackend
-from threefold.infer.reader import Reader
-from threefold.serve import run
+from threefold.read.reader import Reader
+from threefold.serve import server as run
 from threefold.serve.batching import BatchingBackend
 
 PROGRAM = """
 import sys, time
 from threefold.errors import AssetError, ThreefoldError
-from threefold.infer.backends import FakeBackend
-from threefold.infer.reader import Reader
+from fake_backend import FakeBackend
+from threefold.read.reader import Reader
 from threefold.serve import run
 
 class Slow(FakeBackend):

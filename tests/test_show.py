@@ -13,7 +13,6 @@ from helpers import TINY, contest
 from PIL import Image
 
 from threefold.data.face import Face
-from threefold.data.photo import decode
 from threefold.data.sources import read_faces
 from threefold.errors import RecipeError
 from threefold.learn.loader import make_photos
@@ -21,9 +20,10 @@ from threefold.learn.loop import fit
 from threefold.learn.net import make_net, to_float
 from threefold.learn.plan import make_plan, make_prepare
 from threefold.learn.target import make_target
+from threefold.photos.decode import decode
 from threefold.recipe import make_recipe
-from threefold.stages import show as module
-from threefold.stages.show import in_words, show, spread
+from threefold.train import show as module
+from threefold.train.show import in_words, show, spread
 
 RECIPE = make_recipe({}, TINY)
 

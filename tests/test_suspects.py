@@ -20,8 +20,8 @@ from threefold.data.face import Face
 from threefold.data.options import apply_patches
 from threefold.errors import RecipeError, RunError, ThreefoldError
 from threefold.evidence.suspects import KNOWN, SPREAD, find, year_odds
+from threefold.pages.suspects_page import summary, suspects
 from threefold.predictions import Predictions
-from threefold.stages.suspects import summary, suspects
 
 
 @pytest.fixture(scope="module")
@@ -252,5 +252,5 @@ def test_what_cannot_be_is_said_in_one_line(tmp_path, planted, monkeypatch):
     with pytest.raises(RunError, match="no such run"):
         suspects(tmp_path / "runs")
     monkeypatch.setitem(sys.modules, "cleanlab", None)
-    with pytest.raises(ThreefoldError, match=r"suspects needs cleanlab; `pip install threefold\[train\]` brings it"):
+    with pytest.raises(ThreefoldError, match=r"suspects needs cleanlab; from a checkout `pip install '.\[train\]'`"):
         suspects(run)

@@ -16,8 +16,8 @@ from fake_run import simulate, write_run
 from threefold import labels
 from threefold.data.face import Face
 from threefold.data.options import apply_patches
+from threefold.pages.suspects_page import suspects
 from threefold.predictions import Predictions
-from threefold.stages.suspects import suspects
 
 SAVED = """
 const files = {}

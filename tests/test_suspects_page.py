@@ -21,8 +21,8 @@ from threefold import labels
 from threefold.data.face import Face
 from threefold.data.options import apply_patches
 from threefold.errors import RecipeError
+from threefold.pages.suspects_page import suspects
 from threefold.predictions import Predictions
-from threefold.stages.suspects import suspects
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium on PATH to open the page with")

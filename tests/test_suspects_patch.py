@@ -13,7 +13,7 @@ from threefold.data.face import Face
 from threefold.data.options import Patched, apply_patches
 from threefold.data.tables import read_rows
 from threefold.errors import DataError, RecipeError
-from threefold.stages.suspects import suspects
+from threefold.pages.suspects_page import suspects
 
 FACES = [
     Face(Path("x"), name, f"images/{name}/{mask}.jpg", code, 0, 24.0, 0)

@@ -14,14 +14,14 @@ import pytest
 from numpy.typing import NDArray
 
 from threefold.data.face import Face
-from threefold.data.masks import SHAPES, WEARS, MaskDesign, Wear
-from threefold.data.photo import decode
 from threefold.data.sources import eval_photos, read_answers, read_faces
-from threefold.data.synth import draw_mask, fit_geometry, random_design
+from threefold.draw import synth as stage
+from threefold.draw.masks import SHAPES, WEARS, MaskDesign, Wear
+from threefold.draw.overlay import draw_mask, fit_geometry, random_design
+from threefold.draw.synth import choose, synth
 from threefold.errors import DataError
 from threefold.labels import Mask
-from threefold.stages import synth as stage
-from threefold.stages.synth import choose, synth
+from threefold.photos.decode import decode
 
 AAF = Path(__file__).resolve().parents[2] / "shared/data/aaf"
 INNER = np.delete(np.arange(68), [*range(17), 60, 64])

@@ -23,9 +23,9 @@ from threefold.errors import RecipeError
 from threefold.evidence.metrics import measure
 from threefold.recipe import make_recipe
 from threefold.runs import Run
-from threefold.stages import tracking
-from threefold.stages.journal import Journal
-from threefold.stages.tracking import Silent, make_tracker, start, tell
+from threefold.train import tracking
+from threefold.train.journal import Journal
+from threefold.train.tracking import Silent, make_tracker, start, tell
 
 ROWS = [*epochs(0, 2), *epochs(1, 2), {**epochs(0, 1)[0], "fold": -1, "valid_loss": None, "macro_f1": None}]
 METRICS = measure(simulate(20, 2), draws=20)
@@ -252,7 +252,7 @@ def test_wrong_texts_are_one_line(text, message):
 def test_a_missing_package_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(tracking, "find_spec", lambda name: None)
     with pytest.raises(
-        RecipeError, match=r"track: the package wandb is not installed; `pip install threefold\[track\]`"
+        RecipeError, match=r"track: the package wandb is not installed; from a checkout `pip install '.\[track\]'`"
     ):
         make_tracker("wandb")
     assert isinstance(make_tracker("none"), Silent)
@@ -260,7 +260,7 @@ def test_a_missing_package_says_how_to_get_it(monkeypatch):
 
 def test_trackers_are_imported_only_when_they_start():
     code = (
-        "import sys; from threefold.stages.tracking import make_tracker; make_tracker('wandb'); make_tracker('mlflow');"
+        "import sys; from threefold.train.tracking import make_tracker; make_tracker('wandb'); make_tracker('mlflow');"
         "print(sorted({'wandb', 'mlflow'} & set(sys.modules)))"
     )
     pytest.importorskip("wandb"), pytest.importorskip("mlflow")

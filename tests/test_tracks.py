@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from threefold.infer.reader import Reading, make_reading
-from threefold.infer.tracks import Detection, Tracker, assign, overlaps
-from threefold.infer.votes import Opinion, Rules, Vote
+from threefold.read.reader import Reading, make_reading
+from threefold.watch.tracks import Detection, Tracker, assign, overlaps
+from threefold.watch.votes import Opinion, Rules, Vote
 
 POINTS = ((0.0, 0.0),) * 5
 ALL = ("mask", "gender", "age_group")

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_backend import FakeBackend
 from fake_run import simulate, write_run
 from helpers import contest
 
-from threefold.data.prepare import Prepare
 from threefold.errors import DataError, LeakError
 from threefold.files import write_csv, write_text
-from threefold.infer import reader
-from threefold.infer.backends import FakeBackend
+from threefold.pages.decide_page import decide
+from threefold.photos.prepare import Prepare
+from threefold.read import reader
+from threefold.read.predict import Predicted, predict
 from threefold.runs import Run
-from threefold.stages.decide import decide
-from threefold.stages.predict import Predicted, predict
 
 
 @pytest.fixture

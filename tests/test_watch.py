@@ -22,21 +22,21 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from fake_backend import FakeBackend
 from helpers import environment
 from test_events import Inbox
 
 from threefold import labels
-from threefold.data.prepare import Prepare
 from threefold.errors import CheckFailed, DataError
-from threefold.infer.backends import FakeBackend
-from threefold.infer.quality import Limits
-from threefold.infer.reader import Reader
-from threefold.infer.tracks import Detection
-from threefold.infer.votes import Rules
-from threefold.serve.events import summary
-from threefold.serve.frames import Image
-from threefold.serve.record import Recording
-from threefold.serve.watch import Watched, portrait, watch
+from threefold.photos.prepare import Prepare
+from threefold.photos.quality import Limits
+from threefold.read.reader import Reader
+from threefold.watch.events import summary
+from threefold.watch.frames import Image
+from threefold.watch.record import Recording
+from threefold.watch.tracks import Detection
+from threefold.watch.votes import Rules
+from threefold.watch.watch import Watched, portrait, watch
 
 ROWS, COLUMNS, SIDE, FPS = 120, 320, 40, 25
 START = datetime(2026, 11, 26, 10, tzinfo=UTC)
@@ -235,7 +235,7 @@ def test_a_stream_that_dies_goes_on_and_one_that_is_gone_ends_with_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It breaks off three times while somebody stands there; then it does not come back."""
-    monkeypatch.setattr("threefold.serve.frames.BACK_OFF", (0.0, 0.0))
+    monkeypatch.setattr("threefold.watch.frames.BACK_OFF", (0.0, 0.0))
     ready = threading.Semaphore(1)
 
     class Stepped(Played):
@@ -306,7 +306,7 @@ PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from test_watch import find, reader
-from threefold.serve.watch import watch
+from threefold.watch.watch import watch
 print(watch(sys.argv[2], model=reader(), find=find, realtime=True, save="out.mp4", events="e.csv").line)
 """
 
@@ -346,7 +346,7 @@ def test_a_killed_watch_finishes_its_video_and_its_rows(tmp_path: Path, number: 
 
 def test_watching_never_imports_torch_nor_the_web_framework(tmp_path: Path) -> None:
     program = (
-        "import sys, threefold.serve.watch; print({'torch', 'fastapi', 'uvicorn', 'onnxruntime'} & set(sys.modules))"
+        "import sys, threefold.watch.watch; print({'torch', 'fastapi', 'uvicorn', 'onnxruntime'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout == "set()\n"

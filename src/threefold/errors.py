@@ -71,3 +71,8 @@ def one_of(known: Iterable[str], value: str) -> str:
     listed = ", ".join(names[:MANY]) if names else "none"
     listed += f" and {len(names) - MANY} more" * (len(names) > MANY)
     return f"known: {listed}" + (f"; nearest: {near[0]}" if near else "")
+
+
+def how_to_install(extra: str) -> str:
+    """How a package of an extra is brought, for messages: from a checkout or a wheel, quoted so that zsh takes it."""
+    return f"from a checkout `pip install '.[{extra}]'` brings it, from a wheel `pip install 'FILE.whl[{extra}]'`"

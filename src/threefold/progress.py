@@ -13,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 QUIET = 10.0
 """Seconds between two plain lines, at least: a log should say that work goes on, not how often."""
 
+_shown = False
+
 Advance = Callable[[int, int], None]
 """Called with how many of how many are done."""
 
@@ -23,16 +25,23 @@ def plain_console(console: Console | None = None, width: int = 1000) -> Console:
     return console if console.is_terminal else Console(file=console.file, width=width, no_color=True, highlight=False)
 
 
+def show() -> None:
+    """From now on progress and notes are shown on stderr. The command line asks for it; library calls are silent."""
+    global _shown  # noqa: PLW0603
+    _shown = True
+
+
 def say(text: str) -> None:
-    """One line for people, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """One line for people, on stderr, where progress is shown."""
+    if _shown:
+        print(text, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def bar(title: str, unit: str = "photos") -> Iterator[Advance]:
     """`with bar("decoding") as report: report(done, total)`. Work that never reports prints nothing."""
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not (console.is_terminal and _shown):
         yield _lines(title, unit)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))

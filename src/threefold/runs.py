@@ -20,14 +20,18 @@ from threefold.errors import RecipeError, RunError, one_of
 from threefold.files import new_folder, write_json, write_text
 from threefold.predictions import Predictions
 from threefold.recipe import Recipe, load_recipe, make_recipe, write_recipe
+from threefold.results import Result
 
 FORMAT = 1
 ENSEMBLE = "ensemble.json"
 """What makes a run an ensemble: {members: [{path (from the run's directory, or absolute), weight, digest}], vote}."""
 
 
-class Run:
-    """A run directory that exists. Reading is lazy; a missing or broken file raises RunError naming it."""
+class Run(Result):
+    """A run directory that exists, and the result of the verbs that train one.
+
+    Reading is lazy; a missing or broken file raises RunError naming it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -66,6 +70,14 @@ class Run:
         if run.stamp.get("format") != FORMAT:
             raise RunError(f"{path}: run of format {run.stamp.get('format')}, this version reads {FORMAT}")
         return run
+
+    def lines(self) -> list[str]:
+        """The score and where the run is."""
+        return [score_line(self.metrics), f"run: {self.path}"]
+
+    def data(self) -> dict[str, Any]:
+        """Path, complete recipe, stamp and metrics."""
+        return {"path": self.path, "recipe": self.recipe.flat(), "stamp": self.stamp, "metrics": self.metrics}
 
     @property
     def name(self) -> str:
@@ -213,3 +225,20 @@ def list_runs(root: Path) -> list[Run]:
         with contextlib.suppress(RunError):
             found.append(Run.open(folder))
     return found
+
+
+def score_line(metrics: dict[str, Any]) -> str:
+    """`macro F1 0.712 (95 % interval 0.650 to 0.761), accuracy 0.802; 840 photos of 120 people`."""
+    words = [
+        f"{word} {score['value']:.3f} (95 % interval {score['low']:.3f} to {score['high']:.3f})"
+        for word, score in (("macro F1", metrics["macro_f1"]), ("accuracy", metrics["accuracy"]))
+        if score and score["value"] is not None
+    ]
+    words += [
+        f"{name} macro F1 {metrics[name]['macro_f1']['value']:.3f}"
+        for name in ("mask", "gender", "age_group")
+        if name in metrics and metrics[name]["macro_f1"] and metrics[name]["macro_f1"]["value"] is not None
+    ]
+    if not words:
+        return "no validation: trained on all people"
+    return f"{', '.join(words)}; {metrics['photos']:,} photos of {metrics['persons']:,} people"

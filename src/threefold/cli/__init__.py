@@ -1,7 +1,7 @@
-"""The verbs of the command line, thin: arguments in, one function of `stages` called, its result said in a line or two.
+"""The verbs of the command line, thin: arguments in, one function called, its Result shown.
 
-Bad input is one line on stderr and exit code 2; a check that says no is exit code 1; ctrl-c is 130. Stages are imported
-inside their verb, so that `threefold --help` and the verbs without a network start in a fraction of a second.
+Bad input is one line on stderr and exit code 2; a check that says no is exit code 1; ctrl-c is 130. Verbs import what
+they need when they are called, so that `threefold --help` and the verbs without a network start in a moment.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ import sys
 
 import typer
 
-from threefold.cli import data, evidence, reading, training
-from threefold.cli.common import app, end, score_line
+from threefold import progress
+from threefold.cli import data, entrance, evidence, reading, training
+from threefold.cli.common import app, end
 from threefold.errors import ThreefoldError
 
-__all__ = ["app", "data", "evidence", "main", "reading", "score_line", "training"]
+__all__ = ["app", "data", "entrance", "evidence", "main", "reading", "training"]
 
 
 def main() -> None:
     """Entry point: run a verb, turn what can go wrong into one line."""
+    progress.show()
     try:
         code = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
         raise SystemExit(code if isinstance(code, int) else 0)

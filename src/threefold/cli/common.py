@@ -1,12 +1,16 @@
-"""What the verbs share: the app, the types of their arguments, how a result and an end are said."""
+"""What the verbs share: the app, the types of their arguments, and how a Result and an end are shown."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
+
+from threefold.errors import how_to_install
+from threefold.files import write_text
+from threefold.results import Result
 
 app = typer.Typer(
     help="Train, prove and run classifiers that read mask wearing, gender and age group from one photo of a face.",
@@ -25,26 +29,17 @@ Data = Annotated[str, typer.Option(help="layout:path[,layout:path...]")]
 Resume = Annotated[bool, typer.Option("--resume", help="go on with an unfinished run")]
 On = Annotated[Literal["oof", "test"], typer.Option(help="out-of-fold predictions, or scored eval photos")]
 Json = Annotated[bool, typer.Option("--json", help="print everything as JSON")]
+Csv = Annotated[Path | None, typer.Option(help="CSV file to write the table to; - prints it")]
+Html = Annotated[Path | None, typer.Option(help="HTML file to write the page to")]
+Photos = Annotated[bool, typer.Option("--photos/--no-photos", help="show pictures of people on the page")]
 Lang = Annotated[Literal["en", "ko"], typer.Option(help="language of the page")]
 Draws = Annotated[int, typer.Option(min=100, help="draws of persons")]
 Seed = Annotated[int, typer.Option(min=0, help="same seed, same files")]
 
 
-def score_line(metrics: dict[str, Any]) -> str:
-    """`macro F1 0.712 (95 % interval 0.650 to 0.761), accuracy 0.802; 840 photos of 120 people`."""
-    words = [
-        f"{word} {found['value']:.3f} (95 % interval {found['low']:.3f} to {found['high']:.3f})"
-        for word, found in (("macro F1", metrics["macro_f1"]), ("accuracy", metrics["accuracy"]))
-        if found and found["value"] is not None
-    ]
-    words += [
-        f"{name} macro F1 {metrics[name]['macro_f1']['value']:.3f}"
-        for name in ("mask", "gender", "age_group")
-        if name in metrics and metrics[name]["macro_f1"] and metrics[name]["macro_f1"]["value"] is not None
-    ]
-    if not words:
-        return "no validation: trained on all people"
-    return f"{', '.join(words)}; {metrics['photos']:,} photos of {metrics['persons']:,} people"
+def attribute_names(attributes: str) -> list[str]:
+    """`mask,gender` -> ["mask", "gender"]."""
+    return [name.strip() for name in attributes.split(",")]
 
 
 def need(module: str, extra: str) -> None:
@@ -52,7 +47,35 @@ def need(module: str, extra: str) -> None:
     from importlib.util import find_spec
 
     if find_spec(module) is None:
-        end(f"this verb needs {module}; `pip install threefold[{extra}]` brings it", 2)
+        end(f"this verb needs {module}; {how_to_install(extra)}", 2)
+
+
+def tell(
+    result: Result, *, json: bool = False, csv: Path | None = None, html: Path | None = None, lang: str = "en"
+) -> None:
+    """Show a result: its lines on stdout, or with `json` its data, or with `csv` as `-` its table.
+
+    html, csv: files that get its page in `lang` and its table. They are written first, since whoever reads stdout may
+    close it (`| head`). A result whose answer is no ends with exit code 1.
+    """
+    printed = str(csv) == "-"
+    if json and printed:
+        end("--json and --csv - both print; give --csv a file", 2)
+    if html and csv and html.resolve() == csv.resolve():
+        end(f"--csv and --html are both {html}; expected two files", 2)
+    if html and (page := result.page(lang)) is not None:
+        write_text(html, page)
+    if csv and not printed:
+        write_text(csv, result.csv())
+    if json or printed:
+        sys.stdout.write(result.json() if json else result.csv())
+    else:
+        for line in result.lines():
+            typer.secho(line, fg="yellow" if line.startswith("! ") else None)
+    if written := [str(path) for path in (html, csv) if path and str(path) != "-"]:
+        typer.echo(f"written: {', '.join(written)}", err=True)
+    if result.failure:
+        end(result.failure, 1)
 
 
 def end(text: str, code: int) -> NoReturn:

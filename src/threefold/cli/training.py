@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from threefold.cli.common import Data, Lang, Overrides, Resume, Seed, Vote, app, need, score_line
+from threefold.cli.common import Data, Lang, Overrides, Resume, Seed, Vote, app, need, tell
 
 
 @app.command()
@@ -22,15 +22,14 @@ def train(
     """Train every fold of a recipe; write networks, out-of-fold predictions and the score."""
     need("torch", "train")
     if seeds > 1:
-        from threefold.stages.seeds import train_seeds
+        from threefold.train.several import train_seeds
 
         several = train_seeds(recipe, data=data, out=out, seeds=seeds, overrides=overrides or [], resume=resume)
         typer.echo(f"{several.words}\nruns: {several.path}")
         return
-    from threefold.stages.train import train as run
+    from threefold.train.train import train as run
 
-    done = run(recipe, data=data, out=out, overrides=overrides or [], resume=resume)
-    typer.echo(f"{score_line(done.metrics)}\nrun: {done.path}")
+    tell(run(recipe, data=data, out=out, overrides=overrides or [], resume=resume))
 
 
 @app.command()
@@ -44,7 +43,7 @@ def show(
 ) -> None:
     """A contact sheet of what the network really sees: prepared, augmented, mixed, with the targets in words."""
     need("torch", "train")
-    from threefold.stages.show import show as run
+    from threefold.train.show import show as run
 
     typer.echo(f"contact sheet: {run(recipe, data=data, out=out, photos=photos, seed=seed, overrides=overrides or [])}")
 
@@ -59,10 +58,9 @@ def ensemble(
     seed: Seed = 0,
 ) -> None:
     """Join runs by their out-of-fold predictions into a run of its own that predicts and is reported on."""
-    from threefold.stages.ensemble import ensemble as run
+    from threefold.train.join import ensemble as run
 
-    done = run(runs, out=out, weights=weights or None, vote=vote, members=members, seed=seed)
-    typer.echo(f"{score_line(done.metrics)}\nrun: {done.path}")
+    tell(run(runs, out=out, weights=weights or None, vote=vote, members=members, seed=seed))
 
 
 @app.command()
@@ -77,10 +75,9 @@ def pseudo(
 ) -> None:
     """Train a run's recipe again with confidently labelled photos in the training half of every fold."""
     need("torch", "train")
-    from threefold.stages.pseudo import pseudo as work
+    from threefold.train.pseudo import pseudo as work
 
-    done = work(run, photos, out=out, confidence=confidence, limit=limit, resume=resume, overrides=overrides or [])
-    typer.echo(f"{score_line(done.metrics)}\nrun: {done.path}")
+    tell(work(run, photos, out=out, confidence=confidence, limit=limit, resume=resume, overrides=overrides or []))
 
 
 @app.command()
@@ -97,7 +94,7 @@ def search(
 ) -> None:
     """Search recipe values with Optuna: TPE, pruning by fold, every trial an ordinary run."""
     need("torch", "train")
-    from threefold.stages.search import search as run
+    from threefold.train.search import search as run
 
     words = overrides or []
     run(recipe, space, data=data, out=out, trials=trials, storage=storage, seed=seed, overrides=words, lang=lang)
@@ -116,6 +113,6 @@ def ablate(
 ) -> None:
     """Train a recipe and single changes to it on the same folds; one table of differences with verdicts."""
     need("torch", "train")
-    from threefold.stages.ablate import ablate as run
+    from threefold.train.ablate import ablate as run
 
     run(recipe, changes, data=data, out=out, seeds=seeds, base=base or [], resume=resume, lang=lang)

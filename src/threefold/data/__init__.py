@@ -1,1 +1,1 @@
-"""Files and records: who is on which photo, what is wrong with it, its fold, how it is prepared. No torch."""
+"""Records: labelled photos of any layout, what is wrong with them, and who validates where."""

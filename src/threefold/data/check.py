@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threefold import labels
-from threefold.data import duplicates, photo
+from threefold.data import duplicates
 from threefold.data.face import Face, truth
 from threefold.data.layouts import CONTEST_MASKS
 from threefold.data.options import statistics
@@ -27,6 +27,7 @@ from threefold.data.sources import read_faces, source_names, split_sources
 from threefold.data.tables import Problem
 from threefold.errors import DataError, PhotoError
 from threefold.parallel import processes
+from threefold.photos import decode as photo
 from threefold.progress import Advance
 
 

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from threefold import labels
 from threefold.assets import asset_path
-from threefold.data import photo
 from threefold.data.check import Report
-from threefold.data.detect import largest
 from threefold.data.face import Face, truth
-from threefold.data.networks import scaled
 from threefold.errors import AssetError, PhotoError
 from threefold.parallel import processes
+from threefold.photos import decode as photo
+from threefold.photos.detect import largest
+from threefold.photos.networks import scaled
 from threefold.progress import Advance
 
 NUMBERS = ("brightness", "contrast", "sharpness", "colourfulness")

@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 
 from threefold import labels
 from threefold.labels import UNKNOWN
-
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom in pixels of the photo as it is shown (EXIF orientation applied)."""
+from threefold.photos.decode import Box
 
 
 @dataclass(frozen=True, slots=True)

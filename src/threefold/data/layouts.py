@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from threefold import labels
-from threefold.data.face import Box, Face
+from threefold.data.face import Face
 from threefold.data.tables import (
     AGES,
     Note,
@@ -31,6 +31,7 @@ from threefold.data.tables import (
 )  # fmt: skip
 from threefold.errors import DataError, one_of
 from threefold.files import write_csv
+from threefold.photos.decode import Box
 
 CONTEST_MASKS = {**{f"mask{n}": labels.Mask.WORN for n in range(1, 6)},
                  "incorrect_mask": labels.Mask.INCORRECT, "normal": labels.Mask.NONE}  # fmt: skip

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Literal
 
 from threefold import labels
-from threefold.data.photo import EXTENSIONS
 from threefold.errors import DataError, one_of
+from threefold.photos.decode import EXTENSIONS
 
 PHOTO_SUFFIXES = frozenset(suffix for suffixes in EXTENSIONS.values() for suffix in suffixes)
 AGES = (0, 120)

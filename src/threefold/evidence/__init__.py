@@ -1,1 +1,1 @@
-"""What can be claimed. Numpy on `Predictions` only; never torch, never a photo."""
+"""Numbers on `Predictions`: scores, intervals, verdicts, decisions. Numpy only; never torch, never a photo."""

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threefold import labels
-from threefold.errors import ThreefoldError
+from threefold.errors import ThreefoldError, how_to_install
 from threefold.evidence.calibrate import LEAST, fit_temperature, temper
 from threefold.predictions import Predictions
 
@@ -89,7 +89,7 @@ def find(predictions: Predictions, *, seed: int = 0) -> list[Suspect]:
     try:
         import cleanlab.count  # noqa: F401
     except ImportError:
-        raise ThreefoldError("suspects needs cleanlab; `pip install threefold[train]` brings it") from None
+        raise ThreefoldError(f"suspects needs cleanlab; {how_to_install('train')}") from None
     if not len(predictions):
         return []
     names, who = np.unique(predictions.persons, return_inverse=True)

@@ -22,13 +22,13 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from threefold import spec
-from threefold.data.prepare import Prepare, parse_size
 from threefold.data.tables import read_rows
 from threefold.errors import LeakError, RecipeError
 from threefold.learn.ages import Outputs
 from threefold.learn.heads import HEADS, Head
 from threefold.learn.losses import Loss
 from threefold.learn.net import Net, nets_of
+from threefold.photos.prepare import Prepare, parse_size
 from threefold.runs import ENSEMBLE, Run
 
 KEY = "train.distil"

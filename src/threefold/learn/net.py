@@ -10,7 +10,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from threefold import spec
-from threefold.data.prepare import Prepare
 from threefold.errors import RecipeError, RunError
 from threefold.learn.ages import Outputs
 from threefold.learn.backbones import Colour, load_head, make_body
@@ -18,6 +17,7 @@ from threefold.learn.classical import CLASSICAL
 from threefold.learn.heads import HEADS, Head
 from threefold.learn.init import INITS
 from threefold.learn.tta import View, make_views
+from threefold.photos.prepare import Prepare
 from threefold.recipe import Recipe
 from threefold.runs import Run
 

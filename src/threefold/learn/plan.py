@@ -16,7 +16,6 @@ from torch.optim import Optimizer
 
 from threefold import spec
 from threefold.data.face import Face
-from threefold.data.prepare import Prepare, dataset_statistics, parse_size
 from threefold.errors import RecipeError
 from threefold.learn.augment import Augment, make_augment
 from threefold.learn.backbones import IMAGENET, Colour, trained_colours
@@ -34,6 +33,7 @@ from threefold.learn.mixing import MIXES, Mix, chain
 from threefold.learn.optim import OPTIMS, SCHEDULES, Schedule
 from threefold.learn.samplers import SAMPLERS, Sampler
 from threefold.learn.tta import make_views
+from threefold.photos.prepare import Prepare, dataset_statistics, parse_size
 from threefold.recipe import Recipe
 
 Losses = dict[str, list[tuple[float, Loss]]]

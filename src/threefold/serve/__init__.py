@@ -1,1 +1,1 @@
-"""Readings over HTTP: the service, its page and its limits. Needs `threefold[serve]`, never torch."""
+"""Readings over HTTP: the service, its page and its limits. Needs the extra `serve`, never torch."""

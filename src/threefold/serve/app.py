@@ -30,8 +30,9 @@ from starlette.staticfiles import StaticFiles
 
 from threefold import labels
 from threefold.errors import ThreefoldError, one_of
-from threefold.infer.reader import Reader
-from threefold.serve import metrics, schema
+from threefold.read.reader import Reader
+from threefold.serve import counters as metrics
+from threefold.serve import schema
 from threefold.serve.body import read_body
 from threefold.serve.docs import CSS, docs_page
 from threefold.serve.door import CLOSED, Door

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from threefold.errors import RecipeError, ThreefoldError
-from threefold.infer.backends import Answer, Backend, Batch
+from threefold.read.backends import Answer, Backend, Batch
 
 if TYPE_CHECKING:
-    from threefold.data.prepare import Prepare
+    from threefold.photos.prepare import Prepare
 
 
 class Overloaded(ThreefoldError):

@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 
 from threefold import labels
 from threefold.errors import one_of
-from threefold.infer.onnx import PROBABILITIES, YEARS, input_names
+from threefold.read.onnx import PROBABILITIES, YEARS, input_names
 from threefold.serve.batching import Overloaded
 from threefold.serve.body import first_fault, whole
 from threefold.serve.limits import Hold

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from threefold import labels
-from threefold.infer.reader import INDETERMINATE
+from threefold.read.reader import INDETERMINATE
 
 WHICH = ("all", "largest", "none")
 Which = Literal["all", "largest", "none"]

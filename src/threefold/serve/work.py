@@ -18,13 +18,13 @@ import numpy as np
 from starlette.requests import Request
 
 from threefold.errors import DataError, PhotoError
-from threefold.infer.answers import answer, check_attributes
-from threefold.infer.reader import Reader, read_image
+from threefold.read.answers import answer, check_attributes
+from threefold.read.reader import Reader, read_image
 from threefold.serve.batching import BatchingBackend, Overloaded
 from threefold.serve.body import Upload
+from threefold.serve.counters import Metrics
 from threefold.serve.headers import measure
 from threefold.serve.limits import Budget, Load, RequestLimits
-from threefold.serve.metrics import Metrics
 from threefold.serve.refusal import Refusal, busy
 
 T = TypeVar("T")

@@ -1,0 +1,1 @@
+"""Painting: practice people, and masks on portraits of real ones."""

@@ -1,0 +1,28 @@
+"""Taking an address to listen at, for the service and for the page of a watch."""
+
+from __future__ import annotations
+
+import socket
+
+from threefold.errors import RecipeError, ThreefoldError
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens at the address; raises ThreefoldError in one line."""
+    if not 0 <= port <= 65535:
+        raise RecipeError(f"port: {port}; expected 0 to 65535")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise ThreefoldError(f"host {host!r}: {error.strerror or error}") from None
+    taken = socket.socket(family, kind, protocol)
+    try:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(address)
+        taken.listen(1024)  # only this tells that another process listens on the same address
+    except OSError as error:
+        taken.close()
+        raise ThreefoldError(f"{host}:{port}: cannot be listened to ({error.strerror or error})") from None
+    return taken

@@ -1,0 +1,369 @@
+"""Frames from wherever they come: a video file, a folder of frames, a stream's address, a camera.
+
+Files and folders are read whole, each frame at the time that the video itself says. What is live is read by a thread
+that keeps only the newest frame: whoever looks at an entrance wants to know what is there now, so a slow reader loses
+frames, which are counted, and never falls behind. A stream that dies is opened again, ever more patiently.
+Names of sources never hold the user and password of an address.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from threefold.errors import CheckFailed, DataError, PhotoError, one_of
+from threefold.files import printable
+from threefold.read.inputs import find_photos
+from threefold.read.reader import read_image
+
+Image = NDArray[np.uint8]
+Say = Callable[[str], object]
+SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "srt")
+BACK_OFF = (0.5, 30.0)
+"""Seconds before the first attempt to open a stream again, doubled each time up to the second."""
+STEADY = 5.0
+"""Seconds that a stream has to flow before it counts as back: one that dies after a frame is one outage, not many."""
+DEAD = 10_000
+"""Milliseconds without a frame after which a stream is dead, for OpenCV."""
+USUAL_FPS = 25.0
+"""Frames per second where a source does not say."""
+LINGER = 3.0
+"""Seconds that the end waits for a read that hangs."""
+MAX_PIXELS = 40_000_000
+
+
+@dataclass(frozen=True)
+class Frame:
+    """image: uint8 RGB [H, W, 3]; time: seconds on the source's clock, never falling; clock: when it was taken."""
+
+    image: Image
+    time: float
+    clock: datetime
+
+
+class Source(Protocol):
+    """What gives frames. name: for people; live: frames that are not fetched in time are lost; patient: it may be
+    missing at first, as a network camera that starts slower than the computer; fps: nominal.
+    """
+
+    name: str
+    live: bool
+    patient: bool
+    fps: float
+
+    def open(self) -> None:
+        """Begin, or begin again. Raises DataError in one line."""
+
+    def read(self) -> tuple[Image, float | None] | None:
+        """The next frame (uint8 RGB [H, W, 3]) and its seconds from the beginning, where known; None: no more."""
+
+    def ended(self) -> bool:
+        """After None: was that the end of it all (True), or did it break off?"""
+
+    def close(self) -> None:
+        """Let go; may be called twice."""
+
+
+class Video:
+    """A file, an address or a camera (its index), by OpenCV. See `Source`."""
+
+    def __init__(self, address: str | int, name: str, *, live: bool) -> None:
+        self.address, self.name, self.live, self.fps = address, name, live, USUAL_FPS
+        self.patient = live and not isinstance(address, int)
+        self._capture: cv2.VideoCapture | None = None
+        self._read = self._count = 0
+
+    def open(self) -> None:
+        """See `Source`."""
+        self.close()
+        hush()
+        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, DEAD, cv2.CAP_PROP_READ_TIMEOUT_MSEC, DEAD]
+        if isinstance(self.address, int):
+            capture = cv2.VideoCapture(self.address)
+        else:
+            capture = cv2.VideoCapture(self.address, cv2.CAP_FFMPEG, limits if self.live else [])
+        if not capture.isOpened():
+            kind = "a camera" if isinstance(self.address, int) else "a stream" if self.live else "a video"
+            raise DataError(f"{self.name}: cannot be opened as {kind}")
+        fps = capture.get(cv2.CAP_PROP_FPS)
+        self.fps = fps if 1 <= fps <= 240 else USUAL_FPS
+        self._capture, self._read, self._count = capture, 0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+
+    def read(self) -> tuple[Image, float | None] | None:
+        """See `Source`."""
+        if self._capture is None:
+            return None
+        good, image = self._capture.read()
+        if not good or image is None:
+            return None
+        self._read += 1
+        seconds = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8), seconds
+
+    def ended(self) -> bool:
+        """See `Source`. A container's count is an estimate: a tenth less is still whole."""
+        return self._count > 0 and self._read >= 0.9 * self._count
+
+    def close(self) -> None:
+        """See `Source`."""
+        if self._capture is not None:
+            self._capture.release()
+            self._capture = None
+
+
+class Folder:
+    """The photos of a folder in their natural order (frame9 before frame10), `fps` a second. See `Source`."""
+
+    live = patient = False
+
+    def __init__(self, path: Path, fps: float, say: Say) -> None:
+        self.path, self.name, self.fps, self.say = path, printable(str(path)), fps, say
+        self.broken = 0
+        self._files: list[tuple[str, Path]] = []
+        self._next = 0
+
+    def open(self) -> None:
+        """See `Source`."""
+        self._files, self._next = sorted(find_photos([self.path]), key=lambda item: _natural(item[0])), 0
+
+    def read(self) -> tuple[Image, float | None] | None:
+        """See `Source`. A photo that cannot be read is said and passed over; the others keep their times."""
+        while self._next < len(self._files):
+            file, seconds = self._files[self._next][1], self._next / self.fps
+            self._next += 1
+            try:
+                return read_image(file, str(file), MAX_PIXELS), seconds
+            except PhotoError as error:
+                self.broken += 1
+                self.say(f"left out: {error}")
+        return None
+
+    def ended(self) -> bool:
+        """See `Source`."""
+        return True
+
+    def close(self) -> None:
+        """See `Source`."""
+        self._files = []
+
+
+class Paced:
+    """A file or folder played at its own speed, as if it were live (`--realtime`). See `Source`."""
+
+    live, patient = True, False
+
+    def __init__(self, source: Source, stop: threading.Event, clock: Callable[[], float] = time.monotonic) -> None:
+        self.source, self.name, self.fps = source, source.name, source.fps
+        self._stop, self._clock, self._begin, self._last = stop, clock, 0.0, 0.0
+
+    def open(self) -> None:
+        """See `Source`."""
+        self.source.open()
+        self.fps, self._begin, self._last = self.source.fps, self._clock(), 0.0
+
+    def read(self) -> tuple[Image, float | None] | None:
+        """See `Source`; returns when the frame is due."""
+        found = self.source.read()
+        if found is not None:
+            self._last = found[1] if found[1] is not None else self._last + 1 / self.fps
+            self._stop.wait(max(0.0, self._begin + self._last - self._clock()))
+        return found
+
+    def ended(self) -> bool:
+        """See `Source`: a file that breaks off cannot be opened at that place again."""
+        return True
+
+    def close(self) -> None:
+        """See `Source`."""
+        self.source.close()
+
+
+def make_source(text: str, *, fps: float, say: Say) -> Source:
+    """`0` a camera, `rtsp://...` a stream, a folder of frames (`fps` of them a second), else a video file.
+
+    Nothing is opened yet. Raises DataError for what is not there or a scheme that is not read.
+    """
+    if re.fullmatch(r"\d{1,3}", text):
+        return Video(int(text), f"camera {int(text)}", live=True)
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", text)
+    if scheme:
+        if scheme[1].lower() not in SCHEMES:
+            raise DataError(f"{safe_address(text)}: cannot be watched ({one_of(SCHEMES, scheme[1].lower())})")
+        return Video(text, safe_address(text), live=True)
+    path = Path(text)
+    if path.is_dir():
+        return Folder(path, fps, say)
+    if not path.is_file():
+        raise DataError(f"{printable(text)}: no such file, folder, camera index or address")
+    return Video(str(path), printable(text), live=False)
+
+
+def safe_address(text: str) -> str:
+    """An address without user, password and query, on one line: what may be printed and kept."""
+    try:
+        parts = urlsplit(text)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return "address"
+    return printable("".join(c for c in f"{parts.scheme}://{host}{parts.path}" if c.isprintable()))
+
+
+def hush() -> None:
+    """Keep OpenCV and FFmpeg from writing to stderr: their lines name addresses with their passwords.
+
+    FFmpeg asks once, before the first video of a process: so this is called before every one.
+    """
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+def read_whole(source: Source, begin: datetime, say: Say) -> Iterator[Frame]:
+    """Every frame of an opened source that is not live; `begin` is when its first one was taken."""
+    last = -1.0
+    count = 0
+    while (found := source.read()) is not None:
+        image, seconds = found
+        seconds = last + 1 / source.fps if seconds is None or seconds <= last else seconds
+        last, count = max(0.0, seconds), count + 1
+        yield Frame(image, last, begin + timedelta(seconds=last))
+    if not source.ended():
+        say(f"{source.name}: breaks off after {count:,} frames (cut off or damaged)")
+
+
+class Newest:
+    """A place for one frame: a newer one takes the place of one that nobody fetched. For two threads."""
+
+    def __init__(self) -> None:
+        self.put_count = self.dropped = 0
+        self._frame: Frame | None = None
+        self._ending: Exception | None = None
+        self._over = False
+        self._changed = threading.Condition()
+
+    def put(self, frame: Frame) -> None:
+        """Leave a frame."""
+        with self._changed:
+            self.put_count += 1
+            self.dropped += self._frame is not None
+            self._frame = frame
+            self._changed.notify_all()
+
+    def finish(self, error: Exception | None = None) -> None:
+        """There will be no more; `error` is raised to whoever asks after the last one."""
+        with self._changed:
+            self._over, self._ending = True, error
+            self._changed.notify_all()
+
+    def take(self, timeout: float) -> Frame | None:
+        """The newest frame, or None after `timeout` seconds without one. Raises EOFError, or the error, at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._frame is not None or self._over, timeout)
+            frame, self._frame = self._frame, None
+            if frame is None and self._over:
+                raise self._ending or EOFError
+            return frame
+
+
+class Live(AbstractContextManager["Live"]):
+    """A live source read by a thread of its own; iterate for the newest frames.
+
+    retries: attempts to open it again in one outage, -1 for ever. clock, now, wait: for tests; `wait(seconds)` is True
+    when it is to stop. Iterating ends when `stop` is set or a played file is over; it raises DataError when there never
+    was a frame, CheckFailed when a stream is gone for good.
+    """
+
+    def __init__(
+        self, source: Source, stop: threading.Event, say: Say, *, retries: int = 20,
+        clock: Callable[[], float] = time.monotonic, now: Callable[[], datetime] | None = None,
+        wait: Callable[[float], bool] | None = None,
+    ) -> None:  # fmt: skip
+        self.source, self.stop, self.say, self.retries = source, stop, say, retries
+        self.newest = Newest()
+        self._clock, self._now = clock, now or (lambda: datetime.now().astimezone())
+        self._wait = wait or stop.wait
+        self._thread = threading.Thread(target=self._guarded, name="frames", daemon=True)
+
+    def __enter__(self) -> Live:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self._thread.join(timeout=LINGER)
+
+    def __iter__(self) -> Iterator[Frame]:
+        while not self.stop.is_set():
+            try:
+                frame = self.newest.take(0.2)
+            except EOFError:
+                return
+            if frame is not None:
+                yield frame
+
+    def _guarded(self) -> None:
+        try:
+            self.newest.finish(self.pump())
+        except Exception as error:  # nobody would see it in a thread
+            self.newest.finish(error)
+
+    def pump(self) -> Exception | None:
+        """Read until the end; the error that it ends with, None where all is well. Runs in the thread."""
+        lost_at: float | None = None
+        failures = 0
+        while not self.stop.is_set():
+            with closing(self.source):
+                try:
+                    self.source.open()
+                    reason = f"{self.source.name}: gives no more frames"
+                    back, lost = self._flow(lost_at)
+                    failures, lost_at = (0, None) if back else (failures, lost)
+                    if self.source.ended() or self.stop.is_set():
+                        return None
+                except DataError as error:
+                    reason = str(error)
+            failures += 1
+            hopeless = not self.source.patient and not self.newest.put_count
+            if hopeless or 0 <= self.retries < failures:
+                return self._gone(reason, failures - 1)
+            if failures == 1:
+                self.say(f"{reason}; trying again")
+            lost_at = self._clock() if lost_at is None else lost_at
+            if self._wait(min(BACK_OFF[1], BACK_OFF[0] * 2 ** min(failures - 1, 10))):
+                return None
+        return None
+
+    def _flow(self, lost_at: float | None) -> tuple[bool, float | None]:
+        """Frames until there are none: (has it flowed long enough to end an outage?, since when it is lost)."""
+        begin = self._clock()
+        back = False
+        while not self.stop.is_set() and (found := self.source.read()) is not None:
+            now = self._clock()
+            if not back and now - begin >= STEADY:
+                back = True
+                if lost_at is not None:
+                    self.say(f"{self.source.name}: is back after {begin - lost_at:.0f} s")
+            self.newest.put(Frame(found[0], now, self._now()))
+        return back, lost_at
+
+    def _gone(self, reason: str, tries: int) -> Exception:
+        after = f" (tried again {tries:,} times)" if tries else ""
+        kind = CheckFailed if self.newest.put_count else DataError
+        return kind(f"{reason}{after}")
+
+
+def _natural(name: str) -> list[tuple[int, int | str]]:
+    parts = re.split(r"(\d+)", name)
+    return [(0, int(part)) if part.isdigit() and part.isascii() else (1, part) for part in parts]
