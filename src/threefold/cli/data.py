@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from threefold.cli.common import Json, Lang, Match, Out, Seed, app, need
+from threefold.cli.common import Json, Lang, Match, Out, Photos, Seed, app, need, tell
+from threefold.files import need_writable, write_text
 
 
 @app.command()
@@ -66,17 +67,21 @@ def check(
 @app.command()
 def eda(
     data: Annotated[str, typer.Argument(help="layout:path[,layout:path...] or a path whose layout is recognised")],
-    out: Annotated[Path, typer.Option(help="HTML file to write")] = Path("eda.html"),
-    photos: Annotated[bool, typer.Option(help="embed examples, outliers and mean pictures, and name photos")] = True,
-    lang: Lang = "en",
+    photos: Photos = True,
+    html: Annotated[Path, typer.Option(help="HTML file to write")] = Path("eda.html"),
     json: Json = False,
+    lang: Lang = "en",
     seed: Seed = 0,
 ) -> None:
     """One page about a set of photos before training: people, borders, shortcuts, outliers, the size of chance."""
     need("sklearn", "train")
-    from threefold.pages.eda_page import eda as run
+    from threefold.pages.eda_page import eda as work
 
-    typer.echo(f"page: {run(data, out=out, photos=photos, lang=lang, json=json, seed=seed)}", err=json)
+    need_writable(html)
+    result = work(data, photos=photos, seed=seed)
+    write_text(html, result.page(lang))
+    tell(result, json=json)
+    typer.echo(f"page: {html}", err=json)
 
 
 @app.command()
