@@ -182,7 +182,7 @@ def test_photos_of_one_person_that_disagree_are_marked(tmp_path, oof):
     shown = re.findall(r">person (\w+)<", section)
     assert shown and len(shown) == len(set(shown)) == min(report_parts.SHOWN, len(people)) and set(shown) <= people
     assert section.count('class="minority"') == sum(int(against[oof.persons == person].sum()) for person in shown)
-    assert section.count("of this person, said to be") == 7 * len(shown)
+    assert section.count("of this person, predicted") == 7 * len(shown)
 
 
 def test_the_networks_are_asked_and_their_answers_drawn(real, oof, monkeypatch):
@@ -328,7 +328,7 @@ def test_the_page_in_korean(real):
         warnings.simplefilter("error")
         page = read(real.path, lang="ko")
     assert dict(page.tags[0][1]) == {"lang": "ko"}
-    for words in ("결과", "사람 집단별 성능", "어디를 보는가", "바르게 착용", "남성", "가림"):
+    for words in ("결과", "사람 집단별 성능", "어디를 보는가", "올바른 착용", "남성", "가림"):
         assert words in page.text
     english = [
         message for message in catalogue("ko") if len(message) > 25 and "%" not in message and "{" not in message

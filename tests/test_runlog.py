@@ -216,7 +216,7 @@ def test_csv_and_json_hold_the_same_as_the_rows(root, rows, capfd):
 def test_the_table_tells_verdicts_and_their_limits(root):
     lines = runs(root, sort="-difference").lines()
     assert re.match(r"(good|averaged) ", lines[1])
-    assert re.search(r" better.* \+0\.\d{4} \[\+0\.\d{4}, \+0\.\d{4}\] ", "\n".join(lines))
+    assert re.search(r" \+0\.\d{4} \[\+0\.\d{4}, \+0\.\d{4}\] +better", "\n".join(lines))
     assert any("better, other code" in line for line in lines)
     assert "verdicts, each of its own pair" in lines[-1] and lines[-1].startswith("4 ")
     warnings = [line for line in lines if line.startswith("! ")]
@@ -245,8 +245,8 @@ def test_the_page_in_both_languages(root, tmp_path):
         "기준 run 없음",
         "더 좋음",
         "중단(가지치기)",
-        "base와(과) 사진이나 라벨이 다름",
-        "기준 &#39;gone.yaml&#39;이(가) 여기에 없음",
+        "사진이나 라벨이 다름(비교 대상: base)",
+        "기준 &#39;gone.yaml&#39;: 여기에 없음",
     ):
         assert word in other, word
     assert text.count("<tbody role") == other.count("<tbody role") == 12

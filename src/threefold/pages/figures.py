@@ -145,7 +145,7 @@ def age_border(rows: Sequence[dict[str, Any]], cut: int, translate: Translate = 
             panels[1].axhline(0, color=GREY, linewidth=0.8)
             panels[1].vlines(shown, low, high, color=BLUE, linewidth=1.2)
             panels[1].plot(shown, middle, "o", color=BLUE, markersize=4)
-            panels[1].set_title(translate("said − true, years"))
+            panels[1].set_title(translate("predicted − true, years"))
         for axes in panels:
             axes.axvline(cut - 0.5, color=INK, linewidth=0.9, linestyle="--")
         panels[-1].set_xlabel(translate("true age in years"))

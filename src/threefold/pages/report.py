@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import statistics
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +23,11 @@ from threefold import labels
 from threefold.errors import DataError, RunError, ThreefoldError
 from threefold.evidence.compare import compare
 from threefold.evidence.groups import FEW, by_fold, fold_chance
-from threefold.evidence.metrics import TASKS
 from threefold.pages import figures
 from threefold.pages import report_parts as parts
 from threefold.pages.html import Translate, render, translator
-from threefold.pages.report_files import Photos, RunFiles, read_files
+from threefold.pages.report_files import Photos, read_log, read_object, read_photos
+from threefold.predictions import Predictions
 from threefold.recipe import Recipe, differences
 from threefold.results import Result
 from threefold.runs import Run, score_line
@@ -36,20 +37,24 @@ _NOT_TRIED = ("hypothesis", "baseline")  # keys that say what a run is for and c
 
 @dataclass(frozen=True)
 class ReportResult(Result):
-    """A report of a run. numbers: what its page shows that is no picture; the rest is made with the page."""
+    """A report of a run. oof: None where it held nobody back. paths: files of its photos by id. numbers: what its page
+    shows that is no picture; the rest is made with the page."""
 
-    files: RunFiles
+    run: Run
+    oof: Predictions | None
+    log: list[dict[str, Any]]
+    paths: dict[str, Path]
     numbers: dict[str, Any]
     looks: bool
     photos: bool
 
     def lines(self) -> list[str]:
         """The score, and what makes it wrong or other than it seems."""
-        lines = [f"{self.files.run.name}: {score_line(self.files.metrics)}"]
+        metrics = self.run.metrics
+        lines = [f"{self.run.name}: {score_line(metrics)}"]
         if shared := self.numbers["folds"]["shared"]:
             lines.append(f"! {shared} people are on more than one side of the split: the scores are too high")
-        present = self.files.metrics.get("classes_present", labels.CLASSES)
-        if self.files.oof and 0 < present < labels.CLASSES:
+        if 0 < (present := metrics.get("classes_present", 0)) < labels.CLASSES:
             lines.append(f"! only {present} of the 18 classes occur in these photos; the others count 0")
         if missing := self.numbers["changes"]["missing"]:
             lines.append(f"! the baseline cannot be read from here: {missing}")
@@ -66,40 +71,36 @@ class ReportResult(Result):
         """The whole page. RunError where a file of the run is broken, RecipeError for an unknown language."""
         translate = translator(lang)
         logs: dict[str, list[dict[str, Any]]] = {}
-        for line in self.files.log:
+        for line in self.log:
             logs.setdefault(_fold_name(line, translate), []).append(line)
-        with _as_written(self.files.run):
+        with _as_written(self.run):
             return render(
                 "report",
                 lang,
                 **self.numbers,
-                **self._judged(translate),
+                **(self._judged(self.oof, translate) if self.oof else {}),
                 titles=figures.TITLES,
                 names=labels.NAMES,
                 few=FEW,
                 curves=[(name, figures.curves(lines, translate)) for name, lines in logs.items()],
             )
 
-    def _judged(self, translate: Translate) -> dict[str, Any]:
-        """The parts about out-of-fold predictions; all empty for a run that held nobody back."""
-        run, oof, paths = self.files.run, self.files.oof, self.files.photos.paths
-        if not oof:
-            empty = ("age_errors", "worst", "confidence", "decision", "disagreements", "looks")
-            return dict.fromkeys(empty) | dict.fromkeys(("confusions", "borders"), ())
+    def _judged(self, oof: Predictions, translate: Translate) -> dict[str, Any]:
+        """The parts about out-of-fold predictions."""
         looks = None
         if self.looks:
             from threefold.pages.report_looks import looks as look  # imports torch
 
-            looks = look(run, oof, paths, pictures=self.photos)
+            looks = look(self.run, oof, self.paths, pictures=self.photos)
         confidence = parts.confidence(oof, translate)
         return {
             "confusions": parts.confusions(oof),
             "age_errors": parts.age_errors(oof, translate),
-            "worst": parts.worst(oof, paths) if self.photos else None,
+            "worst": parts.worst(oof, self.paths) if self.photos else None,
             "borders": parts.borders(oof, translate),
             "confidence": confidence,
-            "decision": parts.decision(run, confidence, translate),
-            "disagreements": parts.disagreements(oof, paths if self.photos else None),
+            "decision": parts.decision(self.run, confidence, translate),
+            "disagreements": parts.disagreements(oof, self.paths if self.photos else None),
             "looks": looks,
         }
 
@@ -115,31 +116,37 @@ def report(run: Path | str, *, looks: bool = True, photos: bool = True) -> Repor
     opened = Run.open(Path(run))
     opened.need_complete()
     with _as_written(opened):
-        files = read_files(opened)
-        oof, speeds = files.oof, [line["photos_per_second"] for line in files.log if line.get("photos_per_second")]
+        table, log = read_photos(opened), read_log(opened)
+        metrics, stamp = read_object(opened, "metrics.json"), read_object(opened, "stamp.json")
+        oof = Predictions.load(opened.path / "oof.npz") if metrics["photos"] else None
+        stray = [photo for photo in oof.photos.tolist() if photo not in table.paths] if oof else []
+        if stray:
+            raise RunError(f"{opened.path / 'photos.csv'}: does not list {stray[0]!r}, which oof.npz judges")
+        evaluated = read_object(opened, "eval.json") if (opened.path / "eval.json").exists() else None
+        speeds = [line["photos_per_second"] for line in log if line.get("photos_per_second")]
         numbers = {
             "name": opened.name,
             "recipe": opened.recipe.flat(),
-            "stamp": files.stamp,
-            "changes": _changes(files),
-            "scores": {"oof": files.metrics if oof else None, "eval": files.evaluated},
-            "ensemble": files.metrics.get("ensemble"),
-            "data": _counts(files.photos),
-            "folds": _folds(files),
+            "stamp": stamp,
+            "changes": _changes(opened, oof),
+            "scores": {"oof": metrics if oof else None, "eval": evaluated},
+            "ensemble": metrics.get("ensemble"),
+            "data": _counts(table),
+            "folds": _folds(table, metrics, oof),
             "mistakes": parts.mistakes(oof) if oof else [],
             "fairness": parts.fairness(oof) if oof else None,
             "cost": {
-                "seconds": files.metrics["seconds"],
+                "seconds": metrics["seconds"],
                 "speed": statistics.median(speeds) if speeds else None,
-                "epochs": len(files.log),
+                "epochs": len(log),
             },
         }
-    return ReportResult(files, numbers, looks, photos)
+    return ReportResult(opened, oof, log, table.paths, numbers, looks, photos)
 
 
 @contextlib.contextmanager
 def _as_written(run: Run) -> Iterator[None]:
-    """RunError for what is wrong deeper in a file of the run than `read_files` looks."""
+    """RunError for what is wrong deeper in a file of the run than report_files.py looks."""
     try:
         yield
     except (KeyError, TypeError, AttributeError) as error:
@@ -170,20 +177,18 @@ def _counts(photos: Photos) -> dict[str, Any]:
     }
 
 
-def _folds(files: RunFiles) -> dict[str, Any]:
+def _folds(photos: Photos, metrics: dict[str, Any], oof: Predictions | None) -> dict[str, Any]:
     """Share of every class in every fold, people on more than one side, and what each fold scored."""
-    photos, oof = files.photos, files.oof
     numbers = [int(fold) for fold in np.unique(photos.fold) if fold >= 0]
-    sides = set(zip(photos.persons.tolist(), photos.fold.tolist(), strict=True))
-    rows = _class_shares(files, numbers)
-    scored = [fold for fold in files.metrics["folds"] if fold["macro_f1"] is not None]
+    rows = _class_shares(photos, numbers)
+    scored = [fold for fold in metrics["folds"] if fold["macro_f1"] is not None]
     values, attributes = [fold["macro_f1"] for fold in scored], by_fold(oof) if oof else {}
-    _, people = np.unique([person for person, _ in sides], return_counts=True)
+    sides = Counter(person for person, _ in set(zip(photos.persons.tolist(), photos.fold.tolist(), strict=True)))
     return {
         "numbers": numbers,
         "sizes": [photos.count(photos.fold == fold) for fold in numbers],
         "training": photos.count(photos.fold < 0),
-        "shared": int((people > 1).sum()),
+        "shared": sum(count > 1 for count in sides.values()),
         "rows": rows,
         "spread": max((row["spread"] for row in rows), default=0.0),
         "scored": [fold | attributes.get(fold["fold"], {}) for fold in scored],
@@ -193,38 +198,36 @@ def _folds(files: RunFiles) -> dict[str, Any]:
     }
 
 
-def _class_shares(files: RunFiles, folds: list[int]) -> list[dict[str, Any]]:
+def _class_shares(photos: Photos, folds: list[int]) -> list[dict[str, Any]]:
     """Of every class, or where no photo has all labels of every value: counts and share in each fold, their spread."""
-    photos = files.photos
     truths: dict[str, NDArray[np.integer]] = {"all": labels.encode_all(photos.truth)}
     if not (truths["all"] >= 0).any():
         truths = {name: photos.truth[:, column] for column, name in enumerate(labels.ATTRIBUTES)}
     rows: list[dict[str, Any]] = []
     for task, truth in truths.items():
         labelled = [max(1, int(((truth >= 0) & (photos.fold == fold)).sum())) for fold in folds]
-        for code in range(TASKS[task]):
+        for code, name in enumerate(parts.CLASS_NAMES[task]):
             cells = [photos.count((truth == code) & (photos.fold == fold)) for fold in folds]
             shares = [cell["photos"] / of for cell, of in zip(cells, labelled, strict=True)]
             spread = max(shares) - min(shares) if shares else 0.0
-            name = parts.CLASS_NAMES[task][code]
             rows.append({"name": name, "cells": list(zip(cells, shares, strict=True)), "spread": spread})
     return rows
 
 
-def _changes(files: RunFiles) -> dict[str, Any]:
+def _changes(run: Run, oof: Predictions | None) -> dict[str, Any]:
     """What differs from the baseline the recipe names, and whether it is better on the same people where that is a
     complete run; what differs from the defaults where it names none or it is not here."""
-    recipe, other = files.run.recipe, Recipe()
+    recipe, other = run.recipe, Recipe()
     changes: dict[str, Any] = dict.fromkeys(("name", "score", "missing", "comparison", "apart"))
     if recipe.baseline:
         try:
-            other, base = files.run.baseline()
+            other, base = run.baseline()
             changes["name"] = recipe.baseline
             if base and base.state == "complete":
                 changes["score"] = base.metrics
-                if files.oof and base.metrics.get("photos"):
+                if oof and base.metrics.get("photos"):
                     names = ("this run", "the baseline")
-                    changes["comparison"] = compare(files.oof, base.predictions(), draws=parts.DRAWS, names=names)
+                    changes["comparison"] = compare(oof, base.predictions(), draws=parts.DRAWS, names=names)
         except DataError as error:
             changes["apart"] = str(error)
         except ThreefoldError as error:

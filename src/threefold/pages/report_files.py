@@ -1,6 +1,6 @@
 """The files of a run as a report reads them, each value checked: one that something else wrote is an error in one line.
 
-metrics.json, stamp.json, log.jsonl, photos.csv joined with split.csv, and oof.npz and eval.json where they exist.
+metrics.json, stamp.json and eval.json, log.jsonl, and photos.csv joined with split.csv.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from threefold import labels
 from threefold.data.tables import Row, read_rows
 from threefold.errors import DataError, RunError
-from threefold.predictions import Predictions
 from threefold.runs import Run
 
 _STAMPED = ("created", "device", "version", "command", "data", "data_digest", "folds_digest")
@@ -47,35 +46,8 @@ class Photos:
         return {"photos": int(rows.sum()), "people": len(np.unique(self.persons[rows]))}
 
 
-@dataclass(frozen=True)
-class RunFiles:
-    """What a report is made of. oof: None where the run held nobody back; evaluated: eval.json, None where there is
-    none; log: an epoch of a fold each."""
-
-    run: Run
-    stamp: dict[str, Any]
-    metrics: dict[str, Any]
-    evaluated: dict[str, Any] | None
-    log: list[dict[str, Any]]
-    photos: Photos
-    oof: Predictions | None
-
-
-def read_files(run: Run) -> RunFiles:
-    """Read and check; RunError names the file and what is wrong with it."""
-    photos = _photos(run)
-    metrics = _object(run, "metrics.json")
-    stamp = _object(run, "stamp.json")
-    oof = Predictions.load(run.path / "oof.npz") if metrics["photos"] else None
-    stray = [photo for photo in oof.photos.tolist() if photo not in photos.paths] if oof else []
-    if stray:
-        raise RunError(f"{run.path / 'photos.csv'}: does not list {stray[0]!r}, which oof.npz judges")
-    evaluated = _object(run, "eval.json") if (run.path / "eval.json").exists() else None
-    return RunFiles(run, stamp, metrics, evaluated, _log(run), photos, oof)
-
-
-def _object(run: Run, name: str) -> dict[str, Any]:
-    """A JSON file of the run that holds what `_NEEDED` says."""
+def read_object(run: Run, name: str) -> dict[str, Any]:
+    """A JSON file of the run that holds what `_NEEDED` says; RunError names the file and what is wrong with it."""
     values = run.read(name)
     needed = _NEEDED[name] | (_NEEDED["scores"] if name == "metrics.json" and values.get("photos") else {})
     for key, kind in needed.items():
@@ -87,7 +59,8 @@ def _object(run: Run, name: str) -> dict[str, Any]:
     return values
 
 
-def _log(run: Run) -> list[dict[str, Any]]:
+def read_log(run: Run) -> list[dict[str, Any]]:
+    """Lines of log.jsonl, each an epoch of a fold; RunError names the first that is not."""
     log = run.log
     for number, line in enumerate(log, start=1):
         where = f"{run.path / 'log.jsonl'}, line {number}"
@@ -99,7 +72,8 @@ def _log(run: Run) -> list[dict[str, Any]]:
     return log
 
 
-def _photos(run: Run) -> Photos:
+def read_photos(run: Run) -> Photos:
+    """RunError names the file, line and column of what cannot be read."""
     rows = _rows(run.path / "photos.csv", ("photo", "path", "person", *labels.ATTRIBUTES))
     split = _rows(run.path / "split.csv", ("photo", "person", "fold"))
     fold = {row.get("photo"): _cell(row, "fold", int) for row in split}

@@ -229,28 +229,20 @@ def _number(value: object) -> float | None:
 def _cells(row: RunRow) -> dict[str, str]:
     """Title of a column of the terminal's table -> its text; the last are the first to be left out."""
     other_code = row.verdict and row.why.message == WHY["code"]
-    cells = {
+    return {
         "run": row.name,
         "macro F1": _range(row.macro_f1),
+        "difference": _range(row.difference, "+"),
         "verdict": f"{row.verdict}, other code" if other_code else row.verdict or "-",
         "data/folds/code": f"{row.data_group}/{row.folds_group}/{row.code_group}",
         "state": row.state,
         "hypothesis": _cut(row.hypothesis),
-        "difference": _range(row.difference, "+"),
         "changed": _cut("; ".join(row.changed)),
         "baseline": row.against or row.baseline,
         "time": "-" if row.seconds is None else f"{row.seconds / 60:,.1f} min",
         "date": row.created[:10],
-    }
-    for name in ("accuracy", "mask", "gender", "age_group"):
-        cells[name.replace("_", " ")] = _range(getattr(row, name)).partition(" ")[0]
-    return cells | {
-        "folds": row.folds,
         "people": f"{row.people:,}",
         "photos": f"{row.photos:,}",
-        "seed": "-" if row.seed is None else str(row.seed),
-        "kind": row.kind,
-        "commit": row.commit or "-",
         "why": row.why.words(),
     }
 
