@@ -166,6 +166,8 @@ def find_recipe(recipe: Path | str) -> Path:
     if f"contest/{name}" in shipped:
         return shipped[f"contest/{name}"]
     near = [file.name for file in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+    if path.parent != Path():
+        raise RecipeError(f"{path}: no such recipe ({one_of(near, path.name)} in {path.parent})")
     raise RecipeError(f"{path}: no such recipe ({one_of([*near, *shipped], path.name)})")
 
 
@@ -273,7 +275,6 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
 KEYS: tuple[str, ...] = tuple(Recipe().flat())
 """Every key of a recipe, in the order of the schema; `parts.ATTRIBUTE.KEY` comes to these."""
 PARTS = ("mask", "gender", "age")
-PART_KEYS = tuple(
-    key for key in KEYS
-    if key.split(".")[0] in ("prepare", "model", "loss", "train", "optim", "schedule", "tta") and key != "train.final"
-)  # fmt: skip
+PART_SECTIONS = ("prepare", "model", "loss", "train", "optim", "schedule", "tta")
+PART_KEYS = tuple(key for key in KEYS if key.split(".")[0] in PART_SECTIONS and key != "train.final")
+"""What a part may set for its own network."""
