@@ -157,10 +157,10 @@ def find_recipe(recipe: Path | str) -> Path:
     `recipes/base.yaml`, as docs and baselines write it, is found without a checkout too. Raises RecipeError.
     """
     path = Path(recipe)
-    if path.is_file():
+    if path.exists() and path != Path():
         return path
     shipped = shipped_recipes()
-    name = path.with_suffix("").as_posix().removeprefix("recipes/")
+    name = path.as_posix().removeprefix("recipes/").removesuffix(".yaml")
     if name in shipped:
         return shipped[name]
     if f"contest/{name}" in shipped:
