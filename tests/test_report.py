@@ -312,10 +312,9 @@ def test_a_run_that_held_nobody_back(tmp_path, oof):
 def test_an_incomplete_run_is_refused_and_nothing_is_written(tmp_path, oof):
     run = write_run(tmp_path / "run", oof, complete=False)
     before = sorted(path.name for path in run.path.iterdir())
-    with pytest.raises(RunError, match="run is stopped, not complete"):
-        report(run.path)
-    with pytest.raises(RunError, match="no such run"):
-        report(tmp_path / "nowhere")
+    for path, words in ((run.path, "run is stopped, not complete"), (tmp_path / "nowhere", "no such run")):
+        with pytest.raises(RunError, match=words):
+            report(path)
     assert sorted(path.name for path in run.path.iterdir()) == before
 
 
