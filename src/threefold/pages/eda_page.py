@@ -21,7 +21,7 @@ from threefold.data.check import Report, check
 from threefold.data.eda import NUMBERS, Eda, Looks, describe, measure
 from threefold.data.face import Face
 from threefold.data.sources import read_faces
-from threefold.pages.figures import TITLES, overlay, thumbnail
+from threefold.pages.figures import TITLES, one_per_person, overlay, thumbnail
 from threefold.pages.html import Translate, render, translator
 from threefold.pages.shortcuts import PARTS, noise, shortcuts
 from threefold.progress import bar
@@ -98,26 +98,21 @@ class EdaResult(Result):
 
         usual = max(self.counts.photos_per_person, key=lambda count: self.counts.photos_per_person[count])
         odd = sorted(self.counts.odd.items(), key=lambda pair: -abs(pair[1] - usual))[:LISTED]
-        first = {face.person: row for row, face in reversed(list(enumerate(self.faces)))}
-        outliers = _outliers(self.faces, self.looks)
+        persons = [face.person for face in self.faces]
+        lot = np.random.default_rng(self.seed).permutation(np.flatnonzero(self.looks.read)).tolist()
+        examples = []
+        for parts in sorted({face.parts for face in self.faces}, key=lambda parts: (min(parts) < 0, parts)):
+            rows = one_per_person(persons, [row for row in lot if self.faces[row].parts == parts])[:EXAMPLES]
+            examples.append((words(parts), [shown(row) for row in rows]))
+        outliers = _outliers(persons, self.looks)
         means = sorted(key for key in self.looks.pictures if key[1] >= 0)
         return {
-            "examples": [(words(parts), [shown(row) for row in rows]) for parts, rows in self._examples().items()],
+            "examples": examples,
             "outliers": [(title, [shown(row, text) for row, text in rows]) for title, rows in outliers],
-            "odd": [shown(first[person], f"{count}") for person, count in odd],
+            "odd": [shown(persons.index(person), f"{count}") for person, count in odd],
             "copies": [(shown(i), shown(j)) for i, j in self.copies[:LISTED].tolist()],
             "means": [[mean(*key) for key in means if key[0] == task] for task in (*labels.ATTRIBUTES, "all")],
         }
-
-    def _examples(self) -> dict[tuple[int, int, int], list[int]]:
-        """Codes of every set of labels there is -> up to EXAMPLES rows of different people, by lot."""
-        kinds = sorted({face.parts for face in self.faces}, key=lambda parts: (min(parts) < 0, parts))
-        examples: dict[tuple[int, int, int], dict[str, int]] = {parts: {} for parts in kinds}
-        for row in np.random.default_rng(self.seed).permutation(np.flatnonzero(self.looks.read)).tolist():
-            persons = examples[self.faces[row].parts]
-            if len(persons) < EXAMPLES:
-                persons.setdefault(self.faces[row].person, row)
-        return {parts: list(rows.values()) for parts, rows in examples.items()}
 
 
 def eda(data: str, *, photos: bool = True, seed: int = 0) -> EdaResult:
@@ -148,7 +143,7 @@ def _copies(faces: Sequence[Face], report: Report) -> NDArray[np.int64]:
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
-def _outliers(faces: Sequence[Face], looks: Looks) -> list[tuple[str, list[tuple[int, str]]]]:
+def _outliers(persons: Sequence[str], looks: Looks) -> list[tuple[str, list[tuple[int, str]]]]:
     """(title, rows with what was measured) of the photos that differ most from the rest, worst first, one a person.
 
     Nothing is listed by a measure that all photos share, such as one size for all.
@@ -168,10 +163,7 @@ def _outliers(faces: Sequence[Face], looks: Looks) -> list[tuple[str, list[tuple
     }
     outliers = []
     for title, (rank, texts) in ranks.items():
-        worst: dict[str, int] = {}
-        for row in np.argsort(rank, kind="stable").tolist():
-            if looks.read[row] and len(worst) < OUTLIERS:
-                worst.setdefault(faces[row].person, row)
-        if worst and np.nanmax(rank) - np.nanmin(rank) > 1e-6:
-            outliers.append((title, [(row, texts[row]) for row in worst.values()]))
+        rows = one_per_person(persons, [row for row in np.argsort(rank, kind="stable").tolist() if looks.read[row]])
+        if rows and np.nanmax(rank) - np.nanmin(rank) > 1e-6:
+            outliers.append((title, [(row, texts[row]) for row in rows[:OUTLIERS]]))
     return outliers

@@ -11,7 +11,7 @@ import base64
 import contextlib
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -200,6 +200,14 @@ def overlay(image: NDArray[np.uint8], heat: NDArray[np.floating] | None, height:
 def photo_paths(run: Run) -> dict[str, Path]:
     """id of a photo -> its file, of everything in a run's photos.csv; DataError where that cannot be read."""
     return {row.get("photo"): Path(row.get("path")) for row in read_rows(run.path / "photos.csv", ("photo", "path"))[1]}
+
+
+def one_per_person(persons: Sequence[str], rows: Iterable[int]) -> list[int]:
+    """Rows to show: in their order, of each person the first. persons: of all rows."""
+    first: dict[str, int] = {}
+    for row in rows:
+        first.setdefault(persons[row], row)
+    return list(first.values())
 
 
 def thumbnail(path: Path | None, height: int = THUMBNAIL) -> str | None:

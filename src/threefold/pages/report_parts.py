@@ -99,7 +99,7 @@ def worst(oof: Predictions, paths: Mapping[str, Path]) -> dict[str, list[dict[st
         sure = marginal[np.arange(len(oof)), predicted[:, column]]
         wrong_of = Counter(oof.persons[wrong[:, column]].tolist())
         gallery[name] = []
-        for row in _one_per_person(oof, wrong[:, column], sure)[:WORST]:
+        for row in _surest(oof, wrong[:, column], sure)[:WORST]:
             photo, person = str(oof.photos[row]), str(oof.persons[row])
             age, years = (None if np.isnan(value[row]) else round(float(value[row])) for value in (oof.ages, oof.years))
             names = parts_of(oof.truth[row]), parts_of(predicted[row]), wrong[row].tolist()
@@ -122,7 +122,7 @@ def worst(oof: Predictions, paths: Mapping[str, Path]) -> dict[str, list[dict[st
 
 def surest_wrong(oof: Predictions) -> list[int]:
     """Rows whose most probable class contradicts a label, surest first, one per person."""
-    return _one_per_person(oof, np.asarray(_wrong(oof)[1].any(axis=1)), oof.probabilities.max(1))
+    return _surest(oof, np.asarray(_wrong(oof)[1].any(axis=1)), oof.probabilities.max(1))
 
 
 def _wrong(oof: Predictions) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
@@ -131,12 +131,10 @@ def _wrong(oof: Predictions) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
     return predicted, (oof.truth != predicted) & (oof.truth != labels.UNKNOWN)
 
 
-def _one_per_person(oof: Predictions, chosen: NDArray[np.bool_], sure: NDArray[np.floating]) -> list[int]:
+def _surest(oof: Predictions, chosen: NDArray[np.bool_], sure: NDArray[np.floating]) -> list[int]:
     """Chosen rows by how sure they are, of each person the surest."""
-    first: dict[str, int] = {}
-    for row in sorted(np.flatnonzero(chosen).tolist(), key=lambda row: -sure[row]):
-        first.setdefault(str(oof.persons[row]), row)
-    return list(first.values())
+    rows = sorted(np.flatnonzero(chosen).tolist(), key=lambda row: -sure[row])
+    return figures.one_per_person(oof.persons.tolist(), rows)
 
 
 def fairness(oof: Predictions) -> dict[str, Any] | None:

@@ -150,8 +150,10 @@ def runs_table(root: Path, *, verdicts: bool = True) -> list[RunRow]:
 def _entry(path: Path, root: Path) -> _Entry:
     """A run as its files tell it; where one of them cannot be read the row stays `damaged` and says which."""
     entry = _Entry(Run(path), row := RunRow(_name(path, root)))
-    row.kind = "ensemble" if (path / ENSEMBLE).exists() else "run"
-    row.kind = "trial" if (path.resolve().parent / ".search").exists() else row.kind
+    if (path.resolve().parent / ".search").exists():
+        row.kind = "trial"
+    elif (path / ENSEMBLE).exists():
+        row.kind = "ensemble"
     try:
         entry.run = run = Run.open(path)
         entry.stamp = stamp = run.stamp
