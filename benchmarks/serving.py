@@ -31,8 +31,11 @@ from numpy.typing import NDArray
 
 SERVER = """
 import sys
-from threefold.serve.server import serve
+from threefold.progress import show
+from threefold.serve.server import log_to_stderr, serve
 model, batch, wait, threads = sys.argv[1:]
+show()
+log_to_stderr()
 serve(model or None, port=0, batch=int(batch), wait_ms=float(wait), threads=int(threads) or None)
 """
 BOUNDARY = "threefoldbenchmark"

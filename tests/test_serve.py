@@ -21,7 +21,6 @@ from threefold.read.reader import Reader
 from threefold.serve import schema
 from threefold.serve.app import create_app
 from threefold.serve.batching import BatchingBackend
-from threefold.serve.refusal import CODES
 
 WEB = {"content-security-policy": "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:;",
        "x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}  # fmt: skip
@@ -48,14 +47,14 @@ def test_json_reads_as_the_form_does():
     assert said["photos"][0]["faces"] == post(app, drawn()).json["photos"][0]["faces"]
 
 
-def test_faces_comes_from_the_body_else_the_query_else_is_all(monkeypatch):
+def test_faces_comes_from_the_body_else_the_query_else_is_the_models_default(monkeypatch):
     asked = []
-    monkeypatch.setattr(Reader, "faces", lambda self, photo, which="all": asked.append(which) or [])
+    monkeypatch.setattr(Reader, "faces", lambda self, photo, which=None: asked.append(which) or [])
     app, (body, headers) = app_of(), form(drawn())
     ask(app, body, headers=headers)
     ask(app, body, headers=headers, path="/v1/read?faces=largest")
     post(app, drawn(), faces="none", path="/v1/read?faces=largest")
-    assert asked == ["all", "largest", "none"]
+    assert asked == [None, "largest", "none"]
     for answer in (post(app, drawn(), faces="larg"), ask(app, body, headers=headers, path="/v1/read?faces=larg")):
         assert answer.status == 422 and answer.json["error"]["code"] == "invalid"
     assert "nearest: largest" in post(app, drawn(), faces="larg").json["error"]["message"]
@@ -115,11 +114,11 @@ def test_request_ids_are_echoed_when_well_formed():
     assert answer.json == {"error": {"code": "not_found", "message": "nothing is at this address"}, "request_id": "abc"}
 
 
-@pytest.mark.parametrize("path", ["/", "/static/api.js", "/docs", "/v1/model", "/nope", "/metrics", "/v2", "/v1/read"])
+@pytest.mark.parametrize("path", ["/", "/static/api.js", "/v1/model", "/nope", "/metrics", "/v1/read"])
 def test_every_answer_has_the_security_headers(path):
     headers = ask(app_of(), path=path, method="GET").headers
     assert {name: value for name, value in WEB.items() if not headers[name].startswith(value)} == {}
-    assert ("cache-control" in headers) == (path in ("/", "/v1/model", "/v2", "/v1/read"))
+    assert ("cache-control" in headers) == (path in ("/", "/v1/model", "/v1/read"))
     assert "access-control-allow-origin" not in headers and "server" not in headers
 
 
@@ -130,33 +129,23 @@ def test_wrong_methods_and_addresses():
     assert ask(app_of(), path="/static/nope.js", method="GET").json["error"]["code"] == "not_found"
 
 
-def test_the_key_closes_v1_and_v2_alone():
+def test_the_key_closes_v1_alone():
     app = app_of(key="secret-key", monitor=_router())
-    closed = ["/v1/model", "/v1/read", "/v1/events", "/v2", "/v2/models/reader", "/v2/health/ready", "/v1/nope"]
+    closed = ["/v1/model", "/v1/read", "/v1/events", "/v1/nope"]
     for path in closed:
         for headers in ({}, {"authorization": "Bearer secret-kex"}, {"authorization": "secret-key"},
                         {"authorization": "Bearer secret-key2"}, {"authorization": "Bearer \u00fc"}):  # fmt: skip
             answer = ask(app, path=path, method="GET", headers=headers)
             assert answer.status == 401 and answer.headers["www-authenticate"].startswith("Bearer"), path
         assert ask(app, path=path, method="GET", headers={"authorization": "Bearer secret-key"}).status != 401
-    for path in (
-        "/",
-        "/static/api.js",
-        "/healthz",
-        "/readyz",
-        "/metrics",
-        "/docs",
-        "/openapi.json",
-        "/monitor",
-        "/v1x",
-    ):
+    for path in ("/", "/static/api.js", "/healthz", "/readyz", "/metrics", "/openapi.json", "/monitor", "/v1x"):
         assert ask(app, path=path, method="GET").status != 401, path
     assert ask(app, b"", path="/v1/read", headers={"content-length": "5"}).json["error"]["code"] == "unauthorised"
     told = ask(app, path="/metrics", method="GET").body.decode()
     assert 'threefold_request_seconds_count{route="/v1/read",status="401"} ' in told, "refused, and yet where is known"
     routes = TestClient(app).get("/openapi.json").json()["paths"]
     assert {path for path, methods in routes.items() for route in methods.values() if "security" in route} == {
-        path for path in routes if path.startswith(("/v1", "/v2"))
+        path for path in routes if path.startswith("/v1")
     }
 
 
@@ -190,7 +179,7 @@ def test_masks_alone_leave_no_word_of_gender_or_age():
         "confidences": {"mask": 0.88}, "probabilities": {"mask": {"worn": 0.06, "incorrect": 0.88, "none": 0.06}},
     }  # fmt: skip
     schema.read_model(("mask",)).model_validate(read.json())
-    texts = [read.text] + [client.get(path).text for path in ("/metrics", "/v1/model", "/v2/models/reader")]
+    texts = [read.text] + [client.get(path).text for path in ("/metrics", "/v1/model")]
     for text in (*texts, client.get("/openapi.json").text.replace("under 18", "")):
         assert not re.search(r"gender|male|\bage\b|age_group|years|30-59", text)
     assert client.get("/v1/model").json()["labels"] == {"mask": ["worn", "incorrect", "none"]}
@@ -215,7 +204,6 @@ def test_numbers_for_prometheus():
     app = app_of(backend)
     post(app, drawn(), drawn(value=30), headers={"x-request-id": "abc"})
     ask(app, path="/some/secret/a.jpg", method="GET")
-    ask(app, path="/v2/models/whatever", method="GET")
     answer = ask(app, path="/metrics", method="GET")
     text = answer.body.decode()
     assert answer.headers["content-type"].startswith("text/plain; version=")
@@ -227,10 +215,9 @@ def test_numbers_for_prometheus():
         "threefold_held_bytes 0.0", "threefold_ready 1.0", 'threefold_photos_total{outcome="read"} 2.0',
         'threefold_request_seconds_count{route="/v1/read",status="200"} 1.0',
         'threefold_request_seconds_count{route="other",status="404"} 1.0',
-        'threefold_request_seconds_count{route="/v2/models/{name}",status="404"} 1.0',
     ):  # fmt: skip
         assert line in text, line
-    assert "secret" not in text and "whatever" not in text
+    assert "secret" not in text
     assert b"threefold_faces_total{" not in ask(app_of(), path="/metrics", method="GET").body  # a registry of its own
     backend.close()
 
@@ -242,11 +229,10 @@ def test_ready_once_the_model_has_answered_and_until_the_end():
         assert gate.inside.acquire(timeout=20)
         waiting = client.get("/readyz")
         assert waiting.status_code == 503 and waiting.json()["error"]["message"] == "the model has not answered yet"
-        assert client.get("/v2/health/ready").status_code == 503 and client.get("/healthz").status_code == 200
+        assert client.get("/healthz").status_code == 200
         gate.through.set()
         while client.get("/readyz").status_code != 200:
             pass
-        assert client.get("/v2/models/reader/ready").json() == {"name": "reader", "ready": True}
         app.state.service.load.draining = True
         assert client.get("/readyz").status_code == 503 and client.get("/healthz").status_code == 200
         answer = client.post("/v1/read", files=[("photos", ("a.jpg", drawn()))])
@@ -268,7 +254,7 @@ def test_a_model_that_cannot_answer_is_told(caplog):
 
 
 def test_an_unexpected_fault_is_a_500_that_tells_nothing(monkeypatch, caplog):
-    def broken(self, photo, which="all"):
+    def broken(self, photo, which=None):
         raise ZeroDivisionError("secret of the house")
 
     app = app_of()
@@ -298,23 +284,6 @@ def test_origins_may_ask_only_when_they_are_named():
     assert answer.status_code == 200 and answer.headers["access-control-allow-origin"] == "https://a.example"
     assert "access-control-allow-origin" not in client.get("/healthz", headers={"origin": "https://b.example"}).headers
     assert client.get("/v1/model", headers={"origin": "https://a.example"}).headers["access-control-allow-origin"]
-
-
-def test_docs_are_one_page_without_other_hosts():
-    client = TestClient(app_of(key="secret-key"))
-    page = client.get("/docs").text
-    assert not re.search(r"<script|<style|style=|(?:src|href)=\"(?!/)", page)
-    for words in ("POST /v1/read", "/v2/models/{name}/infer", "curl -F photos=@a.jpg", "&quot;incorrect&quot;", "413",
-                  "unsupported_type", "Bearer KEY"):  # fmt: skip
-        assert words in page, words
-    assert client.get("/docs/style.css").headers["content-type"].startswith("text/css")
-    routes = client.get("/openapi.json").json()["paths"]
-    for path in routes:
-        assert path in page
-    for methods in routes.values():
-        for route in methods.values():
-            assert route["summary"] and "200" in route["responses"]
-            assert not {int(status) for status in route["responses"]} - {200, 400, *(s for s, _ in CODES.values())}
 
 
 def test_the_loop_answers_while_photos_are_read():

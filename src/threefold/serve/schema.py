@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from threefold import labels
 from threefold.read.reader import INDETERMINATE
+from threefold.serve.limits import MIB, RequestLimits
 
 WHICH = ("all", "largest", "none")
 Which = Literal["all", "largest", "none"]
@@ -37,7 +38,9 @@ class ReadRequest(Form):
     """Photos to read, as JSON."""
 
     photos: list[PhotoIn] = Field(min_length=1, description="1 to 16 photos")
-    faces: Which | None = Field(None, description="every face, the largest, or the whole photo as one portrait")
+    faces: Which | None = Field(
+        None, description="every face, the largest, or the whole photo as one portrait; null: the model's own way"
+    )
 
 
 class Fault(Form):
@@ -48,18 +51,10 @@ class Fault(Form):
 
 
 class ErrorAnswer(Form):
-    """Every error, but those of /v2."""
+    """Every error."""
 
     error: Fault
     request_id: str = Field(examples=["0d9c9c0e5c0f4d0e9d4a6f0c8e9b7a61"])
-
-
-class ProtocolError(Form):
-    """Every error of /v2, as the Open Inference Protocol has it: `error` is the line for people."""
-
-    error: str = Field(examples=["inputs.photos: 12 values; expected 49,152 of its shape [1, 128, 128, 3]"])
-    code: str = Field(examples=["invalid"])
-    request_id: str
 
 
 class ModelName(Form):
@@ -174,3 +169,32 @@ def read_example(attributes: Sequence[str]) -> dict[str, Any]:
             {"name": "b.jpg", "error": {"code": "unreadable", "message": "b.jpg: cut off or damaged"}},
         ],
     }  # fmt: skip
+
+
+def read_request(limits: RequestLimits) -> dict[str, Any]:
+    """OpenAPI of the two bodies of POST /v1/read: FastAPI does not see them, since they are read as they arrive."""
+    most = f"up to {limits.photos}, each up to {limits.photo_bytes / MIB:g} MiB"
+    form = {
+        "type": "object",
+        "required": ["photos"],
+        "additionalProperties": False,
+        "properties": {
+            "photos": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": limits.photos,
+                "description": f"jpeg, png or webp; {most}",
+                "items": {"type": "string", "format": "binary"},
+            },
+            "faces": {"type": "string", "enum": list(WHICH)},
+        },
+    }
+    body = ReadRequest.model_json_schema()
+    definitions = body.pop("$defs")
+    body["properties"]["photos"] |= {"items": definitions["PhotoIn"], "maxItems": limits.photos}
+    example = {"photos": [{"name": "a.jpg", "data": "/9j/4AAQSkZJRg..."}], "faces": "all"}
+    content = {
+        "multipart/form-data": {"schema": form},
+        "application/json": {"schema": body, "example": example},
+    }
+    return {"requestBody": {"required": True, "content": content}}
