@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -63,10 +64,11 @@ def start(tmp_path):
         def begin(mode="well", port=0, **options):
             empty = tmp_path / "tmp"
             empty.mkdir(exist_ok=True)
+            path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
             process = stack.enter_context(
                 subprocess.Popen(
                     [sys.executable, "-c", PROGRAM, mode, str(port), repr(options)],
-                    env=environment(tmp_path, TMPDIR=str(empty)),
+                    env=environment(tmp_path, TMPDIR=str(empty), PYTHONPATH=path),
                     cwd=empty,
                     text=True,
                     stdout=subprocess.PIPE,

@@ -174,5 +174,4 @@ def _route(scope: Scope) -> str:
     route = getattr(scope.get("route"), "path", None)
     if route:
         return str(route)
-    paths = {getattr(route, "path", "") for route in getattr(scope.get("app"), "routes", ())}
-    return scope["path"] if scope["path"] in paths else "other"
+    return scope["path"] if scope["path"] in scope["app"].openapi()["paths"] else "other"

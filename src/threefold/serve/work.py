@@ -18,7 +18,7 @@ import numpy as np
 from starlette.requests import Request
 
 from threefold.errors import DataError, PhotoError, ThreefoldError
-from threefold.photos.decode import probe
+from threefold.photos.decode import TooManyPixels, header
 from threefold.read.answers import answer, check_attributes
 from threefold.read.reader import Reader, read_image
 from threefold.serve.batching import BatchingBackend, Overloaded
@@ -129,11 +129,8 @@ class Service:
 
     async def _photo(self, photo: Upload, which: str | None) -> dict[str, Any]:
         # in a thread, since a header that is made to be long takes seconds; not one of ours, which may all be busy
-        width, height = await asyncio.to_thread(photo_size, photo)
-        if width * height > self.limits.pixels:
-            limit = f"{self.limits.pixels / 1e6:g} megapixels"
-            raise Refusal("too_large", f"{photo.name}: {width} x {height} pixels; at most {limit}")
-        return await self._run(width * height * PIXEL_BYTES, self._read, photo, which)
+        pixels = await asyncio.to_thread(count_pixels, photo, self.limits.pixels)
+        return await self._run(pixels * PIXEL_BYTES, self._read, photo, which)
 
     def _read(self, photo: Upload, which: str | None) -> dict[str, Any]:
         try:
@@ -154,21 +151,23 @@ class Service:
         self.reader.faces(grey, "all")  # the detector; it finds no face
 
 
-def photo_size(photo: Upload) -> tuple[int, int]:
-    """(width, height) by the photo's header; nothing is decoded.
+def count_pixels(photo: Upload, limit: int) -> int:
+    """Pixels of a photo by its header; nothing is decoded.
 
     Raises Refusal: unsupported_type where it begins neither as a JPEG, nor as a PNG, nor as a WebP; unreadable where it
-    is empty or its header is cut off or damaged.
+    is empty or its header is cut off or damaged; too_large where it has more than `limit` pixels.
     """
     data = photo.data
     webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
     if data and not (webp or data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))):
         raise Refusal("unsupported_type", f"{photo.name}: expected jpeg, png or webp, by content")
     try:
-        info = probe(data, photo.name)
+        _, width, height = header(data, photo.name)
     except PhotoError as error:
-        raise Refusal("unreadable", str(error)) from None
-    return info.width, info.height
+        raise Refusal("too_large" if isinstance(error, TooManyPixels) else "unreadable", str(error)) from None
+    if width * height > limit:
+        raise Refusal("too_large", f"{photo.name}: {width} x {height} pixels; at most {limit / 1e6:g} megapixels")
+    return width * height
 
 
 def _threads(count: int) -> ThreadPoolExecutor:
