@@ -28,13 +28,13 @@ WEB = {"content-security-policy": "default-src 'self'; img-src 'self' data: blob
 
 def test_a_form_with_photos_of_every_type():
     photos = [drawn("JPEG", 100), drawn("PNG", 30), drawn("WEBP", 240, lossless=True)]
-    said = post(app_of(info={"name": "drawn", "version": "7"}), *photos).json
-    assert re.fullmatch(r"[0-9a-f]{32}", said["request_id"]) and said["model"] == {"name": "drawn", "version": "7"}
-    assert said["milliseconds"] > 0
-    assert [(p["name"], p["width"], p["height"]) for p in said["photos"]] == [(f"{n}.jpg", 80, 60) for n in range(3)]
-    assert [p["faces"][0]["class"] for p in said["photos"]] == [100 * 18 // 256, 30 * 18 // 256, 240 * 18 // 256]
-    schema.read_model(tuple(ATTRIBUTES)).model_validate(said)  # unknown keys are refused by it
-    face = said["photos"][0]["faces"][0]
+    answer = post(app_of(info={"name": "drawn", "version": "7"}), *photos).json
+    assert re.fullmatch(r"[0-9a-f]{32}", answer["request_id"]) and answer["model"] == {"name": "drawn", "version": "7"}
+    assert answer["milliseconds"] > 0
+    assert [(p["name"], p["width"], p["height"]) for p in answer["photos"]] == [(f"{n}.jpg", 80, 60) for n in range(3)]
+    assert [p["faces"][0]["class"] for p in answer["photos"]] == [100 * 18 // 256, 30 * 18 // 256, 240 * 18 // 256]
+    schema.read_model(tuple(ATTRIBUTES)).model_validate(answer)  # unknown keys are refused by it
+    face = answer["photos"][0]["faces"][0]
     assert face["box"] is None and face["mask"] == "incorrect" and face["probabilities"]["mask"]["incorrect"] == 0.88
 
 
@@ -42,9 +42,9 @@ def test_json_reads_as_the_form_does():
     app = app_of()
     text = base64.encodebytes(drawn()).decode()  # with line breaks, as the `base64` command writes it
     body = json.dumps({"photos": [{"name": "a.jpg", "data": text}, {"data": text}], "faces": "none"}).encode()
-    said = ask(app, body, headers={"content-type": "application/json; charset=utf-8"}).json
-    assert [photo["name"] for photo in said["photos"]] == ["a.jpg", "photo 2"]
-    assert said["photos"][0]["faces"] == post(app, drawn()).json["photos"][0]["faces"]
+    answer = ask(app, body, headers={"content-type": "application/json; charset=utf-8"}).json
+    assert [photo["name"] for photo in answer["photos"]] == ["a.jpg", "photo 2"]
+    assert answer["photos"][0]["faces"] == post(app, drawn()).json["photos"][0]["faces"]
 
 
 def test_faces_comes_from_the_body_else_the_query_else_is_the_models_default(monkeypatch):
@@ -141,8 +141,10 @@ def test_the_key_closes_v1_alone():
     for path in ("/", "/static/api.js", "/healthz", "/readyz", "/metrics", "/openapi.json", "/monitor", "/v1x"):
         assert ask(app, path=path, method="GET").status != 401, path
     assert ask(app, b"", path="/v1/read", headers={"content-length": "5"}).json["error"]["code"] == "unauthorised"
-    told = ask(app, path="/metrics", method="GET").body.decode()
-    assert 'threefold_request_seconds_count{route="/v1/read",status="401"} ' in told, "refused, and yet where is known"
+    numbers = ask(app, path="/metrics", method="GET").body.decode()
+    assert 'threefold_request_seconds_count{route="/v1/read",status="401"} ' in numbers, (
+        "refused, and yet where is known"
+    )
     routes = TestClient(app).get("/openapi.json").json()["paths"]
     assert {path for path, methods in routes.items() for route in methods.values() if "security" in route} == {
         path for path in routes if path.startswith("/v1")
@@ -191,11 +193,11 @@ def test_masks_alone_leave_no_word_of_gender_or_age():
 
 @pytest.mark.parametrize("attributes", [tuple(ATTRIBUTES), ("mask",), ("gender", "age_group")])
 def test_examples_of_the_openapi_are_answers(attributes):
-    said = post(app_of(attributes=attributes), drawn()).json
+    answer = post(app_of(attributes=attributes), drawn()).json
     example = schema.read_example(attributes)
     schema.read_model(attributes).model_validate(example)
-    assert list(example) == list(said) and list(example["photos"][0]) == list(said["photos"][0])
-    one, other = example["photos"][0]["faces"][0], said["photos"][0]["faces"][0]
+    assert list(example) == list(answer) and list(example["photos"][0]) == list(answer["photos"][0])
+    one, other = example["photos"][0]["faces"][0], answer["photos"][0]["faces"][0]
     assert list(one) == list(other) and list(one["probabilities"]) == list(other["probabilities"])
 
 

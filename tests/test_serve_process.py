@@ -83,9 +83,9 @@ def start(tmp_path):
 
 def address(process):
     line = process.stderr.readline()
-    found = re.match(r"threefold serve: (http://\S+) ", line)
-    assert found, line + process.stderr.read()
-    return found[1]
+    match = re.match(r"threefold serve: (http://\S+) ", line)
+    assert match, line + process.stderr.read()
+    return match[1]
 
 
 def until_ready(client):

@@ -6,7 +6,7 @@ Numbers of photos, faces and readings, never a photo, a name or an address. What
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -48,12 +48,6 @@ class Metrics:
         for name in attributes:  # a series that is there from the start can be alerted on
             for value in (*labels.NAMES[name], INDETERMINATE):
                 self.readings.labels(name, value)
-
-    def watch(self, queue: Callable[[], float], held: Callable[[], float], ready: Callable[[], float]) -> None:
-        """Where the gauges get their values when they are asked for."""
-        self.queue.set_function(queue)
-        self.held.set_function(held)
-        self.ready.set_function(ready)
 
     def count_faces(self, answers: Sequence[Mapping[str, Any]]) -> None:
         """One photo that was read, and its faces."""

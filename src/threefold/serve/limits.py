@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import ipaddress
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 
@@ -141,35 +141,22 @@ class Budget:
 
     def __init__(self, total: int) -> None:
         self.total = self.free = total
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._turn, self._given_back = asyncio.Lock(), asyncio.Event()
 
     async def take(self, amount: int) -> int:
         """Wait for `amount`; returns how much was taken, to be given back."""
         amount = min(amount, self.total)
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((amount, turn))
-        self._serve()
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # granted at the moment when it was given up
-                self.give(amount)
-            else:
-                self._serve()  # those behind it need not wait for it any longer
-            raise
+        async with self._turn:
+            while self.free < amount:
+                self._given_back.clear()
+                await self._given_back.wait()
+            self.free -= amount
         return amount
 
     def give(self, amount: int) -> None:
         """Give back what `take` returned."""
         self.free += amount
-        self._serve()
-
-    def _serve(self) -> None:
-        while self._waiting and (self._waiting[0][0] <= self.free or self._waiting[0][1].done()):
-            amount, turn = self._waiting.popleft()
-            if not turn.done():
-                self.free -= amount
-                turn.set_result(None)
+        self._given_back.set()
 
 
 def too_large(what: str, limit: int) -> Refusal:

@@ -173,28 +173,19 @@ def read_example(attributes: Sequence[str]) -> dict[str, Any]:
 
 def read_request(limits: RequestLimits) -> dict[str, Any]:
     """OpenAPI of the two bodies of POST /v1/read: FastAPI does not see them, since they are read as they arrive."""
-    most = f"up to {limits.photos}, each up to {limits.photo_bytes / MIB:g} MiB"
-    form = {
-        "type": "object",
-        "required": ["photos"],
-        "additionalProperties": False,
-        "properties": {
-            "photos": {
-                "type": "array",
-                "minItems": 1,
-                "maxItems": limits.photos,
-                "description": f"jpeg, png or webp; {most}",
-                "items": {"type": "string", "format": "binary"},
-            },
-            "faces": {"type": "string", "enum": list(WHICH)},
-        },
-    }
     body = ReadRequest.model_json_schema()
-    definitions = body.pop("$defs")
-    body["properties"]["photos"] |= {"items": definitions["PhotoIn"], "maxItems": limits.photos}
+    photo = body.pop("$defs")["PhotoIn"]
+    photos = body["properties"]["photos"] | {
+        "maxItems": limits.photos,
+        "description": f"jpeg, png or webp; up to {limits.photos}, each up to {limits.photo_bytes / MIB:g} MiB",
+    }
+
+    def with_items(items: dict[str, Any]) -> dict[str, Any]:
+        return body | {"properties": body["properties"] | {"photos": photos | {"items": items}}}
+
     example = {"photos": [{"name": "a.jpg", "data": "/9j/4AAQSkZJRg..."}], "faces": "all"}
     content = {
-        "multipart/form-data": {"schema": form},
-        "application/json": {"schema": body, "example": example},
+        "multipart/form-data": {"schema": with_items({"type": "string", "format": "binary"})},
+        "application/json": {"schema": with_items(photo), "example": example},
     }
     return {"requestBody": {"required": True, "content": content}}

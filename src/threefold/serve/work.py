@@ -42,13 +42,16 @@ class Service:
         self.attributes = check_attributes(attributes)
         self.load, self.metrics = Load(limits), Metrics(self.attributes)
         self.budget = Budget(limits.decoded_bytes)
-        self.workers, self.threads = workers, _threads(workers)
+        self.workers = workers
+        self.start()
         self.ready, self.fault = False, "the model has not answered yet"
         backend = reader.backend
         self.batching = backend if isinstance(backend, BatchingBackend) else None
         if self.batching:
             self.batching.observers.append(self.metrics.batches.observe)
-        self.metrics.watch(lambda: self.load.photos, lambda: self.load.bytes, lambda: self.open)
+        self.metrics.queue.set_function(lambda: self.load.photos)
+        self.metrics.held.set_function(lambda: self.load.bytes)
+        self.metrics.ready.set_function(lambda: self.open)
 
     @property
     def open(self) -> bool:
@@ -100,9 +103,9 @@ class Service:
             self.ready, self.fault = True, ""
 
     def start(self) -> None:
-        """Take requests, after a `close` as well."""
-        if self.load.draining:
-            self.load.draining, self.threads = False, _threads(self.workers)
+        """Take requests, also after a `close`."""
+        self.load.draining = False
+        self.threads = ThreadPoolExecutor(self.workers, thread_name_prefix="reading")
 
     def close(self) -> None:
         """Take no more requests and end the threads; what is in work is finished."""
@@ -168,10 +171,6 @@ def count_pixels(photo: Upload, limit: int) -> int:
     if width * height > limit:
         raise Refusal("too_large", f"{photo.name}: {width} x {height} pixels; at most {limit / 1e6:g} megapixels")
     return width * height
-
-
-def _threads(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, thread_name_prefix="reading")
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
