@@ -107,7 +107,7 @@ def _ready(process: subprocess.Popen[bytes], log: object) -> int:
         text = log.read()  # type: ignore[attr-defined]
         match = re.search(r"http://127\.0\.0\.1:(\d+)", text)
         with contextlib.suppress(OSError):
-            if match and urllib.request.urlopen(f"http://127.0.0.1:{found[1]}/readyz").status == 200:
+            if match and urllib.request.urlopen(f"http://127.0.0.1:{match[1]}/readyz").status == 200:
                 return int(match[1])
         if process.poll() is not None:
             raise SystemExit(text)
