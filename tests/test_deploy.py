@@ -22,7 +22,7 @@ from serving import app_of
 from threefold.assets import HELPERS, assets_root
 from threefold.cli import app
 from threefold.labels import ATTRIBUTES
-from threefold.read.output import columns
+from threefold.read.output import Table
 from threefold.serve import door
 from threefold.serve import server as run
 from threefold.serve.limits import MIB, RequestLimits
@@ -158,9 +158,9 @@ def test_the_table_of_errors_is_the_services() -> None:
 
 
 def test_columns_of_tables_and_events_are_documented() -> None:
-    everything = {*columns(tuple(ATTRIBUTES), boxes=True), *events.columns(ATTRIBUTES), *events.STATES}
+    everything = {*Table(boxes=True).columns, *events.columns(ATTRIBUTES), *events.STATES}
     assert {name for name in everything if f"`{name}`" not in READING} == set()
-    assert ",".join(columns(tuple(ATTRIBUTES))) in READING and ",".join(("hour", *events.STATES)) in READING
+    assert ",".join(Table().columns) in READING and ",".join(("hour", *events.STATES)) in READING
 
 
 def test_limits_in_the_documents_and_the_proxies() -> None:

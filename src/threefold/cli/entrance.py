@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from threefold.cli.common import Attributes, Json, Model, app, attribute_names, need, tell
+from threefold.cli.common import Attributes, Json, Model, app, attribute_names, end, need, tell
 
 
 @app.command()
@@ -78,14 +78,18 @@ def watch(
         bool, typer.Option("--far", help="find faces far away beside near ones; looking takes 6 times as long")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="faults only")] = False,
+    json: Json = False,
 ) -> None:
     """Watch an entrance or a recording: one event per person, told as soon as its mask is sure; ctrl-c ends it."""
+    from threefold.cli.live import make_view
     from threefold.read.reader import detect_faces
     from threefold.watch.watch import watch as run
 
-    find = partial(detect_faces, far=True) if far else None
-    done = run(source, model=model, attributes=attribute_names(attributes), events=events, save=save, webhook=webhook,
-               monitor=monitor, realtime=realtime, fps=fps, start=start, retries=retries, max_gap=max_gap,
-               quiet=quiet, find=find)  # fmt: skip
-    if not quiet:
-        typer.echo(done.line, err=True)
+    find = partial(detect_faces, far=far)
+    result = run(source, model=model, attributes=attribute_names(attributes), events=events, save=save, webhook=webhook,
+                 monitor=monitor, realtime=realtime, fps=fps, start=start, retries=retries, max_gap=max_gap,
+                 view=make_view(quiet or json), find=find)  # fmt: skip
+    if json or not quiet:
+        tell(result, json=json, err=True)
+    elif result.failure:
+        end(result.failure, 1)

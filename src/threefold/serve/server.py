@@ -22,8 +22,8 @@ from threefold import labels
 from threefold.errors import RecipeError, ThreefoldError
 from threefold.parallel import cores
 from threefold.progress import say
-from threefold.read.answers import check_attributes
 from threefold.read.reader import Reader, load
+from threefold.read.reading import check_attributes
 from threefold.results import Result
 from threefold.serve.app import create_app
 from threefold.serve.batching import BatchingBackend

@@ -19,8 +19,8 @@ from starlette.requests import Request
 
 from threefold.errors import DataError, PhotoError, ThreefoldError
 from threefold.photos.decode import TooManyPixels, header
-from threefold.read.answers import answer, check_attributes
 from threefold.read.reader import Reader, read_image
+from threefold.read.reading import check_attributes
 from threefold.serve.batching import BatchingBackend, Overloaded
 from threefold.serve.body import Upload
 from threefold.serve.counters import Metrics
@@ -145,7 +145,7 @@ class Service:
         except (PhotoError, DataError) as error:
             raise Refusal("unreadable", str(error)) from None
         height, width = image.shape[:2]
-        faces = [answer(reading, face=n, attributes=self.attributes) for n, reading in enumerate(readings)]
+        faces = [reading.only(self.attributes).data() for reading in readings]
         return {"name": photo.name, "width": width, "height": height, "faces": faces}
 
     def _warm(self) -> None:
