@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 from threefold.errors import AssetError, DataError
 from threefold.labels import ATTRIBUTES
 from threefold.read.reader import Reader
+from threefold.read.reading import reading_model
 from threefold.serve import schema
 from threefold.serve.app import create_app
 from threefold.serve.batching import BatchingBackend
@@ -33,7 +34,7 @@ def test_a_form_with_photos_of_every_type():
     assert answer["milliseconds"] > 0
     assert [(p["name"], p["width"], p["height"]) for p in answer["photos"]] == [(f"{n}.jpg", 80, 60) for n in range(3)]
     assert [p["faces"][0]["class"] for p in answer["photos"]] == [100 * 18 // 256, 30 * 18 // 256, 240 * 18 // 256]
-    schema.read_model(tuple(ATTRIBUTES)).model_validate(answer)  # unknown keys are refused by it
+    schema.ReadAnswer[reading_model()].model_validate(answer)  # unknown keys are refused by it
     face = answer["photos"][0]["faces"][0]
     assert face["box"] is None and face["mask"] == "incorrect" and face["probabilities"]["mask"]["incorrect"] == 0.88
 
@@ -180,7 +181,7 @@ def test_masks_alone_leave_no_word_of_gender_or_age():
         "face": 0, "box": None, "score": None, "quality": "ok", "mask": "incorrect", "confidence": 0.88,
         "confidences": {"mask": 0.88}, "probabilities": {"mask": {"worn": 0.06, "incorrect": 0.88, "none": 0.06}},
     }  # fmt: skip
-    schema.read_model(("mask",)).model_validate(read.json())
+    schema.ReadAnswer[reading_model(("mask",))].model_validate(read.json())
     texts = [read.text] + [client.get(path).text for path in ("/metrics", "/v1/model")]
     for text in (*texts, client.get("/openapi.json").text.replace("under 18", "")):
         assert not re.search(r"gender|male|\bage\b|age_group|years|30-59", text)
@@ -195,7 +196,7 @@ def test_masks_alone_leave_no_word_of_gender_or_age():
 def test_examples_of_the_openapi_are_answers(attributes):
     answer = post(app_of(attributes=attributes), drawn()).json
     example = schema.read_example(attributes)
-    schema.read_model(attributes).model_validate(example)
+    schema.ReadAnswer[reading_model(attributes)].model_validate(example)
     assert list(example) == list(answer) and list(example["photos"][0]) == list(answer["photos"][0])
     one, other = example["photos"][0]["faces"][0], answer["photos"][0]["faces"][0]
     assert list(one) == list(other) and list(one["probabilities"]) == list(other["probabilities"])
@@ -246,10 +247,9 @@ def test_a_model_that_cannot_answer_is_told(caplog):
         raise AssetError("yunet: is not on this machine")
 
     broken.prepares = FakeBackend().prepares
-    faults = []
-    app = create_app(Reader(broken), on_fault=faults.append)
+    app = create_app(Reader(broken))
     with TestClient(app) as client:
-        while not faults:
+        while not app.state.service.error:
             client.get("/healthz")
         assert client.get("/readyz").json()["error"]["message"] == "yunet: is not on this machine"
     assert "not ready: yunet" in caplog.text and "Traceback" not in caplog.text

@@ -15,10 +15,10 @@ import asyncio
 import contextlib
 import importlib.metadata
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -29,8 +29,8 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.staticfiles import StaticFiles
 
 from threefold import labels
-from threefold.errors import ThreefoldError, one_of
-from threefold.read.reader import Reader
+from threefold.read.reader import Reader, Which
+from threefold.read.reading import reading_model
 from threefold.serve import counters, schema
 from threefold.serve.body import read_body
 from threefold.serve.door import Door
@@ -54,13 +54,13 @@ def create_app(
     monitor: APIRouter | None = None,
     cors: Sequence[str] = (),
     workers: int = WORKERS,
-    on_fault: Callable[[ThreefoldError], None] | None = None,
 ) -> FastAPI:
     """The service of `reader`; for micro-batching its backend is a `BatchingBackend`.
 
     attributes: what is read out; the others are nowhere. key: bearer key of /v1. limits: what requests may cost.
-    monitor: more routes (`watch.monitor`). cors: origins whose pages may ask. workers: threads. on_fault: called when
-    the model cannot answer at all; the service then stays unready. Raises DataError for an unknown attribute.
+    monitor: more routes (`watch.monitor`). cors: origins whose pages may ask. workers: threads. When the model cannot
+    answer at all the service stays unready, and `app.state.service.error` says why. Raises DataError for an unknown
+    attribute.
     """
     service = Service(reader, tuple(attributes), limits or RequestLimits(), workers)
     service.events = monitor is not None
@@ -71,7 +71,7 @@ def create_app(
         # FastAPI's pages load their scripts from another host, which the security headers forbid
         docs_url=None,
         redoc_url=None,
-        lifespan=partial(_lifespan, service, on_fault),
+        lifespan=partial(_lifespan, service),
     )
     app.state.service = service
     app.exception_handler(HTTPException)(_http_error)
@@ -109,12 +109,10 @@ def _description(attributes: Sequence[str], key: str | None) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _lifespan(
-    service: Service, on_fault: Callable[[ThreefoldError], None] | None, app: FastAPI
-) -> AsyncIterator[None]:
+async def _lifespan(service: Service, app: FastAPI) -> AsyncIterator[None]:
     """The model warms up beside the first requests; at the end, requests in work are finished."""
     service.start()
-    warming = asyncio.create_task(service.warm(on_fault))
+    warming = asyncio.create_task(service.warm())
     try:
         yield
     finally:
@@ -136,7 +134,7 @@ def _readings(service: Service) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["readings"])
     example = {"application/json": {"example": schema.read_example(service.attributes)}}
     success: dict[int | str, dict[str, Any]] = {
-        200: {"model": schema.read_model(service.attributes), "content": example}
+        200: {"model": schema.ReadAnswer[reading_model(service.attributes)], "content": example}  # type: ignore[misc]
     }
 
     @router.post(
@@ -146,11 +144,11 @@ def _readings(service: Service) -> APIRouter:
         response_model=None,
         openapi_extra=schema.read_request(service.limits),
     )
-    async def read(request: Request, faces: schema.Which | None = None) -> Response:
+    async def read(request: Request, faces: Which | None = None) -> Response:
         """Jpeg, png or webp, by content. `faces`: all, largest, or none for photos that are portraits already; without
-        it the model's own way. A form or JSON body may have `faces` too, and then that one counts. The answer has the
-        photos in their order, the faces of each by size. Of several photos those that cannot be read have an error in
-        their place.
+        it what the model was trained on. A form or JSON body may have `faces` too, and then that one counts. The answer
+        has the photos in their order, the faces of each by size. Of several photos those that cannot be read have an
+        error in their place.
 
         curl -F photos=@a.jpg -F photos=@b.jpg -F faces=all http://127.0.0.1:8000/v1/read
         """
@@ -158,8 +156,6 @@ def _readings(service: Service) -> APIRouter:
         with Hold(service.load) as hold:
             photos, body_faces = await read_body(request, service.limits, hold)
             which = faces if body_faces is None else body_faces
-            if which is not None and which not in schema.WHICH:
-                raise Refusal("invalid", f"faces: {which[:64]!r} is not known ({one_of(schema.WHICH, which[:64])})")
             start = time.perf_counter()
             answers = await while_connected(request, service.read(photos, which))
         milliseconds = round((time.perf_counter() - start) * 1000, 1)
@@ -192,7 +188,7 @@ def _model(service: Service) -> dict[str, Any]:
         **{name: info[name] for name in keys if name in info},
         "attributes": list(service.attributes),
         "labels": {name: list(labels.NAMES[name]) for name in service.attributes},
-        "faces": list(schema.WHICH),
+        "faces": list(get_args(Which)),
         "events": service.events,
         "types": ["image/jpeg", "image/png", "image/webp"],
         "limits": {
@@ -216,7 +212,8 @@ def _probes(service: Service) -> APIRouter:
     async def readyz() -> dict[str, str]:
         """200 once the model has answered, and until the service is ending."""
         if not service.open:
-            raise busy(service.fault or "the service is ending", 5)
+            reason = "the service is ending" if service.ready else "the model has not answered yet"
+            raise busy(f"{service.error or reason}", 5)
         return {"status": "ready"}
 
     exposition: dict[int | str, dict[str, Any]] = {

@@ -10,16 +10,18 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import get_args
 
 from pydantic import ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from threefold.errors import one_of
+from threefold.errors import DataError, one_of
+from threefold.read.reader import Which, check_which
 from threefold.serve.limits import Hold, RequestLimits, too_large
 from threefold.serve.refusal import Refusal
-from threefold.serve.schema import WHICH, ReadRequest
+from threefold.serve.schema import ReadRequest
 
 FIELDS = ("photos", "faces")
 # A list of 16 photos needs 64 brackets and commas; JSON of nothing else takes thirty times its length when parsed.
@@ -36,7 +38,7 @@ class Upload:
     data: bytes
 
 
-async def read_body(request: Request, limits: RequestLimits, hold: Hold) -> tuple[list[Upload], str | None]:
+async def read_body(request: Request, limits: RequestLimits, hold: Hold) -> tuple[list[Upload], Which | None]:
     """(photos, the value of `faces` or None) of a multipart or JSON body.
 
     Raises Refusal: unsupported_type, too_large, too_many, invalid, too_slow, overloaded.
@@ -90,7 +92,7 @@ class _Form:
             raise Refusal("invalid", "Content-Type: multipart/form-data needs a boundary")
         self.limits = limits
         self.photos: list[Upload] = []
-        self.faces: str | None = None
+        self.faces: Which | None = None
         self.ended = False
         self.field = self.file_name = ""  # of the part that is read now
         self.data = bytearray()
@@ -119,7 +121,7 @@ class _Form:
         except FormParserError:
             raise Refusal("invalid", "body: not well-formed multipart/form-data") from None
 
-    def end(self) -> tuple[list[Upload], str | None]:
+    def end(self) -> tuple[list[Upload], Which | None]:
         """What was read; raises Refusal when the closing boundary or the photos are missing."""
         if not self.ended:
             raise Refusal("invalid", "body: multipart/form-data is cut off; its closing boundary is missing")
@@ -157,7 +159,7 @@ class _Form:
         if self.field == "photos" and size > self.limits.photo_bytes:
             raise too_large(self.file_name, self.limits.photo_bytes)
         if self.field == "faces" and size > NAME_LENGTH:
-            raise Refusal("invalid", f"faces: expected one of {', '.join(WHICH)}")
+            raise Refusal("invalid", f"faces: expected one of {', '.join(get_args(Which))}")
         self.data += data[start:end]
 
     def _end_part(self) -> None:
@@ -166,13 +168,16 @@ class _Form:
         elif self.faces is not None:
             raise Refusal("invalid", "faces: given twice")
         else:
-            self.faces = self.data.decode("utf-8", "replace")
+            try:
+                self.faces = check_which(self.data.decode("utf-8", "replace"))
+            except DataError as error:
+                raise Refusal("invalid", str(error)) from None
 
     def _end_form(self) -> None:
         self.ended = True
 
 
-def _parse_json(body: bytearray, limits: RequestLimits) -> tuple[list[Upload], str | None]:
+def _parse_json(body: bytearray, limits: RequestLimits) -> tuple[list[Upload], Which | None]:
     """(photos, the value of `faces`) of a `schema.ReadRequest`. Raises Refusal: too_large, too_many, invalid."""
     if sum(map(body.count, (b"[", b"{", b","))) > MOST_BRACKETS:
         raise Refusal(

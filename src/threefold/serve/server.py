@@ -19,7 +19,7 @@ import uvicorn
 from fastapi import APIRouter, FastAPI
 
 from threefold import labels
-from threefold.errors import RecipeError, ThreefoldError
+from threefold.errors import RecipeError
 from threefold.parallel import cores
 from threefold.progress import say
 from threefold.read.reader import Reader, load
@@ -29,6 +29,7 @@ from threefold.serve.app import create_app
 from threefold.serve.batching import BatchingBackend
 from threefold.serve.binding import bind, url_of
 from threefold.serve.limits import RequestLimits
+from threefold.serve.work import Service
 
 KEY = "THREEFOLD_KEY"
 """Environment variable of the bearer key: arguments can be seen by every user of the machine."""
@@ -92,22 +93,13 @@ def serve(
         if isinstance(reader.backend, BatchingBackend):
             at_end.callback(reader.backend.close)
         cv2.setNumThreads(1)  # photos are read side by side; more threads inside of OpenCV only cost
-        faults: list[ThreefoldError] = []
-        app = create_app(
-            reader,
-            attributes=attributes,
-            key=key,
-            limits=limits,
-            monitor=monitor,
-            cors=cors,
-            on_fault=faults.append,
-        )
-        server = Server(app, faults)
-        name, url = " ".join(app.state.service.model.values()), url_of(listening)
+        app = create_app(reader, attributes=attributes, key=key, limits=limits, monitor=monitor, cors=cors)
+        server = Server(app)
+        name, url = " ".join(server.service.model.values()), url_of(listening)
         say(f"threefold serve: {url} ({name}, {', '.join(attributes)}, {cores()} cores)")
         server.run(sockets=[listening])
-    if faults:
-        raise faults[0]
+    if server.service.error:
+        raise server.service.error
     if server.interrupted:
         raise KeyboardInterrupt
     return ServeResult(url, server.server_state.total_requests)
@@ -142,9 +134,9 @@ def log_to_stderr() -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn, whose SIGTERM ends in exit code 0 and ends readiness at once; it also ends at the first of `faults`."""
+    """uvicorn, whose SIGTERM ends in exit code 0 and ends readiness at once; it ends too when no model answers."""
 
-    def __init__(self, app: FastAPI, faults: Sequence[ThreefoldError] = ()) -> None:
+    def __init__(self, app: FastAPI) -> None:
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -157,11 +149,12 @@ class Server(uvicorn.Server):
             h11_max_incomplete_event_size=1 << 16,
         )
         super().__init__(config)
-        self.service, self.faults, self.interrupted = app.state.service, faults, False
+        self.service: Service = app.state.service
+        self.interrupted = False
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: whether to end."""
-        return await super().on_tick(counter) or bool(self.faults)
+        return await super().on_tick(counter) or self.service.error is not None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain at the first signal; a second ctrl-c ends at once. Signals are not raised again afterwards."""

@@ -19,7 +19,7 @@ from starlette.requests import Request
 
 from threefold.errors import DataError, PhotoError, ThreefoldError
 from threefold.photos.decode import TooManyPixels, header
-from threefold.read.reader import Reader, read_image
+from threefold.read.reader import Reader, Which, read_image
 from threefold.read.reading import check_attributes
 from threefold.serve.batching import BatchingBackend, Overloaded
 from threefold.serve.body import Upload
@@ -44,7 +44,8 @@ class Service:
         self.budget = Budget(limits.decoded_bytes)
         self.workers = workers
         self.start()
-        self.ready, self.fault = False, "the model has not answered yet"
+        self.ready = False  # whether the model has answered
+        self.error: ThreefoldError | None = None  # what keeps it from answering
         backend = reader.backend
         self.batching = backend if isinstance(backend, BatchingBackend) else None
         if self.batching:
@@ -65,7 +66,7 @@ class Service:
         version = info.get("version") or importlib.metadata.version("threefold")
         return {"name": str(info.get("name") or "reader"), "version": str(version)}
 
-    async def read(self, photos: Sequence[Upload], which: str | None) -> list[dict[str, Any]]:
+    async def read(self, photos: Sequence[Upload], which: Which | None) -> list[dict[str, Any]]:
         """The answer about each photo, or the error in its place; raises Refusal when none of them can be read.
 
         which: see `Reader.faces`; None: the model's own default.
@@ -90,17 +91,17 @@ class Service:
         self.ready = True
         return answers
 
-    async def warm(self, on_fault: Callable[[ThreefoldError], None] | None = None) -> None:
-        """Let the model and the face detector answer once; what keeps them from it goes to the log and `on_fault`."""
+    async def warm(self) -> None:
+        """Let the model and the face detector answer once; `error` is what keeps them from it."""
         try:
             await self._run(0, self._warm)
+            self.ready = True
+        except ThreefoldError as error:
+            self.error = error
+            LOG.error("not ready: %s", error)
         except Exception as error:  # whatever it is, the service is not ready and says why
-            self.fault = " ".join(f"{error}".split()) or type(error).__name__
-            LOG.error("not ready: %s", self.fault, exc_info=not isinstance(error, ThreefoldError))
-            if on_fault is not None:
-                on_fault(error if isinstance(error, ThreefoldError) else ThreefoldError(self.fault))
-        else:
-            self.ready, self.fault = True, ""
+            self.error = ThreefoldError(" ".join(f"{error}".split()) or type(error).__name__)
+            LOG.exception("not ready: %s", self.error)
 
     def start(self) -> None:
         """Take requests, also after a `close`."""
@@ -130,12 +131,12 @@ class Service:
         task.add_done_callback(give_back)
         return await asyncio.wrap_future(task)
 
-    async def _photo(self, photo: Upload, which: str | None) -> dict[str, Any]:
+    async def _photo(self, photo: Upload, which: Which | None) -> dict[str, Any]:
         # in a thread, since a header that is made to be long takes seconds; not one of ours, which may all be busy
         pixels = await asyncio.to_thread(count_pixels, photo, self.limits.pixels)
         return await self._run(pixels * PIXEL_BYTES, self._read, photo, which)
 
-    def _read(self, photo: Upload, which: str | None) -> dict[str, Any]:
+    def _read(self, photo: Upload, which: Which | None) -> dict[str, Any]:
         try:
             with self.batching.expected() if self.batching else contextlib.nullcontext():
                 image = read_image(photo.data, photo.name, self.limits.pixels)
