@@ -20,15 +20,24 @@ from threefold.serve.refusal import CODES
 SERVICE = app_of()
 SERVICE.state.service.ready = True
 OPENAPI = schemathesis.openapi.from_asgi("/openapi.json", SERVICE)
-CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance,
-          negative_data_rejection, unsupported_method]  # fmt: skip
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+    unsupported_method,
+]
 
 
 @OPENAPI.parametrize()
 @settings(
-    max_examples=40, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck),
+    max_examples=40,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.generate],
-)  # fmt: skip
+)
 def test_the_service_does_what_its_openapi_says(case):
     response = case.call()
     refused = response.status_code == 413  # a refusal as well, which `negative_data_rejection` does not know

@@ -23,8 +23,11 @@ from threefold.serve import schema
 from threefold.serve.app import create_app
 from threefold.serve.batching import BatchingBackend
 
-WEB = {"content-security-policy": "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:;",
-       "x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}  # fmt: skip
+WEB = {
+    "content-security-policy": "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:;",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
 
 
 def test_a_form_with_photos_of_every_type():
@@ -134,8 +137,13 @@ def test_the_key_closes_v1_alone():
     app = app_of(key="secret-key", monitor=_router())
     closed = ["/v1/model", "/v1/read", "/v1/events", "/v1/nope"]
     for path in closed:
-        for headers in ({}, {"authorization": "Bearer secret-kex"}, {"authorization": "secret-key"},
-                        {"authorization": "Bearer secret-key2"}, {"authorization": "Bearer \u00fc"}):  # fmt: skip
+        for headers in (
+            {},
+            {"authorization": "Bearer secret-kex"},
+            {"authorization": "secret-key"},
+            {"authorization": "Bearer secret-key2"},
+            {"authorization": "Bearer \u00fc"},
+        ):
             answer = ask(app, path=path, method="GET", headers=headers)
             assert answer.status == 401 and answer.headers["www-authenticate"].startswith("Bearer"), path
         assert ask(app, path=path, method="GET", headers={"authorization": "Bearer secret-key"}).status != 401
@@ -178,9 +186,15 @@ def test_masks_alone_leave_no_word_of_gender_or_age():
     body, headers = form(drawn(), faces="none")
     read = client.post("/v1/read", content=body, headers=headers)
     assert read.json()["photos"][0]["faces"][0] == {
-        "face": 0, "box": None, "score": None, "quality": "ok", "mask": "incorrect", "confidence": 0.88,
-        "confidences": {"mask": 0.88}, "probabilities": {"mask": {"worn": 0.06, "incorrect": 0.88, "none": 0.06}},
-    }  # fmt: skip
+        "face": 0,
+        "box": None,
+        "score": None,
+        "quality": "ok",
+        "mask": "incorrect",
+        "confidence": 0.88,
+        "confidences": {"mask": 0.88},
+        "probabilities": {"mask": {"worn": 0.06, "incorrect": 0.88, "none": 0.06}},
+    }
     schema.ReadAnswer[reading_model(("mask",))].model_validate(read.json())
     texts = [read.text] + [client.get(path).text for path in ("/metrics", "/v1/model")]
     for text in (*texts, client.get("/openapi.json").text.replace("under 18", "")):
@@ -214,11 +228,15 @@ def test_numbers_for_prometheus():
         'threefold_readings_total{attribute="mask",value="incorrect"} 1.0',
         'threefold_readings_total{attribute="age_group",value="30-59"} 1.0',
         'threefold_readings_total{attribute="mask",value="indeterminate"} 0.0',
-        'threefold_faces_total{quality="ok"} 2.0', "threefold_batch_faces_sum 2.0", "threefold_queue_photos 0.0",
-        "threefold_held_bytes 0.0", "threefold_ready 1.0", 'threefold_photos_total{outcome="read"} 2.0',
+        'threefold_faces_total{quality="ok"} 2.0',
+        "threefold_batch_faces_sum 2.0",
+        "threefold_queue_photos 0.0",
+        "threefold_held_bytes 0.0",
+        "threefold_ready 1.0",
+        'threefold_photos_total{outcome="read"} 2.0',
         'threefold_request_seconds_count{route="/v1/read",status="200"} 1.0',
         'threefold_request_seconds_count{route="other",status="404"} 1.0',
-    ):  # fmt: skip
+    ):
         assert line in text, line
     assert "secret" not in text
     assert b"threefold_faces_total{" not in ask(app_of(), path="/metrics", method="GET").body  # a registry of its own
@@ -280,8 +298,11 @@ def test_the_log_has_no_names_addresses_or_queries(caplog):
 
 def test_origins_may_ask_only_when_they_are_named():
     client = TestClient(app_of(cors=["https://a.example"], key="secret-key"))
-    asked = {"origin": "https://a.example", "access-control-request-method": "POST",
-             "access-control-request-headers": "authorization,content-type"}  # fmt: skip
+    asked = {
+        "origin": "https://a.example",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization,content-type",
+    }
     answer = client.options("/v1/read", headers=asked)
     assert answer.status_code == 200 and answer.headers["access-control-allow-origin"] == "https://a.example"
     assert "access-control-allow-origin" not in client.get("/healthz", headers={"origin": "https://b.example"}).headers

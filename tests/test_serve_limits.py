@@ -129,8 +129,12 @@ def test_sizes_are_those_of_pillow(kind, options):
 
 
 @settings(max_examples=300)
-@given(kind=st.sampled_from(["JPEG", "PNG", "WEBP"]), cut=st.integers(0, 700), place=st.integers(0, 60),
-       value=st.integers(0, 255))  # fmt: skip
+@given(
+    kind=st.sampled_from(["JPEG", "PNG", "WEBP"]),
+    cut=st.integers(0, 700),
+    place=st.integers(0, 60),
+    value=st.integers(0, 255),
+)
 @example(kind="JPEG", cut=700, place=2, value=0)
 def test_broken_headers_are_refused_in_one_line(kind, cut, place, value):
     data = bytearray(drawn(kind)[:cut])
@@ -151,9 +155,21 @@ def test_a_header_without_end_costs_little(filling):
 
 
 @settings(max_examples=150)
-@given(body=st.binary(max_size=300) | st.text(max_size=60).map(str.encode), kind=st.sampled_from([
-    "application/json", "multipart/form-data; boundary=x", "multipart/form-data", "image/jpeg", "", "\x00", ";;=",
-]), query=st.sampled_from(["", "?faces=all", "?faces=%00", "?x=1"]))  # fmt: skip
+@given(
+    body=st.binary(max_size=300) | st.text(max_size=60).map(str.encode),
+    kind=st.sampled_from(
+        [
+            "application/json",
+            "multipart/form-data; boundary=x",
+            "multipart/form-data",
+            "image/jpeg",
+            "",
+            "\x00",
+            ";;=",
+        ]
+    ),
+    query=st.sampled_from(["", "?faces=all", "?faces=%00", "?x=1"]),
+)
 def test_no_body_is_a_fault_of_the_service(body, kind, query):
     answer = ask(APP, body, headers={"content-type": kind}, path=f"/v1/read{query}")
     assert answer.status in (413, 415, 422)

@@ -106,8 +106,13 @@ def test_sigterm_finishes_what_is_in_work_and_ends_well(start, tmp_path):
         answers = []
 
         def ask():
-            slow = httpx.post(f"{client.base_url}/v1/read", files={"photos": drawn(value=77)}, data={"faces": "none"},
-                              headers=key, timeout=LONG)  # fmt: skip
+            slow = httpx.post(
+                f"{client.base_url}/v1/read",
+                files={"photos": drawn(value=77)},
+                data={"faces": "none"},
+                headers=key,
+                timeout=LONG,
+            )
             answers.append(slow)
 
         asking = threading.Thread(target=ask)

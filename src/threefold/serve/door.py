@@ -11,7 +11,6 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -100,13 +99,11 @@ class _Visit:
 class Door:
     """The outermost ASGI layer. key: what `Authorization: Bearer` must have below /v1; None: nothing."""
 
-    def __init__(
-        self, app: ASGIApp, service: Service, key: str | None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self.app, self.service, self.clock = app, service, clock
+    def __init__(self, app: ASGIApp, service: Service, key: str | None) -> None:
+        self.app, self.service = app, service
         self.key = None if key is None else b"Bearer " + key.encode()
         rate = service.limits.rate
-        self.rate = None if rate is None else RateLimit(rate, clock)
+        self.rate = None if rate is None else RateLimit(rate)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI; lifespan passes through."""
@@ -118,7 +115,7 @@ class Door:
         scope.setdefault("state", {})["request_id"] = request_id
         # all that reads photos or tells of readings needs the key; the page, probes and metrics are open
         needs_key = f"{scope['path']}/".startswith("/v1/")
-        visit = _Visit(scope, receive, send, request_id, self.clock(), needs_key)
+        visit = _Visit(scope, receive, send, request_id, time.monotonic(), needs_key)
         try:
             await self._answer(visit)
         except (ClientDisconnect, ConnectionError):
@@ -158,7 +155,7 @@ class Door:
 
     def _record(self, visit: _Visit) -> None:
         """One line of log, one observation."""
-        seconds = self.clock() - visit.start
+        seconds = time.monotonic() - visit.start
         route = _route(visit.scope)
         status = visit.status or CLIENT_LEFT
         self.service.metrics.latency.labels(route, f"{status}").observe(seconds)
