@@ -196,7 +196,7 @@ def test_the_result_has_the_numbers_of_the_page_a_person_on_both_sides_is_shoute
     assert data["scores"]["oof"]["macro_f1"] == measure(oof, draws=200)["macro_f1"]
     assert data["data"]["total"] == {"photos": 280, "people": 40} and len(data["fairness"]["rows"]) == 6
     assert data["cost"]["epochs"] == 12 and data["folds"]["shared"] == 1
-    assert data["warnings"] == ["1 people are on more than one side of the split: the scores are too high"]
+    assert data["warnings"] == ["people on more than one side of the split: 1; the scores are too high"]
     assert result.lines()[0].startswith("run: macro F1 0.") and result.lines()[1] == f"! {data['warnings'][0]}"
     page = Page(result.page())
     assert "1 person is on more than one side of the split" in page.text

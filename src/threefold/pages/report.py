@@ -53,7 +53,7 @@ class ReportResult(Result):
         metrics = self.run.metrics
         lines = [f"{self.run.name}: {score_line(metrics)}"]
         if shared := self.numbers["folds"]["shared"]:
-            lines.append(f"! {shared} people are on more than one side of the split: the scores are too high")
+            lines.append(f"! people on more than one side of the split: {shared}; the scores are too high")
         if 0 < (present := metrics.get("classes_present", 0)) < labels.CLASSES:
             lines.append(f"! only {present} of the 18 classes occur in these photos; the others count 0")
         if missing := self.numbers["changes"]["missing"]:
