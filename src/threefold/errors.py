@@ -1,17 +1,9 @@
-"""The exception tree: everything threefold says no with.
+"""The exception tree: everything threefold refuses with, one line for a person and the exit code of the command.
 
-Each message is one line for a person: the file or key, the value, what was expected and, where names are
-involved, the nearest valid one. The command line prints it without a traceback and exits with `exit_code`.
-
-    ThreefoldError            exit 2
-    ├── RecipeError           a recipe file, key, value or component spec that cannot be used
-    ├── DataError             a folder, table or label that cannot be used
-    │   ├── PhotoError        one photo that cannot be read
-    │   └── LeakError         a person (or a copied photo) on both sides of a split
-    ├── RunError              a run directory that is missing, incomplete, taken or of an unknown format
-    ├── AssetError            a model file that is not here and how to get it
-    ├── TrainingError         training that cannot go on (a loss that is not finite, ...)
-    └── CheckFailed           exit 1: the work was done, and its answer is "no"
+A message names the file or key, the value, what was expected and, where names are involved, the nearest valid one. A
+RecipeError is of a recipe's file, key or value, a DataError of a folder, table or label (PhotoError: one photo;
+LeakError: a person on both sides), a RunError of a run directory, an AssetError of a model file that is not here, a
+TrainingError of training that cannot go on: exit code 2. CheckFailed: the work was done and its answer is no, 1.
 """
 
 from __future__ import annotations
@@ -64,12 +56,13 @@ MANY = 60
 """Names that a message lists at most: all of any table of components, not every run of a folder."""
 
 
-def one_of(known: Iterable[str], value: str) -> str:
+def one_of(names: Iterable[str], value: str) -> str:
     """`known: a, b, c; nearest: b` - the tail of every message about an unknown name; of more than MANY the first."""
-    names = sorted(known)
-    near = get_close_matches(value, names, n=1, cutoff=0.4)
-    listed = ", ".join(names[:MANY]) if names else "none"
-    listed += f" and {len(names) - MANY} more" * (len(names) > MANY)
+    ordered = sorted(names)
+    near = get_close_matches(value, ordered, n=1, cutoff=0.4)
+    listed = ", ".join(ordered[:MANY]) or "none"
+    if len(ordered) > MANY:
+        listed += f" and {len(ordered) - MANY} more"
     return f"known: {listed}" + (f"; nearest: {near[0]}" if near else "")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import fcntl
 import hashlib
 import io
 import json
@@ -14,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO, Any
+
+from filelock import FileLock, Timeout
 
 from threefold.errors import DataError
 
@@ -25,9 +26,9 @@ def need_writable(path: Path) -> None:
     """
     if path.is_dir():
         raise DataError(f"{path}: is a folder; expected the name of a file to write, such as {path / 'file'}")
-    home = next(each for each in path.absolute().parents if each.exists())
-    if not home.is_dir() or not os.access(home, os.W_OK | os.X_OK):
-        raise DataError(f"{path}: cannot be written; expected {home} to be a folder that may be written into")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise DataError(f"{path}: cannot be written; expected {folder} to be a folder that may be written into")
 
 
 def atomic_write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -92,15 +93,28 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextlib.contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on `path` (created if need be) over processes; the kernel drops it when one is killed."""
+def lock(path: Path, *, wait: float = -1) -> Iterator[None]:
+    """Hold an exclusive lock on `path` (created if need be) over processes; it ends with the process that holds it.
+
+    wait: seconds to wait for another holder, -1 for ever. Raises TimeoutError when that was not enough.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)
+    with FileLock(path, timeout=wait):
+        yield
+
+
+def is_locked(path: Path) -> bool:
+    """True while another process holds `lock(path)`; False as well where that cannot be asked (a file of others)."""
+    if not path.exists():
+        return False
+    try:
+        # not at once: somebody else who asks at this moment holds it for an instant
+        with FileLock(path, timeout=0.1, poll_interval=0.01):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False
 
 
 def printable(name: str) -> str:

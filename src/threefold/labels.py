@@ -51,13 +51,20 @@ NAMES: dict[str, tuple[str, ...]] = {
 CUTS = (30, 60)
 """First year of the middle and of the old group; the groups that are scored."""
 
-_ALIASES: dict[str, dict[str, int]] = {
-    "mask": {"worn": 0, "wear": 0, "mask": 0, "correct": 0, "incorrect": 1, "incorrect_mask": 1, "none": 2,
-             "normal": 2, "not worn": 2, "not_worn": 2, "no_mask": 2, "0": 0, "1": 1, "2": 2},
-    "gender": {"male": 0, "m": 0, "man": 0, "female": 1, "f": 1, "woman": 1, "0": 0, "1": 1},
-    "age_group": {"<30": 0, "young": 0, "30-59": 1, "30_59": 1, "middle": 1, ">=60": 2, "60+": 2, "old": 2,
-                  "0": 0, "1": 1, "2": 2},
-}  # fmt: skip
+_WORDS: dict[str, tuple[str, ...]] = {
+    "mask": (
+        "worn, wear, mask, correct, 0",
+        "incorrect, incorrect_mask, 1",
+        "none, normal, not worn, not_worn, no_mask, 2",
+    ),
+    "gender": ("male, m, man, 0", "female, f, woman, 1"),
+    "age_group": ("<30, young, 0", "30-59, 30_59, middle, 1", ">=60, 60+, old, 2"),
+}
+"""What people write for each code, in the order of the codes."""
+_ALIASES = {
+    attribute: {word: code for code, text in enumerate(words) for word in text.split(", ")}
+    for attribute, words in _WORDS.items()
+}
 
 
 def parse(attribute: str, text: str) -> int:

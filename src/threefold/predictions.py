@@ -42,8 +42,8 @@ class Predictions:
 
     def __post_init__(self) -> None:
         count = self.photos.size
-        shapes = {"photos": (count,), "persons": (count,), "probabilities": (count, labels.CLASSES),
-                  "truth": (count, 3), "ages": (count,), "years": (count,), "fold": (count,)}  # fmt: skip
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(self.__dataclass_fields__, (count,))
+        shapes |= {"probabilities": (count, labels.CLASSES), "truth": (count, 3)}
         for field, shape in shapes.items():
             if getattr(self, field).shape != shape:
                 raise DataError(f"predictions: {field} has shape {getattr(self, field).shape}, expected {shape}")

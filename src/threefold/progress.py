@@ -58,13 +58,13 @@ def bar(title: str, unit: str = "photos") -> Iterator[Advance]:
 
 def _lines(title: str, unit: str) -> Advance:
     begin = last = perf_counter()
-    told = -1
+    shown = -1
 
     def report(done: int, total: int) -> None:
-        nonlocal told, last
+        nonlocal shown, last
         tenth = done * 10 // max(total, 1)
-        if tenth > told and perf_counter() - last >= QUIET:
-            told, last = tenth, perf_counter()
+        if tenth > shown and perf_counter() - last >= QUIET:
+            shown, last = tenth, perf_counter()
             say(f"{title}: {done:,} of {total:,} {unit}, {perf_counter() - begin:.0f} s")
 
     return report

@@ -126,28 +126,59 @@ class Recipe(_Part):
 
     def flat(self) -> dict[str, Any]:
         """`{"data.folds": "5", ...}`: every key in the order of the schema, then those of the parts."""
-        own = {f"parts.{key}": value for key, value in sorted(self.parts.items())}
-        return _flatten(self.model_dump(exclude={"parts"})) | own
+        parts = {f"parts.{key}": value for key, value in sorted(self.parts.items())}
+        return _flatten(self.model_dump(exclude={"parts"})) | parts
 
     def part(self, attribute: str) -> Recipe:
         """The recipe of one of three separate networks: this one with its part's keys; the head is `one(attribute)`."""
-        own = {key.partition(".")[2]: value for key, value in self.parts.items() if key.startswith(f"{attribute}.")}
+        changes = {key.partition(".")[2]: value for key, value in self.parts.items() if key.startswith(f"{attribute}.")}
         others = ("parts.", *(f"loss.{name}" for name in PARTS if name != attribute))
         others += () if attribute == "age" else ("loss.years",)
         shared = {key: value for key, value in self.flat().items() if not key.startswith(others)}
-        return make_recipe({**shared, "model.head": f"one({attribute})", **own}, where=f"parts.{attribute}")
+        return make_recipe({**shared, "model.head": f"one({attribute})", **changes}, where=f"parts.{attribute}")
 
 
-def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
-    """Read a recipe file, apply `key=value` overrides, check names and types.
+def recipes_folder() -> Path:
+    """The recipes that come with the package: inside it in an install, beside `src` in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "recipes"
+    return installed if installed.is_dir() else package.parents[1] / "recipes"
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Name -> file of every recipe that comes with the package: `base`, `contest/004`, ..."""
+    folder = recipes_folder()
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
+
+
+def find_recipe(recipe: Path | str) -> Path:
+    """The file of a recipe: a path, or the name of one that comes with the package (`base`, `contest/004`, `004`).
+
+    `recipes/base.yaml`, as docs and baselines write it, is found without a checkout too. Raises RecipeError.
+    """
+    path = Path(recipe)
+    if path.exists() and path != Path():
+        return path
+    shipped = shipped_recipes()
+    name = path.as_posix().removeprefix("recipes/").removesuffix(".yaml")
+    if name in shipped:
+        return shipped[name]
+    if f"contest/{name}" in shipped:
+        return shipped[f"contest/{name}"]
+    near = [file.name for file in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+    if path.parent != Path():
+        raise RecipeError(f"{path}: no such recipe ({one_of(near, path.name)} in {path.parent})")
+    raise RecipeError(f"{path}: no such recipe ({one_of([*near, *shipped], path.name)})")
+
+
+def load_recipe(recipe: Path | str, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe file (or one by name, see `find_recipe`), apply `key=value` overrides, check names and types.
 
     Raises RecipeError, one line: file, key, value, what was expected, nearest key.
     """
+    path = find_recipe(recipe)
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        near = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
-        raise RecipeError(f"{path}: no such recipe ({one_of(near, path.name)} in {path.parent})") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read as a recipe ({error})") from None
     try:
@@ -178,19 +209,19 @@ def make_recipe(values: Mapping[str, Any], overrides: Iterable[str] = (), where:
         if key not in KEYS:
             raise RecipeError(f"{origin[key]}: unknown key {key!r} ({one_of(KEYS, key)})")
     try:
-        made = Recipe.model_validate({**_nest({k: v for k, v in flat.items() if v is not None}), "parts": parts})
+        recipe = Recipe.model_validate({**_nest({k: v for k, v in flat.items() if v is not None}), "parts": parts})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         reason = first["msg"][0].lower() + first["msg"][1:]
         raise RecipeError(f"{origin.get(key, where)}: {key} cannot be {first['input']!r}: {reason}") from None
     for key in parts:
-        attribute, _, own = key.partition(".")
-        if attribute not in PARTS or own not in PART_KEYS:
-            known = one_of(PART_KEYS, own) if attribute in PARTS else one_of(PARTS, attribute)
-            raise RecipeError(f"{origin[f'parts.{key}']}: unknown key 'parts.{key}' ({known})")
-        made.part(attribute)
-    return made
+        attribute, _, name = key.partition(".")
+        if attribute not in PARTS or name not in PART_KEYS:
+            nearest = one_of(PART_KEYS, name) if attribute in PARTS else one_of(PARTS, attribute)
+            raise RecipeError(f"{origin[f'parts.{key}']}: unknown key 'parts.{key}' ({nearest})")
+        recipe.part(attribute)
+    return recipe
 
 
 def differences(one: Recipe, other: Recipe) -> list[tuple[str, Any, Any]]:
@@ -244,7 +275,6 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
 KEYS: tuple[str, ...] = tuple(Recipe().flat())
 """Every key of a recipe, in the order of the schema; `parts.ATTRIBUTE.KEY` comes to these."""
 PARTS = ("mask", "gender", "age")
-PART_KEYS = tuple(
-    key for key in KEYS
-    if key.split(".")[0] in ("prepare", "model", "loss", "train", "optim", "schedule", "tta") and key != "train.final"
-)  # fmt: skip
+PART_SECTIONS = ("prepare", "model", "loss", "train", "optim", "schedule", "tta")
+PART_KEYS = tuple(key for key in KEYS if key.split(".")[0] in PART_SECTIONS and key != "train.final")
+"""What a part may set for its own network."""

@@ -9,7 +9,6 @@ is never edited and never overwritten; later stages add files. While one process
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import traceback
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from threefold.errors import RecipeError, RunError, one_of
-from threefold.files import new_folder, write_json, write_text
+from threefold.files import is_locked, lock, new_folder, write_json, write_text
 from threefold.predictions import Predictions
 from threefold.recipe import Recipe, load_recipe, make_recipe, write_recipe
 from threefold.results import Result
@@ -60,12 +59,11 @@ class Run(Result):
             raise RunError(f"{path}: no such run ({one_of(near, path.name)} in {path.parent})")
         if not (path / "stamp.json").exists():
             # two levels down, as a search or an ablation lies; all of a disk would take minutes
-            stamps = (
-                stamp for depth in ("*", "*/*") for stamp in path.glob(f"{depth}/stamp.json")
-            )  # not all of a disk
+            stamps = [stamp for depth in ("*", "*/*") for stamp in path.glob(f"{depth}/stamp.json")]
             inside = sorted(str(stamp.parent.relative_to(path)) for stamp in stamps)
-            holds = f"; runs in it: {', '.join(inside[:8])}{', ...' * (len(inside) > 8)}" if inside else ""
-            raise RunError(f"{path}: not a run directory (no stamp.json){holds}")
+            names = ", ".join([*inside[:8], "..."] if len(inside) > 8 else inside)
+            hint = f"; runs in it: {names}" if names else ""
+            raise RunError(f"{path}: not a run directory (no stamp.json){hint}")
         run = cls(path)
         if run.stamp.get("format") != FORMAT:
             raise RunError(f"{path}: run of format {run.stamp.get('format')}, this version reads {FORMAT}")
@@ -117,7 +115,7 @@ class Run(Result):
         """complete, failed, running (a process holds the lock) or stopped."""
         if (self.path / "metrics.json").exists():
             return "complete"
-        if self._locked():
+        if is_locked(self.path / ".lock"):
             return "running"
         return "failed" if (self.path / "failed.txt").exists() else "stopped"
 
@@ -145,25 +143,27 @@ class Run(Result):
         The path is seen from here, from the run and from the folder of runs; a recipe that is in none of them is the
         one that was there when the run was made (stamp.json).
         """
-        named = self.recipe.baseline
+        baseline = self.recipe.baseline
+        if not baseline:
+            raise RecipeError(f"{self.path}: its recipe names no baseline")
         for place in (Path(), self.path, self.path.parent):
-            path = place / named
-            if named and path.is_dir():
+            path = place / baseline
+            if path.is_dir():
                 other = Run.open(path)
                 return other.recipe, other
-            if named and path.is_file():
+            if path.is_file():
                 return load_recipe(path), None
-        if named and (then := self.stamp.get("baseline")):
-            return make_recipe(then, where=f"{self.path / 'stamp.json'}: baseline"), None
-        raise RecipeError(f"baseline {named!r} is not here" if named else f"{self.path}: its recipe names no baseline")
+        if recorded := self.stamp.get("baseline"):
+            return make_recipe(recorded, where=f"{self.path / 'stamp.json'}: baseline"), None
+        raise RecipeError(f"baseline {baseline!r} is not here")
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
         """Hold the run while it is trained; a traceback goes to failed.txt. RunError if another process has it."""
-        with (self.path / ".lock").open("a") as file:
+        with contextlib.ExitStack() as stack:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+                stack.enter_context(lock(self.path / ".lock", wait=1))
+            except TimeoutError:
                 raise RunError(f"{self.path}: another process is training this run") from None
             (self.path / "failed.txt").unlink(missing_ok=True)
             try:
@@ -172,17 +172,6 @@ class Run(Result):
                 with contextlib.suppress(OSError):  # a full disk must not hide what went wrong
                     write_text(self.path / "failed.txt", traceback.format_exc())
                 raise
-
-    def _locked(self) -> bool:
-        path = self.path / ".lock"
-        if not path.exists():
-            return False
-        with path.open("rb") as file:  # shared and for reading: two who look do not see each other, nor need to own it
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-            return False
 
     def read(self, name: str) -> dict[str, Any]:
         """A JSON object of the run by its file name; raises RunError when it is missing or broken."""
@@ -220,11 +209,11 @@ def run_folders(root: Path) -> list[Path]:
 
 def list_runs(root: Path) -> list[Run]:
     """Every run directory below `root` (itself included), by path; unreadable ones are left out."""
-    found = []
+    runs = []
     for folder in run_folders(root):
         with contextlib.suppress(RunError):
-            found.append(Run.open(folder))
-    return found
+            runs.append(Run.open(folder))
+    return runs
 
 
 def score_line(metrics: dict[str, Any]) -> str:

@@ -9,15 +9,26 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from typing import Annotated
 
 import typer
 
-from threefold import progress
-from threefold.cli import data, entrance, evidence, reading, training
-from threefold.cli.common import app, end
+from threefold import __version__, progress
+from threefold.cli import data, entrance, evidence, reading, reference, training
+from threefold.cli.common import app, end, verbs
 from threefold.errors import ThreefoldError
 
-__all__ = ["app", "data", "entrance", "evidence", "main", "reading", "training"]
+__all__ = ["app", "data", "entrance", "evidence", "main", "reading", "reference", "training"]
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
+) -> None:
+    """What stands before a verb."""
+    if version:
+        typer.echo(f"threefold {__version__}")
+        raise typer.Exit
 
 
 def main() -> None:
@@ -25,6 +36,8 @@ def main() -> None:
     progress.show()
     try:
         code = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
+        if code == 130:  # typer makes this of ctrl-c
+            end("stopped", 130)
         raise SystemExit(code if isinstance(code, int) else 0)
     except ThreefoldError as error:
         end(str(error), error.exit_code)
@@ -38,11 +51,10 @@ def main() -> None:
         end("stopped", 130)
     except Exception as error:
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
-            told = (str(error).strip() or "no more to be had").splitlines()[0]
-            end(f"out of memory: {told}; a smaller train.batch or prepare.size needs less", 2)
+            reason = (str(error).strip() or "no more to be had").splitlines()[0]
+            end(f"out of memory: {reason}; a smaller train.batch or prepare.size needs less", 2)
         # what the argument parser says no with; its class moved between typer's versions, its two members did not
         if not (hasattr(error, "format_message") and hasattr(error, "exit_code")):
             raise
-        verbs = {command.callback.__name__ for command in app.registered_commands if command.callback}
-        verb = f" {sys.argv[1]}" if sys.argv[1] in verbs else ""
+        verb = f" {sys.argv[1]}" if sys.argv[1] in verbs() else ""
         end(f"{error.format_message().rstrip('.')}; `threefold{verb} --help` shows what there is", 2)

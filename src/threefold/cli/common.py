@@ -14,8 +14,11 @@ from threefold.results import Result
 
 app = typer.Typer(
     help="Train, prove and run classifiers that read mask wearing, gender and age group from one photo of a face.",
-    add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
-)  # fmt: skip
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 Match = Literal["contest", "none"]
 Faces = Literal["all", "largest", "none"]
@@ -35,6 +38,11 @@ Photos = Annotated[bool, typer.Option("--photos/--no-photos", help="show picture
 Lang = Annotated[Literal["en", "ko"], typer.Option(help="language of the page")]
 Draws = Annotated[int, typer.Option(min=100, help="draws of persons")]
 Seed = Annotated[int, typer.Option(min=0, help="same seed, same files")]
+
+
+def verbs() -> set[str]:
+    """The names of all verbs, as they are typed."""
+    return {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
 
 
 def attribute_names(attributes: str) -> list[str]:

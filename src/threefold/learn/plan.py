@@ -74,6 +74,7 @@ class Keep:
 
 
 def _average(top: int = 3) -> Keep:
+    """The mean of the weights of the `top` best epochs."""
     return Keep(top)
 
 
@@ -224,6 +225,7 @@ def _half(backbone: str, images: NDArray[np.uint8] | None) -> tuple[Colour, Colo
 
 
 def _given(backbone: str, images: NDArray[np.uint8] | None, *, mean: Colour, std: Colour) -> tuple[Colour, Colour]:
+    """mean and std (red, green, blue) on the 0..1 scale, as given."""
     if min(std) <= 0 or max(*mean, *std) > 1:
         raise RecipeError(f"prepare.normalise: mean={mean}, std={std}; expected numbers in 0..1 (of 255), std above 0")
     return mean, std
