@@ -55,7 +55,7 @@ def files(folder: Path) -> set[str]:
         (("train", BASE, "--data", "data", "--out", "x", *TINY, "model.pretrained=registry"), "no registry package"),
         (("train", BASE, "--data", "data", "train.device=gpu"), "train.device: 'gpu' is not one of"),
         (("train", BASE, "--data", "data", "--out", "x", *TINY, "prepare.crop=face(9)"), "must be from 0.5 to 3"),
-        (("train", BASE, "--data", "data", "prepare.background=blur"), "known: grabcut, keep, segment"),
+        (("train", BASE, "--data", "data", "prepare.background=blur"), "known: keep, segment"),
         (("train", BASE, "--data", "data", "data.train_cuts=60,30"), "data.train_cuts: '60,30'"),
         (("train", BASE, "--data", "data", "data.drop_ages=57-"), "data.drop_ages"),
         (("train", BASE, "--data", "data", "--out", "x", *TINY, "data.patches=no.csv"), "no.csv"),

@@ -1,9 +1,8 @@
-"""Landmarks of a face without any: 68 points out of the 468 of MediaPipe's face mesh (Kartynnik et al., "Real-time
-Facial Surface Geometry from Monocular Video on Mobile GPUs", 2019).
+"""Landmarks of a face that comes without any: 68 points out of the 468 of MediaPipe's face mesh (Kartynnik et al.,
+"Real-time Facial Surface Geometry from Monocular Video on Mobile GPUs", 2019).
 
-For drawing masks on portraits that come without landmarks (`threefold dress`); nothing that reads a photo needs it.
-The model's file comes from a registry package on first use (assets.py). Same photo, same points, for any number of
-threads.
+For drawing masks on portraits (`threefold dress`); nothing that reads a photo needs it. Same photo, same points, for
+any number of threads.
 """
 
 from __future__ import annotations
@@ -56,12 +55,12 @@ def landmarks(image: NDArray[np.uint8], face: Detection) -> NDArray[np.float32] 
     return points if _agree(points, np.array(face.points)) else None
 
 
-def _agree(points: NDArray[np.float32], seen: NDArray[np.float64]) -> bool:
+def _agree(points: NDArray[np.float32], detected: NDArray[np.float64]) -> bool:
     """Whether the mesh has eyes and mouth corners where the detector has them."""
-    own = np.stack([points[36:42].mean(0), points[42:48].mean(0), points[48], points[54]])
-    far = np.linalg.norm(own - seen[[0, 1, 3, 4]], axis=1).max()
-    size = max(float(np.linalg.norm(own[1] - own[0])), float(np.linalg.norm(own[2] - own[3])), 4.0)
-    return bool(far < APART * size)
+    corners = np.stack([points[36:42].mean(0), points[42:48].mean(0), points[48], points[54]])
+    far = np.linalg.norm(corners - detected[[0, 1, 3, 4]], axis=1).max()
+    eyes, mouth = np.linalg.norm(corners[1] - corners[0]), np.linalg.norm(corners[2] - corners[3])
+    return bool(far < APART * max(float(eyes), float(mouth), 4.0))
 
 
 def _make() -> cv2.dnn.Net:
