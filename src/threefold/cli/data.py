@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from threefold.cli.common import Json, Lang, Match, Out, Seed, app, need
+from threefold.cli.common import Csv, Json, Lang, Match, Out, Seed, app, need, tell
 
 
 @app.command()
@@ -55,12 +55,13 @@ def dress(
 @app.command()
 def check(
     data: Annotated[str, typer.Argument(help="layout:path[,layout:path...] or a path whose layout is recognised")],
-    json: Annotated[bool, typer.Option("--json", help="print the whole report as JSON")] = False,
+    json: Json = False,
+    csv: Csv = None,
 ) -> None:
     """What is in a set of photos and what is wrong with it; exit code 1 when a result would be corrupted."""
-    from threefold.data.check_verb import check_data
+    from threefold.data.check import check as run
 
-    check_data(data, json=json)
+    tell(run(data), json=json, csv=csv)
 
 
 @app.command()

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from threefold import labels
 from threefold.assets import asset_path
-from threefold.data.check import Report
+from threefold.data.check import CheckResult
 from threefold.data.face import Face, truth
 from threefold.errors import AssetError, PhotoError
 from threefold.parallel import processes
@@ -74,7 +74,7 @@ class Eda:
     value, and QUANTILES of a box's `height` and of how far its centre is `off` the photo's, as shares of the sides.
     """
 
-    check: Report
+    check: CheckResult
     total: Count
     classes: dict[str, Count]
     attributes: dict[str, dict[str, Count]]
@@ -137,7 +137,7 @@ def measure(faces: Sequence[Face], progress: Advance | None = None, *, seed: int
     return Looks(read, infos, numbers, thumbs, boxes, looked & read, pictures)
 
 
-def describe(faces: Sequence[Face], report: Report, looks: Looks) -> Eda:
+def describe(faces: Sequence[Face], report: CheckResult, looks: Looks) -> Eda:
     """Count what `measure` and `check` found."""
     codes, persons = truth(faces), np.array([face.person for face in faces])
     classes = labels.encode_all(codes)

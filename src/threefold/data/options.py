@@ -197,7 +197,7 @@ def statistics(faces: Sequence[Face]) -> dict[str, dict[str, int]]:
     """How many *people* there are: per value of each attribute, per gender and age group, per year of age.
 
     A person counts once for each value its photos show (a contest person for every way a mask is worn). Photos are
-    counted by `check.Report`.
+    counted by `check.CheckResult`.
     """
     pairs: dict[str, Iterator[tuple[str, str]]] = {name: _values(faces, name) for name in labels.ATTRIBUTES}
     whole = (face for face in faces if None not in (face.gender, face.age_group))

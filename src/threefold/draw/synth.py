@@ -22,10 +22,10 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from threefold import labels
-from threefold.data.check import scan_all
 from threefold.data.duplicates import near_duplicates, person_groups
 from threefold.data.face import Face
 from threefold.data.layouts import CONTEST_MASKS, write_eval_tables, write_train_table
+from threefold.data.scan import scan_all
 from threefold.data.sources import read_faces, split_sources
 from threefold.draw.masks import Wear
 from threefold.draw.overlay import MaskDesign, draw_mask, fit_geometry, random_design, wrong_ways
@@ -121,7 +121,9 @@ def _candidates(source: str, match: Match) -> tuple[list[_Person], int]:
 def _once(pool: Sequence[_Person]) -> list[_Person]:
     """The people whose portrait can be read, one of each who share a picture: else train and eval could share it."""
     scans = scan_all([person.face.photo for person in pool])
-    seen = [(person, found.print) for person, found in zip(pool, scans, strict=True) if found.print is not None]
+    seen = [
+        (person, scan.fingerprint) for person, scan in zip(pool, scans, strict=True) if scan.fingerprint is not None
+    ]
     if not seen:
         if scans:
             raise DataError(f"none of the {len(pool)} portraits with landmarks can be read: {scans[0].reason}")

@@ -18,7 +18,7 @@ import numpy as np
 
 from threefold import labels
 from threefold.data import duplicates
-from threefold.data.check import Report, check
+from threefold.data.check import CheckResult, check
 from threefold.data.eda import NUMBERS, Eda, Looks, describe, measure
 from threefold.data.face import Face
 from threefold.data.sources import read_faces
@@ -63,7 +63,7 @@ def eda(
     return Path(out)
 
 
-def _pairs(faces: Sequence[Face], report: Report) -> Any:
+def _pairs(faces: Sequence[Face], report: CheckResult) -> Any:
     """[P, 2] rows of the copies across persons that `check` listed."""
     rows = {face.id: row for row, face in enumerate(faces)}
     found = [
