@@ -15,11 +15,12 @@ def sample(
     out: Out,
     people: Annotated[int, typer.Option(help="people of the training half; eval/ gets two thirds as many")] = 120,
     seed: Seed = 0,
+    json: Json = False,
 ) -> None:
     """Draw a practice set of people in the contest's layout: OUT/train and OUT/eval, with the answers beside eval."""
     from threefold.draw.sample import sample as run
 
-    typer.echo(f"practice set: {run(out, people=people, seed=seed)}")
+    tell(run(out, people=people, seed=seed), json=json)
 
 
 @app.command()
@@ -30,12 +31,12 @@ def synth(
     match: Annotated[Match, typer.Option(help="contest: its gender x age histogram; none: any people")] = "contest",
     eval_people: Annotated[int | None, typer.Option(min=0, help="people of the eval half (default: 2/3)")] = None,
     seed: Seed = 0,
+    json: Json = False,
 ) -> None:
     """Draw masks on real portraits: five worn, one incorrect, one none per person, in the contest's layout."""
     from threefold.draw.synth import synth as run
 
-    made = run(source, out, people=people, match=match, seed=seed, eval_people=eval_people)
-    typer.echo(f"set with drawn masks: {made}")
+    tell(run(source, out, people=people, match=match, seed=seed, eval_people=eval_people), json=json)
 
 
 @app.command()
@@ -45,11 +46,12 @@ def dress(
     worn: Annotated[int, typer.Option(min=0, help="photos with a worn mask per portrait")] = 1,
     incorrect: Annotated[int, typer.Option(min=0, help="photos with a badly worn mask per portrait")] = 1,
     seed: Seed = 0,
+    json: Json = False,
 ) -> None:
     """Draw worn and badly worn masks on any portraits, framing and light as they are; bare ones are kept beside."""
     from threefold.draw.dress import dress as run
 
-    typer.echo(f"set with drawn masks: {run(source, out, worn=worn, incorrect=incorrect, seed=seed)}")
+    tell(run(source, out, worn=worn, incorrect=incorrect, seed=seed), json=json)
 
 
 @app.command()

@@ -22,8 +22,6 @@ from threefold.draw.people import Person, draw_person
 from threefold.draw.portrait import Look
 from threefold.labels import NAMES, Mask, encode
 
-__all__ = ["RACE", "Drawn", "draw_files", "draw_person", "draw_photo", "person_id"]
-
 RACE = "Drawn"
 _IDS = 999_983  # a prime: k -> 618,034 k mod it is one-to-one, so ids look random and neighbours are not a pair
 

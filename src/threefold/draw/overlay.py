@@ -14,11 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from threefold.draw.landmarks import FaceGeometry, fit_geometry
-from threefold.draw.masks import COLOURS, MaskDesign, Wear, fabric, linear, random_design, surface
+from threefold.draw.landmarks import FaceGeometry
+from threefold.draw.masks import COLOURS, MaskDesign, Wear, fabric, linear, surface
 from threefold.errors import DataError
-
-__all__ = ["FaceGeometry", "MaskDesign", "Wear", "draw_mask", "fit_geometry", "random_design", "wrong_ways"]
 
 Array = NDArray[Any]
 Image = NDArray[np.uint8]
