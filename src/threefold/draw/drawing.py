@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -177,13 +178,15 @@ class Painter:
         width: float,
         alpha: float = 1,
         blur: float = 0,
-        z: Z = None,
         taper: float = 1,
-        twin: bool = False,
+        **place: Any,
     ) -> None:
-        """Draw a swelling line; one thinner than a pixel gets paler instead, as a camera would see it."""
+        """Draw a swelling line; one thinner than a pixel gets paler instead, as a camera would see it.
+
+        place: `z` and `twin`, as `shape` takes them.
+        """
         pale = min(1.0, width * self.pose.scale)
-        self.shape(ribbon(points, width, taper), paint, alpha * pale, blur, z, twin)
+        self.shape(ribbon(points, width, taper), paint, alpha * pale, blur, **place)
 
     def stencil(self, points: Floats, z: Z = None) -> Floats:
         """[H, W] coverage of a polygon, for `clip`."""

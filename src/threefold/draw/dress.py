@@ -7,8 +7,7 @@ sources needs it: where bare faces come from one source and masked ones from ano
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,16 +39,6 @@ QUALITY = (70, 96)
 Row = tuple[str, str, str, str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    face: Face
-    stem: str
-    folder: Path
-    worn: int
-    incorrect: int
-    seed: int
-
-
 def dress(
     source: str,
     out: str | Path,
@@ -75,12 +64,12 @@ def dress(
         asset_path(name, get=True)  # once, before there are processes that would each wait for it
     with new_folder(Path(out)) as building:
         (building / "images").mkdir()
-        jobs = [_Job(face, f"{n:06d}", building, worn, incorrect, seed) for n, face in enumerate(faces)]
+        draw = partial(_dress, folder=building, worn=worn, incorrect=incorrect, seed=seed)
         portraits: list[list[Row]] = []
         with bar("drawing masks", "portraits") as advance:
-            for rows in processes(_dress, jobs, least=8, workers=workers, chunk=8):
+            for rows in processes(draw, list(enumerate(faces)), least=8, workers=workers, chunk=8):
                 portraits.append(rows)
-                advance(len(portraits), len(jobs))
+                advance(len(portraits), len(faces))
         table = [row for rows in portraits for row in rows]
         write_csv(building / "labels.csv", [("file", "person", "gender", "age", "mask"), *table])
     remarks = {"left out: unreadable": sum(not rows for rows in portraits)}
@@ -90,22 +79,36 @@ def dress(
     return DrawnSet(Path(out), people, len(table), {remark: count for remark, count in remarks.items() if count})
 
 
-def _dress(job: _Job) -> list[Row]:
-    """Write the photos of one portrait; their rows, none where the portrait cannot be read."""
+def _dress(item: tuple[int, Face], *, folder: Path, worn: int, incorrect: int, seed: int) -> list[Row]:
+    """Write the photos of one portrait, given its number; their rows, none where the portrait cannot be read."""
+    number, face = item
     try:
-        photo = decode(job.face.photo)
+        photo = decode(face.photo)
     except PhotoError:
         return []
-    rng = np.random.default_rng([job.seed, int(digest(job.face.id, size=8), 16)])
+    rng = np.random.default_rng([seed, int(digest(face.id, size=8), 16)])
+    gender = "" if face.gender is None else labels.name("gender", int(face.gender))
+    age = "" if face.age is None else f"{face.age:g}"
+    rows: list[Row] = []
+
+    def write(photo: NDArray[np.uint8], kind: str, mask: Mask) -> None:
+        file = f"images/{number:06d}-{kind}.jpg"
+        data = simplejpeg.encode_jpeg(np.ascontiguousarray(photo), int(rng.integers(*QUALITY)), colorsubsampling="420")
+        (folder / file).write_bytes(data)
+        rows.append((file, face.person, gender, age, labels.name("mask", int(mask))))
+
     geometry = _geometry(photo)
     # Bare photos are written anew as well, so that no trace of a second JPEG tells them from drawn ones.
-    rows = [_write(job, photo, "none", Mask.NONE, rng)]
+    write(photo, "none", Mask.NONE)
     if geometry is None:
         return rows
-    for number, wear in enumerate(_wears(geometry, photo.shape[0], job, rng)):
-        mask = Mask.WORN if wear == "worn" else Mask.INCORRECT
-        drawn = draw_mask(photo, geometry, random_design(rng), wear)
-        rows.append(_write(job, drawn, f"{wear}{number}", mask, rng))
+    for place in range(worn):
+        write(draw_mask(photo, geometry, random_design(rng), "worn"), f"worn{place}", Mask.WORN)
+    ways = wrong_ways(geometry, photo.shape[0])
+    odds = np.array([WRONG[way] for way in ways])
+    for place in range(worn, worn + incorrect):
+        wear = ways[int(rng.choice(len(ways), p=odds / odds.sum()))]
+        write(draw_mask(photo, geometry, random_design(rng), wear), f"{wear}{place}", Mask.INCORRECT)
     return rows
 
 
@@ -119,22 +122,3 @@ def _geometry(photo: NDArray[np.uint8]) -> FaceGeometry | None:
         return None if points is None else fit_geometry(points)
     except DataError:  # a face of a few pixels
         return None
-
-
-def _wears(geometry: FaceGeometry, bottom: int, job: _Job, rng: np.random.Generator) -> Iterator[Wear]:
-    """`worn` worn masks, then `incorrect` others of those that can be seen in a photo that ends at `bottom`."""
-    for _ in range(job.worn):
-        yield "worn"
-    seen = wrong_ways(geometry, bottom)
-    odds = np.array([WRONG[wear] for wear in seen])
-    for _ in range(job.incorrect):
-        yield seen[int(rng.choice(len(seen), p=odds / odds.sum()))]
-
-
-def _write(job: _Job, photo: NDArray[np.uint8], kind: str, mask: Mask, rng: np.random.Generator) -> Row:
-    file = f"images/{job.stem}-{kind}.jpg"
-    data = simplejpeg.encode_jpeg(np.ascontiguousarray(photo), int(rng.integers(*QUALITY)), colorsubsampling="420")
-    (job.folder / file).write_bytes(data)
-    face = job.face
-    gender = "" if face.gender is None else labels.name("gender", int(face.gender))
-    return file, face.person, gender, "" if face.age is None else f"{face.age:g}", labels.name("mask", int(mask))

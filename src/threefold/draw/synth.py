@@ -8,8 +8,9 @@ taken is decided before anything is drawn (`choose`), and a person's photos depe
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 from zipfile import BadZipFile
@@ -60,6 +61,10 @@ class _Person:
     race: str
 
 
+_Files = tuple[_Person, dict[str, Path]]
+"""A person, and where its seven photos go by the contest's stem."""
+
+
 def synth(
     source: str,
     out: str | Path,
@@ -89,10 +94,12 @@ def synth(
     unique = _once(pool)
     train, held = choose(unique, people, eval_people, match, seed)
     with new_folder(Path(out)) as building:
-        jobs = [*_train_jobs(train, building / "train", seed, size), *_eval_jobs(held, building / "eval", seed, size)]
+        files = _train_files(train, building / "train")
+        files += _eval_files(held, building / "eval", seed) if held else []
+        draw = partial(_draw, seed=seed, size=size)
         with bar("drawing masks", "people") as advance:
-            for done, _ in enumerate(processes(_draw, jobs, least=4, workers=workers), 1):
-                advance(done, len(jobs))
+            for done, _ in enumerate(processes(draw, files, least=4, workers=workers), 1):
+                advance(done, len(files))
     remarks = {
         "left out: no landmarks or labels": skipped,
         "left out: the portrait cannot be read or is another person's as well": len(pool) - len(unique),
@@ -101,7 +108,7 @@ def synth(
     if eval_people is not None:  # asked for, so there are as many or an error
         remarks.popitem()
     counts = {"train": people, "eval": len(held)}
-    photos = len(CONTEST_MASKS) * len(jobs)
+    photos = len(CONTEST_MASKS) * len(files)
     return DrawnSet(Path(out), counts, photos, {remark: count for remark, count in remarks.items() if count})
 
 
@@ -227,68 +234,57 @@ def _nearest(cell: Sequence[_Person], count: int) -> list[_Person]:
     return drawn
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """Seven photos of one person: the contest's stem -> the file to write."""
-
-    person: _Person
-    files: dict[str, Path]
-    seed: int
-    size: tuple[int, int]
-
-
-def _train_jobs(chosen: Sequence[_Person], folder: Path, seed: int, size: tuple[int, int]) -> Iterator[_Job]:
-    """Folders and tables of train; yields what is to be drawn."""
-    rows, sources = [], []
-    for number, person in enumerate(chosen, 1):
+def _train_files(people: Sequence[_Person], folder: Path) -> list[_Files]:
+    """Make the folders and tables of train; where every photo goes."""
+    files, rows, sources = [], [], []
+    for number, person in enumerate(people, 1):
         gender = labels.name("gender", person.gender)
         name = f"{number:06d}_{gender}_{person.race}_{person.age}"
         rows.append((f"{number:06d}", gender, person.race, person.age, name))
         sources.append((f"{number:06d}", person.face.person, person.face.id))
         home = folder / "images" / name
         home.mkdir(parents=True)
-        yield _Job(person, {stem: home / f"{stem}.jpg" for stem in CONTEST_MASKS}, seed, size)
+        files.append((person, {stem: home / f"{stem}.jpg" for stem in CONTEST_MASKS}))
     write_train_table(folder, rows)
     write_csv(folder / "sources.csv", [("id", "person", "photo"), *sources])
+    return files
 
 
-def _eval_jobs(chosen: Sequence[_Person], folder: Path, seed: int, size: tuple[int, int]) -> Iterator[_Job]:
-    """Names and tables of eval. A name is a digest, so the order of names mixes persons and masks."""
-    if not chosen:
-        return
+def _eval_files(people: Sequence[_Person], folder: Path, seed: int) -> list[_Files]:
+    """Make the tables of eval; where every photo goes: a digest, so that the order of names mixes persons and masks."""
     (folder / "images").mkdir(parents=True)
-    rows, sources = [], []
-    for number, person in enumerate(chosen, 1):
-        group = labels.age_group(person.age)
+    files, rows, sources = [], [], []
+    for number, person in enumerate(people, 1):
         names = {stem: f"{digest(str(seed), person.face.person, stem, size=20)}.jpg" for stem in CONTEST_MASKS}
         for stem, name in names.items():
-            code = labels.encode(int(CONTEST_MASKS[stem]), person.gender, group)
+            code = labels.encode(int(CONTEST_MASKS[stem]), person.gender, labels.age_group(person.age))
             rows.append((name, code, f"{number:06d}", person.age))
         sources.append((f"{number:06d}", person.face.person, person.face.id))
-        yield _Job(person, {stem: folder / "images" / name for stem, name in names.items()}, seed, size)
+        files.append((person, {stem: folder / "images" / name for stem, name in names.items()}))
     write_eval_tables(folder, rows)
     write_csv(folder / "sources.csv", [("person", "source_person", "photo"), *sources])
+    return files
 
 
-def _draw(job: _Job) -> None:
+def _draw(files: _Files, *, seed: int, size: tuple[int, int]) -> None:
     """Draw and write one person's photos."""
-    face = job.person.face
-    rng = np.random.default_rng([job.seed, int(digest(face.person, size=8), 16)])
-    photo, points = _shrink(decode(face.photo), job.person.points, job.size)
+    person, paths = files
+    rng = np.random.default_rng([seed, int(digest(person.face.person, size=8), 16)])
+    photo, points = _shrink(decode(person.face.photo), person.points, size)
     geometry = fit_geometry(points)
     designs: dict[tuple[str, str, str], MaskDesign] = {}
     while len(designs) < 6:  # a person never wears the same mask twice
         design = random_design(rng)
         designs.setdefault(design.key, design)
-    middle, zoom = _frame(photo, geometry, job.size, rng)
-    kinds = wrong_ways(geometry, middle[1] + 0.45 * job.size[0] / zoom)
+    middle, zoom = _frame(photo, geometry, size, rng)
+    kinds = wrong_ways(geometry, middle[1] + 0.45 * size[0] / zoom)
     wrong = kinds[int(rng.integers(len(kinds)))]
-    for stem, file in job.files.items():
+    for stem, file in paths.items():
         mask, shown = CONTEST_MASKS[stem], photo
         if mask != Mask.NONE:
             _, design = designs.popitem()
             shown = draw_mask(photo, geometry, design, "worn" if mask == Mask.WORN else wrong)
-        file.write_bytes(_photograph(shown, middle, zoom, job.size, rng))
+        file.write_bytes(_photograph(shown, middle, zoom, size, rng))
 
 
 def _shrink(photo: Image, points: NDArray[np.float32], size: tuple[int, int]) -> tuple[Image, NDArray[np.float32]]:
