@@ -56,7 +56,7 @@ def test_every_portrait_is_there_bare_worn_and_badly_worn(portraits, tmp_path):
     masks = {}
     for face in faces:
         masks.setdefault(face.person, []).append(int(face.mask))
-    assert {person: sorted(found) for person, found in masks.items()} == {
+    assert {person: sorted(codes) for person, codes in masks.items()} == {
         **{f"p{n}": [0, 0, 1, 2] for n in range(6)}, "w": [2]
     }  # fmt: skip
     source = {face.person: face for face in read_faces(f"csv:{portraits}")}

@@ -38,7 +38,7 @@ LISTED = 10
 
 @dataclass(frozen=True)
 class CheckResult(Result):
-    """What is in a set of labelled photos and what is wrong with it. Counts are photos unless it says otherwise.
+    """What is in a set of labelled photos and what is wrong with it. Counts are of photos, else it is written.
 
     text: the source text that was checked. people: persons, not photos, per value of each attribute, per gender and
     age group, per year (`options.statistics`). attributes: name -> value -> photos, `unknown` included. classes: 18
@@ -73,7 +73,7 @@ class CheckResult(Result):
         return f"{self.text}: {errors} error{'s' if errors > 1 else ''} would corrupt a result" if errors else ""
 
     def lines(self) -> list[str]:
-        """How much of what there is, and up to LISTED problems of each kind."""
+        """What there is and how much of it, then the problems, up to LISTED of a kind."""
         ages = f", ages {self.ages[0]:g} to {self.ages[1]:g}" if self.ages else ""
         lines = [
             f"{self.photos:,} photos of {self.persons:,} persons{ages}; checked in {self.seconds:g} s",
@@ -279,7 +279,7 @@ def _copies(faces: Sequence[Face], scans: Sequence[Scan]) -> tuple[dict[str, int
 
 
 def _empty(attributes: dict[str, dict[str, int]], classes: dict[str, int]) -> Iterator[Problem]:
-    """Values nobody shows, and classes empty although each of their values is shown."""
+    """Values without a photo, and classes without one although there are photos of all their values."""
     for name, values in attributes.items():
         missing = [value for value, count in values.items() if count == 0 and value != "unknown"]
         text = "no photo is labelled " + (", ".join(missing) if len(missing) < len(values) - 1 else "at all")

@@ -38,7 +38,7 @@ THUMB, PICTURE = (24, 18), (64, 48)
 """Rows and columns of the two small pictures: of every photo, and of every set of labels as a mean."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 FACES = 400
-"""Photos, drawn by lot, in which a face is looked for: 10 to 16 ms each on one core, five times the rest."""
+"""Photos, drawn by lot, in which a face is looked for: 10 to 16 ms a photo on one core, five times the rest."""
 Count = dict[str, int]
 Look = tuple[photo.PhotoInfo, NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]
 """Of one photo: header, the four NUMBERS, [24, 18, 3] and [64, 48, 3] uint8, and the box of its largest face as shares

@@ -49,7 +49,7 @@ def contest(root: Path, note: Note = refuse) -> Iterator[Face]:
 
     `root` is the folder that holds `train/`, or `train/` itself. A person is a folder: ids are not unique. With a
     `train.csv` its rows are the truth and say who takes part; without one the folder names are. Age 60 means >= 60.
-    Errors: a row without its folder or photos, a row that says something else than its folder's name.
+    Errors: a row without its folder or photos, a row that contradicts the name of its folder.
     """
     train = contest_folder(root)
     if train is None:
@@ -211,7 +211,7 @@ def utkface(root: Path, note: Note = refuse) -> Iterator[Face]:
 
 
 def folders(root: Path, note: Note = refuse) -> Iterator[Face]:
-    """A folder per class (`0` .. `17`, `worn_male_young`) or per label, nested as one likes (`worn/female/...`).
+    """A folder per class (`0` .. `17`, `worn_male_young`) or per label, nested in any way (`worn/female/...`).
 
     Every photo is a person, but for files named `PERSON__anything.jpg`: two underscores name a person over all
     folders. Errors: a folder name that is no label, folders that contradict each other.

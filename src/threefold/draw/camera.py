@@ -27,7 +27,7 @@ _IDS = 999_983  # a prime: k -> 618,034 k modulo it is one-to-one, so ids look r
 
 
 def person_id(seed: int, index: int) -> str:
-    """Six digits, unique for index < 999,983, that tell neither the order nor the labels."""
+    """Six digits, unique for index < 999,983, that give away neither order nor labels."""
     return f"{(index * 618_034 + seed * 7_919 + 104_729) % _IDS:06d}"
 
 

@@ -158,7 +158,7 @@ class _Sheet:
 
 @dataclass(frozen=True, slots=True)
 class _Skin:
-    """What the bare skin tells of the photo: `fit` of log light over the face, the light's colour, blur and grain."""
+    """What is measured on the bare skin: `fit` of log light over the face, the light's colour, blur and grain."""
 
     fit: Array
     colour: Array
@@ -178,7 +178,7 @@ class _Skin:
         net, at = net[inside], at[inside]
         soft = np.asarray(cv2.GaussianBlur(image, (0, 0), max(0.05 * geometry.scale, 0.5)))
         tones = soft[at[:, 1].astype(int), at[:, 0].astype(int)]
-        if len(net) < 12:  # a face that is hardly in the photo: take the photo's own mean
+        if len(net) < 12:  # a face that is hardly in the photo: take the mean of the photo
             tones = soft.reshape(-1, 3)[:: max(1, soft.size // 600)]
             net = np.zeros((len(tones), 3), np.float32)
         colours = linear(tones)
@@ -232,7 +232,7 @@ class _Skin:
 def _sharpness(image: Image, geometry: FaceGeometry) -> tuple[float, float]:
     """Gaussian blur (sigma, pixels) of the photo's edges around the eyes, and standard deviation of its grain (0..1).
 
-    An edge blurred by s has gradient energy over curvature energy of 2 s^2; only the steepest tenth is asked, where
+    An edge blurred by s has gradient energy over curvature energy of 2 s^2; only the steepest tenth is measured, where
     grain does not count. Grain is what a small blur takes away where the photo is smoothest.
     """
     reach = np.array([1.1, 0.6]) * geometry.scale

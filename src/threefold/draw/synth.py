@@ -105,7 +105,7 @@ def synth(
         "left out: the portrait cannot be read or is another person's as well": len(pool) - len(unique),
         "fewer in eval than in two thirds of train: no more people are left": round(people * 2 / 3) - len(held),
     }
-    if eval_people is not None:  # asked for, so there are as many or an error
+    if eval_people is not None:  # then there are as many as were asked for
         remarks.popitem()
     counts = {"train": people, "eval": len(held)}
     photos = len(CONTEST_MASKS) * len(files)
@@ -162,7 +162,7 @@ def _landmarks(file: Path) -> dict[Path, NDArray[np.float32]]:
 
 
 def _race(photo: Path) -> str:
-    """The race a contest folder's name says; other sources do not say."""
+    """The race in the name of a contest folder, which other sources do not have."""
     parts = photo.parent.name.split("_")
     return parts[-2] if photo.stem in CONTEST_MASKS and len(parts) >= 4 else "Unknown"
 
@@ -170,7 +170,7 @@ def _race(photo: Path) -> str:
 def choose(
     pool: Sequence[_Person], people: int, eval_people: int | None, match: Match, seed: int
 ) -> tuple[list[_Person], list[_Person]]:
-    """Persons of train and of eval, disjoint, in an order that says nothing. See `synth`; raises DataError when short.
+    """Persons of train and of eval, disjoint, in random order. See `synth`; raises DataError when short.
 
     Train and eval are drawn together and then dealt by age, so that both have the same years where years are short.
     """
@@ -288,7 +288,7 @@ def _draw(files: _Files, *, seed: int, size: tuple[int, int]) -> None:
 
 
 def _shrink(photo: Image, points: NDArray[np.float32], size: tuple[int, int]) -> tuple[Image, NDArray[np.float32]]:
-    """A photo much larger than what is written is made smaller first: masks are drawn at the photo's own resolution."""
+    """A photo much larger than what is written is made smaller first: masks are drawn at the photo's resolution."""
     cover = max(size[0] / photo.shape[0], size[1] / photo.shape[1])
     if cover > 0.8:
         return photo, points
@@ -316,9 +316,9 @@ def _frame(
 def _photograph(
     shown: Image, middle: NDArray[np.float64], zoom: float, size: tuple[int, int], rng: np.random.Generator
 ) -> bytes:
-    """One exposure as JPEG: moved a little, with its own light, colour, blur and grain, the same way for every photo.
+    """One exposure as JPEG: moved a little; light, colour, blur and grain by lot, the same way for every photo.
 
-    A drawn mask first goes through a JPEG at the portrait's own size, so that it has the portrait's blocks and ringing.
+    A drawn mask first goes through a JPEG at the portrait's size, so that it has the portrait's blocks and ringing.
     """
     height, width = size
     shown = simplejpeg.decode_jpeg(simplejpeg.encode_jpeg(np.ascontiguousarray(shown), int(rng.integers(88, 98))))

@@ -1,4 +1,4 @@
-"""What is behind the person, kept or painted over: one colour cannot tell a network where a photo was taken.
+"""What is behind the person, kept or painted over, so that a network cannot learn where a photo was taken.
 
 Applied inside `Prepare` to the crop, at the photo's resolution and before it is scaled for the network. `segment` keeps
 hair, hats and dark clothes, also in tight crops. Same pixels, same result, for any number of threads.
@@ -51,7 +51,7 @@ class Segment:
 
 def _painted(image: Pixels, person: NDArray[np.bool_], fill: Fill) -> Pixels:
     """The image where `person` [any size] is true, else the fill; the edge is smoothed by scaling the mask."""
-    # Painted over, a crop in which nobody is seen would say nothing at all.
+    # A crop without a person stays as it is: painted over, it would be one colour.
     if person.mean() < 0.02:
         return image
     share = cv2.resize(person.astype(np.float32), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)[:, :, None]

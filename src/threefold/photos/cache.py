@@ -99,13 +99,13 @@ def open_cache(
 
 
 def content_digests(photos: Sequence[Path], *, root: Path | None = None) -> list[str]:
-    """Digest of the bytes of every photo, in order: what a run's stamp says its data were. "" for an unreadable one."""
+    """Digest of the bytes of every photo, in order, as a run's stamp holds it; "" for a photo that cannot be read."""
     folder = (default_root() if root is None else root) / "index"
     return _digests(photos, folder, cores())
 
 
 def _load(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    """The finished cache; None when it is not there or is not what its name says."""
+    """The finished cache; None when it is not there, or damaged."""
     try:
         photos: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (FileNotFoundError, ValueError, EOFError):
@@ -246,7 +246,7 @@ def _needed(shape: tuple[int, ...]) -> int:
 
 @contextlib.contextmanager
 def _explained(root: Path, needed: int) -> Iterator[None]:
-    """Turn what the file system says about the cache folder into one line; photos have their own errors."""
+    """Turn an OSError of the cache folder into one line; errors of photos pass."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         yield

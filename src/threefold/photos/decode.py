@@ -131,7 +131,7 @@ def probe(data: bytes, name: str) -> PhotoInfo:
 
 
 def wrong_extension(path: Path, info: PhotoInfo) -> str | None:
-    """The extension that the content asks for (`.png`) when the file's own says something else; None when it fits."""
+    """The extension that fits the content (`.png`) where the file has another one; None where it fits."""
     fitting = EXTENSIONS[info.format]
     return None if path.suffix.lower() in fitting else fitting[0]
 

@@ -114,7 +114,7 @@ def largest(image: NDArray[np.uint8]) -> Box | None:
 
 def _make() -> cv2.FaceDetectorYN:
     path = asset_path("yunet", get=True)
-    with _LOGGING:  # OpenCV 5 warns that its own default target is not supported; its level is one for all threads
+    with _LOGGING:  # OpenCV 5 warns about its default target; the level of its log is one for all threads
         level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         try:
             return cv2.FaceDetectorYN.create(str(path), "", (LOOKS[0], LOOKS[0]), SCORE, OVERLAP)

@@ -18,8 +18,8 @@ from threefold.photos.networks import Spares
 SIDE, MARGIN = 192, 1.5
 """What the network sees: a square of `MARGIN` x the face box, turned by the eye line, at `SIDE` pixels."""
 APART = 0.35
-"""How far, in eye distances, eyes and mouth may lie from where the detector saw them. OpenCV 5 gives only the mesh, not
-the network's own logit of whether there is a face; on faces it misses the two disagree by more."""
+"""How far, in eye distances, eyes and mouth may lie from where the detector saw them. Where the mesh misses the face,
+the two disagree by more; the network's logit of whether there is a face is not given by OpenCV 5."""
 
 _POINTS = (
     *(162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389),  # jaw
@@ -28,7 +28,7 @@ _POINTS = (
     *(33, 160, 158, 133, 153, 144), *(362, 385, 387, 263, 373, 380),  # eyes
     *(61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181), *(78, 82, 13, 312, 308, 317, 14, 87),  # mouth
 )  # fmt: skip
-"""Vertex of the mesh at each of the usual 68 places."""
+"""Vertices of the mesh at the usual 68 places."""
 
 
 def landmarks(image: NDArray[np.uint8], face: Detection) -> NDArray[np.float32] | None:

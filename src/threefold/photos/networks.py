@@ -24,7 +24,7 @@ class Spares(Generic[Network]):
         self._spare: list[Network] = []
 
     def use(self, work: Callable[[Network], Output]) -> Output:
-        """`work(network)` with a copy nobody else has; one that raised is not used again."""
+        """`work(network)` with a copy that no other thread uses; one that raised is not used again."""
         try:
             network = self._spare.pop()  # atomic, as append is
         except IndexError:
