@@ -103,10 +103,9 @@ def synth(
     remarks = {
         "left out: no landmarks or labels": skipped,
         "left out: the portrait cannot be read or is another person's as well": len(pool) - len(unique),
-        "fewer in eval than in two thirds of train: no more people are left": round(people * 2 / 3) - len(held),
     }
-    if eval_people is not None:  # then there are as many as were asked for
-        remarks.popitem()
+    if eval_people is None:
+        remarks["fewer in eval than two thirds of train: no more people are left"] = round(people * 2 / 3) - len(held)
     counts = {"train": people, "eval": len(held)}
     photos = len(CONTEST_MASKS) * len(files)
     return DrawnSet(Path(out), counts, photos, {remark: count for remark, count in remarks.items() if count})
