@@ -263,7 +263,7 @@ def photos(tmp_path):
 
 
 def read(reader, photos):
-    return np.stack([reading.probabilities for reading in reader.read(photos)])
+    return np.stack([reading.joint for reading in reader.read(photos)])
 
 
 def test_an_ensemble_of_runs_reads_photos_each_in_its_own_size(tmp_path, parts, photos):

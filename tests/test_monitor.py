@@ -16,20 +16,20 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the web framework is not installed (threefold[serve])")
 from fastapi.testclient import TestClient
+from test_events import event
 from test_watch import Played, draw, find, reader, walk
 
+from threefold.cli.live import Lines
 from threefold.errors import DataError, ThreefoldError
-from threefold.watch.events import Event, open_events
+from threefold.watch.events import open_events
 from threefold.watch.monitor import Monitor, monitor_app, monitor_router, parse_address
-from threefold.watch.votes import Verdict
 from threefold.watch.watch import watch
 
 
 def fill(path: Path, count: int = 3, attributes: tuple[str, ...] = ("mask",)) -> None:
     sink = open_events(path, attributes)
     for index in range(count):
-        said = Verdict("event", "worn", "male", "<30", 22.0, 0.95)
-        sink.add(Event(datetime.now().astimezone(), "door", index, said, 1.5, 30))
+        sink.add(event(track=index, attributes=attributes, begin=datetime.now().astimezone()))
     sink.close()
 
 
@@ -40,7 +40,7 @@ def test_an_events_file_is_told_in_the_form_of_the_contract(tmp_path: Path, name
     answer = client.get("/v1/events?hours=2&recent=2")
     told = answer.json()
     assert answer.status_code == 200 and set(told) == {"source", "state", "hours", "total", "recent"}
-    assert (told["source"], told["state"]) == ("door", None)
+    assert (told["source"], told["state"]) == ("cam", None)
     assert told["total"] == {"worn": 3, "incorrect": 0, "none": 0, "indeterminate": 0}
     assert sum(hour["worn"] for hour in told["hours"]) == 3 and len(told["recent"]) == 2
     assert set(told["recent"][0]) == {"time", "track", "kind", "mask", "confidence", "seconds", "frames"}
@@ -150,8 +150,8 @@ def test_a_running_watch_tells_its_live_state(
             seen.append({"url": url} | ask(url.replace("/monitor", "/v1/events")))
         return find(image)
 
-    watch("door", opened=Played(draw([walk(0, 40, 20, 1, "none")], 40)), model=reader(), find=look, monitor=0,
-          events=tmp_path / name if name else None)  # fmt: skip
+    watch(Played(draw([walk(0, 40, 20, 1, "none")], 40)), model=reader(), find=look, monitor=0,
+          events=tmp_path / name if name else None, view=Lines())  # fmt: skip
     (told,) = seen
     assert told["source"] == "door" and told["total"] == {"worn": 0, "incorrect": 0, "none": 1, "indeterminate": 0}
     assert told["state"].keys() == {"running", "fps", "dropped", "frames", "since"}

@@ -28,8 +28,8 @@ from threefold.photos.prepare import Prepare as Prepare
 from threefold.predictions import Predictions as Predictions
 from threefold.read.predict import predict as predict
 from threefold.read.reader import Reader as Reader
-from threefold.read.reader import Reading as Reading
 from threefold.read.reader import load as load
+from threefold.read.reading import Reading as Reading
 from threefold.recipe import Recipe as Recipe
 from threefold.recipe import load_recipe as load_recipe
 from threefold.results import Result as Result

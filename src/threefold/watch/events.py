@@ -25,8 +25,7 @@ from typing import IO, Any, Protocol
 from threefold import labels
 from threefold.errors import DataError, one_of
 from threefold.files import csv_text, write_csv
-from threefold.read.reader import INDETERMINATE
-from threefold.watch.votes import Verdict
+from threefold.read.reading import INDETERMINATE, Reading
 
 STATES = (*labels.NAMES["mask"], INDETERMINATE)
 """What is counted per hour."""
@@ -40,28 +39,26 @@ KEPT = 500
 
 @dataclass(frozen=True)
 class Event:
-    """What is told of one person. time: aware; source: without passwords; track: number within one watch.
+    """What is told of one person: a reading, of which `face` is the number of the track, and when and where it was.
 
-    kind, mask, gender, age_group, age, confidence: see `Verdict`. seconds, frames: in view so far.
+    time: aware; source: without passwords; kind: `event` (the first sure mask), `changed` (another one later),
+    `indeterminate`; seconds, frames: in view so far.
     """
 
     time: datetime
     source: str
-    track: int
-    verdict: Verdict
+    kind: str
+    reading: Reading
     seconds: float
     frames: int
 
-    def row(self, attributes: Iterable[str]) -> dict[str, Any]:
-        """Column -> value, JSON-ready; only what was asked for."""
-        said = self.verdict
-        values: dict[str, Any] = {
-            "time": self.time.isoformat(timespec="milliseconds"), "source": self.source, "track": self.track,
-            "kind": said.kind, "mask": said.mask, "gender": said.gender, "age_group": said.age_group,
-            "age": None if said.age is None else round(said.age, 1), "confidence": round(said.confidence, 4),
-            "seconds": round(self.seconds, 2), "frames": self.frames,
+    def row(self) -> dict[str, Any]:
+        """Column -> value, JSON-ready: of the reading what was asked for, without its box."""
+        values = self.reading.data() | {
+            "time": self.time.isoformat(timespec="milliseconds"), "source": self.source, "track": self.reading.face,
+            "kind": self.kind, "seconds": round(self.seconds, 2), "frames": self.frames,
         }  # fmt: skip
-        return {name: values[name] for name in columns(attributes)}
+        return {name: values[name] for name in columns(self.reading.attributes)}
 
 
 class Sink(Protocol):
@@ -83,10 +80,11 @@ def columns(attributes: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in _COLUMNS if _ASKED.get(name, "mask") in asked | {"mask"})
 
 
-def open_events(path: Path | None, attributes: Sequence[str]) -> Sink:
+def open_events(path: Path | str | None, attributes: Sequence[str]) -> Sink:
     """The sink for a file by its suffix; None: memory. Raises DataError for another suffix or another kind of file."""
     if path is None:
         return MemoryEvents(attributes)
+    path = Path(path)
     if not path.parent.is_dir():
         raise DataError(f"{path}: its folder does not exist")
     return _kind(path)[0](path, attributes)
@@ -116,7 +114,7 @@ class MemoryEvents:
 
     def add(self, event: Event) -> None:
         """See `Sink`."""
-        row = event.row(self.attributes)
+        row = event.row()
         with self._lock:
             self._rows.append(row)
             _count(self._counts, row)
@@ -152,7 +150,7 @@ class CsvEvents:
 
     def add(self, event: Event) -> None:
         """See `Sink`."""
-        row = event.row(self.attributes)
+        row = event.row()
         line = csv_text([["" if value is None else value for value in row.values()]]).encode()
         try:
             if not self._is_there():  # moved away by a rotation of logs
@@ -244,7 +242,7 @@ class SqliteEvents:
 
     def add(self, event: Event) -> None:
         """See `Sink`."""
-        row = event.row(self.attributes)
+        row = event.row()
         marks = ",".join("?" * len(row))
         try:
             self._base.execute(f"INSERT INTO events ({','.join(row)}) VALUES ({marks})", tuple(row.values()))

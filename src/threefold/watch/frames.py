@@ -30,7 +30,8 @@ from threefold.read.inputs import find_photos
 from threefold.read.reader import read_image
 
 Image = NDArray[np.uint8]
-Say = Callable[[str], object]
+Tell = Callable[[str], object]
+"""Takes one line about something that went wrong, or is well again."""
 SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "srt")
 BACK_OFF = (0.5, 30.0)
 """Seconds before the first attempt to open a stream again, doubled each time up to the second."""
@@ -129,8 +130,8 @@ class Folder:
 
     live = patient = False
 
-    def __init__(self, path: Path, fps: float, say: Say) -> None:
-        self.path, self.name, self.fps, self.say = path, printable(str(path)), fps, say
+    def __init__(self, path: Path, fps: float, fault: Tell) -> None:
+        self.path, self.name, self.fps, self.fault = path, printable(str(path)), fps, fault
         self.broken = 0
         self._files: list[tuple[str, Path]] = []
         self._next = 0
@@ -148,7 +149,7 @@ class Folder:
                 return read_image(file, str(file), MAX_PIXELS), seconds
             except PhotoError as error:
                 self.broken += 1
-                self.say(f"left out: {error}")
+                self.fault(f"left out: {error}")
         return None
 
     def ended(self) -> bool:
@@ -191,7 +192,7 @@ class Paced:
         self.source.close()
 
 
-def make_source(text: str, *, fps: float, say: Say) -> Source:
+def make_source(text: str, *, fps: float, fault: Tell) -> Source:
     """`0` a camera, `rtsp://...` a stream, a folder of frames (`fps` of them a second), else a video file.
 
     Nothing is opened yet. Raises DataError for what is not there or a scheme that is not read.
@@ -205,7 +206,7 @@ def make_source(text: str, *, fps: float, say: Say) -> Source:
         return Video(text, safe_address(text), live=True)
     path = Path(text)
     if path.is_dir():
-        return Folder(path, fps, say)
+        return Folder(path, fps, fault)
     if not path.is_file():
         raise DataError(f"{printable(text)}: no such file, folder, camera index or address")
     return Video(str(path), printable(text), live=False)
@@ -230,7 +231,7 @@ def hush() -> None:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
-def read_whole(source: Source, begin: datetime, say: Say) -> Iterator[Frame]:
+def read_whole(source: Source, begin: datetime, fault: Tell) -> Iterator[Frame]:
     """Every frame of an opened source that is not live; `begin` is when its first one was taken."""
     last = -1.0
     count = 0
@@ -240,7 +241,7 @@ def read_whole(source: Source, begin: datetime, say: Say) -> Iterator[Frame]:
         last, count = max(0.0, seconds), count + 1
         yield Frame(image, last, begin + timedelta(seconds=last))
     if not source.ended():
-        say(f"{source.name}: breaks off after {count:,} frames (cut off or damaged)")
+        fault(f"{source.name}: breaks off after {count:,} frames (cut off or damaged)")
 
 
 class Newest:
@@ -286,11 +287,11 @@ class Live(AbstractContextManager["Live"]):
     """
 
     def __init__(
-        self, source: Source, stop: threading.Event, say: Say, *, retries: int = 20,
+        self, source: Source, stop: threading.Event, fault: Tell, *, retries: int = 20,
         clock: Callable[[], float] = time.monotonic, now: Callable[[], datetime] | None = None,
         wait: Callable[[float], bool] | None = None,
     ) -> None:  # fmt: skip
-        self.source, self.stop, self.say, self.retries = source, stop, say, retries
+        self.source, self.stop, self.fault, self.retries = source, stop, fault, retries
         self.newest = Newest()
         self._clock, self._now = clock, now or (lambda: datetime.now().astimezone())
         self._wait = wait or stop.wait
@@ -339,7 +340,7 @@ class Live(AbstractContextManager["Live"]):
             if hopeless or 0 <= self.retries < failures:
                 return self._gone(reason, failures - 1)
             if failures == 1:
-                self.say(f"{reason}; trying again")
+                self.fault(f"{reason}; trying again")
             lost_at = self._clock() if lost_at is None else lost_at
             if self._wait(min(BACK_OFF[1], BACK_OFF[0] * 2 ** min(failures - 1, 10))):
                 return None
@@ -354,7 +355,7 @@ class Live(AbstractContextManager["Live"]):
             if not back and now - begin >= STEADY:
                 back = True
                 if lost_at is not None:
-                    self.say(f"{self.source.name}: is back after {begin - lost_at:.0f} s")
+                    self.fault(f"{self.source.name}: is back after {begin - lost_at:.0f} s")
             self.newest.put(Frame(found[0], now, self._now()))
         return back, lost_at
 

@@ -73,13 +73,13 @@ def monitor_app(source: Path | Told) -> FastAPI:
 
     @app.exception_handler(Refusal)
     def refuse(request: Request, error: Refusal) -> Response:
-        return error_response(error, request.url.path, "")
+        return error_response(error, "")
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> Response:
         found = error.errors()[0]
         words = f"{'.'.join(map(str, found['loc'][1:]))}: {found['msg']}"
-        return error_response(Refusal("invalid", words), request.url.path, "")
+        return error_response(Refusal("invalid", words), "")
 
     @app.middleware("http")
     async def headers(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
