@@ -21,9 +21,9 @@ from threefold.errors import AssetError
 from threefold.labels import Mask
 from threefold.photos import background as room
 from threefold.photos import decode as photo
+from threefold.photos import networks
 from threefold.photos.background import BACKGROUNDS, FILLS, Segment
 from threefold.photos.cache import open_cache
-from threefold.photos.networks import Spares
 from threefold.photos.prepare import Prepare
 
 Pixels = NDArray[np.uint8]
@@ -85,7 +85,7 @@ class Half:
 def test_segment_paints_what_is_under_the_threshold(
     threshold: float, left: int, right: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "_NETWORKS", Spares(Half))
+    monkeypatch.setattr(room._SELFIE, "_spare", [Half()])
     image = np.broadcast_to(np.array([200, 100, 0], np.uint8), (512, 384, 3)).copy()
     out = Segment(fill="black", threshold=threshold)(image)
     assert (out[:, :190, 0] == left).all() and (out[:, -190:, 0] == right).all()
@@ -131,8 +131,8 @@ def test_without_the_model_segment_says_how_to_get_it(monkeypatch: pytest.Monkey
     def missing(name: str, *, get: bool) -> Path:
         raise AssetError(f"{name}: is not on this machine {get}")
 
-    monkeypatch.setattr(room, "asset_path", missing)
-    monkeypatch.setattr(room, "_NETWORKS", Spares(room._make))
+    monkeypatch.setattr(networks, "asset_path", missing)
+    monkeypatch.setattr(room, "_SELFIE", networks.Tflite("selfie"))
     ready = Prepare(background="segment")
     with pytest.raises(AssetError, match=r"^selfie: is not on this machine True$"):
         ready(person())

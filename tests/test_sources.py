@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from threefold.data.layouts import SIGNS, SOURCES
 from threefold.data.sources import eval_photos, read_answers, read_faces, recognise, split_sources
 from threefold.data.tables import Problem
 from threefold.errors import DataError
@@ -47,6 +49,14 @@ def problems_of(text: str | Path) -> list[Problem]:
     problems: list[Problem] = []
     read_faces(text, problems.append)
     return problems
+
+
+@pytest.mark.parametrize("layout", SOURCES)
+def test_every_layout_says_what_it_is_known_by_and_refuses_an_empty_folder(layout: str, tmp_path: Path) -> None:
+    fits, sign = SIGNS[layout]
+    assert sign and SOURCES[layout].__doc__ and not fits(tmp_path)
+    with pytest.raises(DataError, match=re.escape(str(tmp_path))):
+        read_faces(f"{layout}:{tmp_path}")
 
 
 def test_contest_reads_every_suffix_and_keys_people_by_folder(tmp_path: Path) -> None:

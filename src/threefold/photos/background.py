@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from threefold.assets import HELPERS, asset_path
+from threefold.assets import HELPERS
 from threefold.errors import RecipeError
-from threefold.photos.networks import Spares, scaled
+from threefold.photos.networks import Tflite, scaled
 
 Pixels = NDArray[np.uint8]
 Fill = Literal["grey", "black", "white"]
@@ -40,13 +40,8 @@ class Segment:
 
     def __call__(self, image: Pixels) -> Pixels:
         """[h, w, 3] uint8 RGB -> the same shape; raises AssetError without the model."""
-        blob = cv2.dnn.blobFromImage(scaled(image, 256, 256), 1 / 255)
-
-        def likelihood(network: cv2.dnn.Net) -> NDArray[np.float32]:
-            network.setInput(blob)
-            return np.array(network.forward(), dtype=np.float32).reshape(256, 256)
-
-        return _painted(image, _NETWORKS.use(likelihood) > self.threshold, self.fill)
+        likelihood = _SELFIE(scaled(image, 256, 256)).reshape(256, 256)
+        return _painted(image, likelihood > self.threshold, self.fill)
 
 
 def _painted(image: Pixels, person: NDArray[np.bool_], fill: Fill) -> Pixels:
@@ -59,13 +54,9 @@ def _painted(image: Pixels, person: NDArray[np.bool_], fill: Fill) -> Pixels:
     return np.asarray(np.rint(ground + (image - ground) * share), dtype=np.uint8)
 
 
-def _make() -> cv2.dnn.Net:
-    return cv2.dnn.readNetFromTFLite(str(asset_path("selfie", get=True)))
-
-
 def _keep(image: Pixels) -> Pixels:
     return image
 
 
-_NETWORKS = Spares(_make)
+_SELFIE = Tflite("selfie")
 BACKGROUNDS: dict[str, Callable[..., Any]] = {"keep": lambda: _keep, "segment": Segment}

@@ -11,9 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from threefold.assets import asset_path
 from threefold.photos.detect import Detection
-from threefold.photos.networks import Spares
+from threefold.photos.networks import Tflite
 
 SIDE, MARGIN = 192, 1.5
 """What the network sees: a square of `MARGIN` x the face box, turned by the eye line, at `SIDE` pixels."""
@@ -44,14 +43,9 @@ def landmarks(image: NDArray[np.uint8], face: Detection) -> NDArray[np.float32] 
     to_face[0, 2] += SIDE / 2 - (left + right) / 2
     to_face[1, 2] += SIDE / 2 - (top + bottom) / 2
     crop = cv2.warpAffine(image, to_face, (SIDE, SIDE), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
-    blob = cv2.dnn.blobFromImage(crop, 1 / 255)
-
-    def ask(network: cv2.dnn.Net) -> NDArray[np.float32]:
-        network.setInput(blob)
-        return np.array(network.forward(), dtype=np.float32).reshape(468, 3)[list(_POINTS), :2]
-
+    mesh = _MESH(np.asarray(crop, dtype=np.uint8)).reshape(468, 3)[list(_POINTS), :2]
     back = cv2.invertAffineTransform(to_face)
-    points = np.asarray(_NETWORKS.use(ask) @ back[:, :2].T + back[:, 2], dtype=np.float32)
+    points = np.asarray(mesh @ back[:, :2].T + back[:, 2], dtype=np.float32)
     return points if _agree(points, np.array(face.points)) else None
 
 
@@ -63,8 +57,4 @@ def _agree(points: NDArray[np.float32], detected: NDArray[np.float64]) -> bool:
     return bool(far < APART * max(float(eyes), float(mouth), 4.0))
 
 
-def _make() -> cv2.dnn.Net:
-    return cv2.dnn.readNetFromTFLite(str(asset_path("mesh", get=True)))
-
-
-_NETWORKS = Spares(_make)
+_MESH = Tflite("mesh")

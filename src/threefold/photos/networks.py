@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from threefold.assets import asset_path
+
 Network = TypeVar("Network")
 Output = TypeVar("Output")
 
@@ -32,6 +34,23 @@ class Spares(Generic[Network]):
         output = work(network)
         self._spare.append(network)
         return output
+
+
+class Tflite(Spares[cv2.dnn.Net]):
+    """A model file of assets.py as a function of a picture; it is fetched and loaded when it is first called."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(lambda: cv2.dnn.readNetFromTFLite(str(asset_path(name, get=True))))
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """[h, w, 3] uint8 RGB of the network's size -> its first output; raises AssetError without the file."""
+        blob = cv2.dnn.blobFromImage(image, 1 / 255)
+
+        def output(network: cv2.dnn.Net) -> NDArray[np.float32]:
+            network.setInput(blob)
+            return np.array(network.forward(), dtype=np.float32)
+
+        return self.use(output)
 
 
 def scaled(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
