@@ -54,19 +54,21 @@ def contest(root: Path, note: Note = refuse) -> Iterator[Face]:
     train = contest_folder(root)
     if train is None:
         raise DataError(f"{root}: no train.csv and no images/ID_GENDER_RACE_AGE in it or in its train/")
-    listing = train / "train.csv"
-    rows = _contest_rows(listing, note) if listing.is_file() else None
     folders = {entry.name: entry for entry in children(train / "images") if entry.is_dir()}
-    for name, row in sorted((rows or {}).items()):
+    if (train / "train.csv").is_file():
+        rows, reason = _contest_rows(train / "train.csv", note), "train.csv has no row for it"
+    else:
+        named = {name: _folder_cells(name) for name in folders}
+        rows = {name: Row(folders[name], 0, cells) for name, cells in named.items() if cells}
+        reason = "not named ID_GENDER_RACE_AGE"
+    for name, row in sorted(rows.items()):
         if name not in folders:
             note(Problem("error", "rows without photos", row.where("path"), f"there is no folder images/{name}"))
     for name, folder in folders.items():
-        person = Row(folder, 0, _folder_cells(name) or {}) if rows is None else rows.get(name)
-        if person is None or not person.cells:
-            reason = "train.csv has no row for it" if rows is not None else "not named ID_GENDER_RACE_AGE"
-            note(Problem("warning", "folders without row", str(folder), f"left out: {reason}"))
+        if name in rows:
+            yield from _contest_person(folder, rows[name], note)
         else:
-            yield from _contest_person(folder, person, note)
+            note(Problem("warning", "folders without row", str(folder), f"left out: {reason}"))
 
 
 def write_train_table(folder: Path, people: Iterable[tuple[str, str, str, int, str]]) -> None:
@@ -104,20 +106,21 @@ def _contest_rows(listing: Path, note: Note) -> dict[str, Row]:
     return people
 
 
-def _folder_cells(name: str) -> dict[str, str] | None:
+def _folder_cells(name: str) -> dict[str, str]:
+    """What a contest folder's name holds, {} for another name."""
     match = _PERSON_FOLDER.fullmatch(name)
-    return match.groupdict() if match else None
+    return match.groupdict() if match else {}
 
 
 def _contest_person(folder: Path, row: Row, note: Note) -> Iterator[Face]:
     gender, age = read_label(row, "gender", note), read_age(row, note)
     group = None if age is None else labels.age_group(age)
-    named = _folder_cells(folder.name)
-    for column, value in (("gender", gender), ("age", age)) if named else ():
-        other = (named or {})[column].lower()
-        if value is not None and value != (int(other) if column == "age" else labels.parse(column, other)):
-            text = f"{row.get(column)!r} contradicts the folder's name {folder.name}"
-            note(Problem("error", "contradictory labels", row.where(column), text))
+    if cells := _folder_cells(folder.name):
+        named = {"gender": labels.parse("gender", cells["gender"]), "age": int(cells["age"])}
+        for column, value in (("gender", gender), ("age", age)):
+            if value not in (None, named[column]):
+                text = f"{row.get(column)!r} contradicts the folder's name {folder.name}"
+                note(Problem("error", "contradictory labels", row.where(column), text))
     photos = [photo for photo in children(folder) if is_photo(photo)]
     if not photos:
         note(Problem("error", "rows without photos", str(folder), "holds no photo"))
