@@ -2,7 +2,7 @@
 from threefold.assets import assets as assets
 from threefold.components import describe as describe
 from threefold.components import list_components as list_components
-from threefold.data.check_verb import check_data as check_data
+from threefold.data.check import check as check
 from threefold.data.face import Face as Face
 from threefold.data.folds import deal_folds as deal_folds
 from threefold.data.sources import read_faces as read_faces

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from threefold import labels
 from threefold.data import duplicates
-from threefold.data.check import Report, check
+from threefold.data.check import CheckResult, check
 from threefold.data.eda import NUMBERS, Eda, Looks, describe, measure
 from threefold.data.face import Face
 from threefold.data.sources import read_faces
@@ -132,7 +132,7 @@ def eda(data: str, *, photos: bool = True, seed: int = 0) -> EdaResult:
     return EdaResult(faces, looks, describe(faces, report, looks), copies, guesses, chance, photos, seed)
 
 
-def _copies(faces: Sequence[Face], report: Report) -> NDArray[np.int64]:
+def _copies(faces: Sequence[Face], report: CheckResult) -> NDArray[np.int64]:
     """[P, 2] rows of the copies across persons that `check` listed."""
     row_of = {face.id: row for row, face in enumerate(faces)}
     pairs = []
