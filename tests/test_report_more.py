@@ -33,7 +33,7 @@ from threefold.read.backends import oof_digest
 from threefold.recipe import make_recipe, write_recipe
 from threefold.runs import Run
 
-NET = {"model.backbone": "contest_cnn", "model.pretrained": "none", "prepare.size": "32x24"}
+NET = {"model.backbone": "multilabel_cnn", "model.pretrained": "none", "prepare.size": "32x24"}
 FACE = (48.0, 45.0, 144.0, 195.0)  # of the drawn photos, 192 x 256
 
 

@@ -189,7 +189,7 @@ def test_runs_are_listed_by_path(run, tmp_path):
     foreign = Run.create(root / "a", RECIPE, {})
     (foreign.path / "stamp.json").write_text('{"format": 2}')
     (root / "notes").mkdir()
-    assert run_folders(root) == [deep.path, run.path]
+    assert run_folders(root) == [foreign.path, deep.path, run.path]
     assert run_folders(run.path) == [run.path]
     with pytest.raises(RunError, match=r"nowhere: no such folder of runs"):
         run_folders(tmp_path / "nowhere")

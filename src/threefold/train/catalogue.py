@@ -78,7 +78,7 @@ KINDS: dict[str, Kind] = {
     "samplers": Kind("train.sampler", SAMPLERS, 1, "which photos an epoch shows, how often and in which order"),
     "stops": Kind("train.early_stop", STOPS, 0, "when training ends before the last epoch"),
     "keeps": Kind("train.keep", KEEPS, 0, "which weights a fold keeps"),
-    "optims": Kind("optim", OPTIMS, 1, "optimisers"),
+    "optims": Kind("optim", OPTIMS, 0, "optimisers"),
     "schedules": Kind("schedule", SCHEDULES, 3, "learning rates over the training"),
     "views": Kind("tta", VIEWS, 0, "views of a photo whose answers are averaged"),
     "trackers": Kind("track", TRACKERS, 0, "where a run's numbers go beside TensorBoard", plain=True),
