@@ -139,7 +139,7 @@ def test_the_korean_readme_has_the_commands_and_links_of_the_english_one() -> No
 def test_addresses_are_those_of_the_service(tmp_path: Path) -> None:
     routes = {
         re.sub(r"\{\w+\}", "NAME", path)
-        for path in app_of(monitor=monitor_router(tmp_path / "e.csv")).openapi()["paths"]
+        for path in app_of(monitor=monitor_router(tmp_path / "e.sqlite")).openapi()["paths"]
     }
     routes |= {"/", "/docs", "/openapi.json", "/monitor", "/v2/..."}
     named = set()

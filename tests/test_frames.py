@@ -15,6 +15,7 @@ import pytest
 from PIL import Image as Picture
 
 from threefold.errors import CheckFailed, DataError
+from threefold.read.videos import SUFFIXES, Video
 from threefold.watch.frames import (
     Folder,
     Frame,
@@ -23,7 +24,6 @@ from threefold.watch.frames import (
     Newest,
     Paced,
     Source,
-    Video,
     make_source,
     read_whole,
     safe_address,
@@ -160,9 +160,15 @@ def test_files_and_cameras_that_do_not_open_are_one_line(tmp_path: Path) -> None
     program = (
         "import sys; from threefold.watch.frames import make_source as m; m(sys.argv[1], fps=25, fault=print).open()"
     )
-    for text, message in ((str(tmp_path / "a.mp4"), f"{tmp_path}/a.mp4: cannot be opened as a video"),
-                          ("99", "camera 99: cannot be opened as a camera"),
-                          (stream, "rtsp://127.0.0.1:9/live: cannot be opened as a stream")):  # fmt: skip
+    known = ", ".join(SUFFIXES)
+    for text, message in (
+        (
+            f"{tmp_path}/a.mp4",
+            f"{tmp_path}/a.mp4: not a video that can be read, or cut off or damaged ({known} are read)",
+        ),
+        ("99", "camera 99: cannot be opened as a camera"),
+        (stream, "rtsp://127.0.0.1:9/live: cannot be opened as a stream"),
+    ):
         with pytest.raises(DataError) as caught:
             make_source(text, fps=25, fault=print).open()
         assert str(caught.value) == message, "no user, no password, no token"

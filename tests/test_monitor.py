@@ -21,22 +21,21 @@ from test_watch import Played, draw, find, reader, walk
 
 from threefold.cli.live import Lines
 from threefold.errors import DataError, ThreefoldError
-from threefold.watch.events import open_events
+from threefold.watch.events import Events
 from threefold.watch.monitor import Monitor, monitor_app, monitor_router, parse_address
 from threefold.watch.watch import watch
 
 
 def fill(path: Path, count: int = 3, attributes: tuple[str, ...] = ("mask",)) -> None:
-    sink = open_events(path, attributes)
+    store = Events(path, attributes)
     for index in range(count):
-        sink.add(event(track=index, attributes=attributes, begin=datetime.now().astimezone()))
-    sink.close()
+        store.add(event(track=index, attributes=attributes, begin=datetime.now().astimezone()))
+    store.close()
 
 
-@pytest.mark.parametrize("name", ["e.csv", "e.sqlite"])
-def test_an_events_file_is_told_in_the_form_of_the_contract(tmp_path: Path, name: str) -> None:
-    fill(tmp_path / name)
-    client = TestClient(monitor_app(tmp_path / name))
+def test_an_events_file_is_told_in_the_form_of_the_contract(tmp_path: Path) -> None:
+    fill(tmp_path / "e.sqlite")
+    client = TestClient(monitor_app(tmp_path / "e.sqlite"))
     answer = client.get("/v1/events?hours=2&recent=2")
     told = answer.json()
     assert answer.status_code == 200 and set(told) == {"source", "state", "hours", "total", "recent"}
@@ -48,8 +47,8 @@ def test_an_events_file_is_told_in_the_form_of_the_contract(tmp_path: Path, name
 
 
 def test_the_page_and_its_files_need_nothing_from_elsewhere(tmp_path: Path) -> None:
-    fill(tmp_path / "e.csv")
-    client = TestClient(monitor_app(tmp_path / "e.csv"))
+    fill(tmp_path / "e.sqlite")
+    client = TestClient(monitor_app(tmp_path / "e.sqlite"))
     page = client.get("/")
     assert page.url.path == "/monitor" and page.headers["content-type"].startswith("text/html")
     assert "default-src 'self'" in page.headers["content-security-policy"]
@@ -72,17 +71,17 @@ def test_the_page_and_its_files_need_nothing_from_elsewhere(tmp_path: Path) -> N
 def test_numbers_out_of_range_are_said_in_the_service_s_form(
     tmp_path: Path, query: str, status: int, code: str
 ) -> None:
-    fill(tmp_path / "e.csv")
-    answer = TestClient(monitor_app(tmp_path / "e.csv")).get(f"/v1/events?{query}")
+    fill(tmp_path / "e.sqlite")
+    answer = TestClient(monitor_app(tmp_path / "e.sqlite")).get(f"/v1/events?{query}")
     error = answer.json()["error"]
     assert (answer.status_code, error["code"]) == (status, code) and query.partition("=")[0] in error["message"]
 
 
 def test_a_file_that_is_not_there_yet_is_404_until_it_is(tmp_path: Path) -> None:
-    client = TestClient(monitor_app(tmp_path / "e.csv"))
+    client = TestClient(monitor_app(tmp_path / "e.sqlite"))
     answer = client.get("/v1/events")
     assert answer.status_code == 404 and answer.json()["error"]["code"] == "not_found"
-    fill(tmp_path / "e.csv")
+    fill(tmp_path / "e.sqlite")
     assert client.get("/v1/events").json()["total"]["worn"] == 3
 
 
@@ -134,7 +133,7 @@ def ask(address: str) -> dict[str, Any]:
         return told
 
 
-@pytest.mark.parametrize("name", [None, "e.csv", "e.sqlite"])
+@pytest.mark.parametrize("name", [None, "e.sqlite"])
 def test_a_running_watch_tells_its_live_state(
     tmp_path: Path, name: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,7 +48,8 @@ def watch(
     ],
     model: Model = None,
     attributes: Attributes = "mask,gender,age_group",
-    events: Annotated[Path | None, typer.Option(help=".csv or .sqlite to append a row per person to")] = None,
+    events: Annotated[Path | None, typer.Option(help=".sqlite file to append a row per person to")] = None,
+    csv: Annotated[Path | None, typer.Option(help="file for a table of all rows of --events, at the end")] = None,
     save: Annotated[Path | None, typer.Option(help="video to make, boxes drawn; it keeps pictures of people")] = None,
     webhook: Annotated[str | None, typer.Option(help="http(s) address that gets each event as JSON")] = None,
     monitor: Annotated[str | None, typer.Option(help="[HOST:]PORT of the page /monitor")] = None,
@@ -70,11 +71,10 @@ def watch(
     from threefold.read.reader import detect_faces
     from threefold.watch.watch import watch as run
 
+    if csv and not events:
+        end("--csv writes the events of a file; name it with --events", 2)
     find = partial(detect_faces, far=far)
     result = run(source, model=model, attributes=attribute_names(attributes), events=events, save=save, webhook=webhook,
                  monitor=monitor, realtime=realtime, fps=fps, start=start, retries=retries, max_gap=max_gap,
-                 view=make_view(quiet or json), find=find)  # fmt: skip
-    if json or not quiet:
-        tell(result, json=json, err=True)
-    elif result.failure:
-        end(result.failure, 1)
+                 view=make_view(quiet or json or str(csv) == "-"), find=find)  # fmt: skip
+    tell(result, json=json, csv=csv, err=True, quiet=quiet)

@@ -23,7 +23,7 @@ from threefold.errors import DataError
 from threefold.serve.binding import bind
 from threefold.serve.door import HEADERS
 from threefold.serve.refusal import Refusal, error_response
-from threefold.watch.events import KEPT, summary
+from threefold.watch.events import RECENT, summary
 
 STATIC = Path(__file__).parents[1] / "serve" / "static"
 HOURS = 24 * 31
@@ -48,7 +48,7 @@ def monitor_router(source: Path | Told, attributes: Collection[str] = tuple(labe
     @router.get("/v1/events", summary="Counts by hour and the last events of a watched entrance")
     def events(
         hours: Annotated[int, Query(ge=1, le=HOURS, description="hours up to now")] = 24,
-        recent: Annotated[int, Query(ge=0, le=KEPT, description="events, the newest first")] = 50,
+        recent: Annotated[int, Query(ge=0, le=RECENT, description="events, the newest first")] = 50,
     ) -> dict[str, Any]:
         try:
             told = summary(source, hours, recent) if isinstance(source, Path) else source(hours, recent)
