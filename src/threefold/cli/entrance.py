@@ -34,8 +34,20 @@ def serve(
     from threefold.watch.monitor import monitor_router
 
     monitor = None if events is None else monitor_router(events, attribute_names(attributes))
-    run(model, host=host, port=port, attributes=attribute_names(attributes), key=key, threads=threads, batch=batch,
-        wait_ms=wait_ms, queue=queue, rate=rate, cors=cors or [], monitor=monitor)  # fmt: skip
+    run(
+        model,
+        host=host,
+        port=port,
+        attributes=attribute_names(attributes),
+        key=key,
+        threads=threads,
+        batch=batch,
+        wait_ms=wait_ms,
+        queue=queue,
+        rate=rate,
+        cors=cors or [],
+        monitor=monitor,
+    )
 
 
 @app.command()
@@ -74,7 +86,20 @@ def watch(
     if csv and not events:
         end("--csv writes the events of a file; name it with --events", 2)
     find = partial(detect_faces, far=far)
-    result = run(source, model=model, attributes=attribute_names(attributes), events=events, save=save, webhook=webhook,
-                 monitor=monitor, realtime=realtime, fps=fps, start=start, retries=retries, max_gap=max_gap,
-                 view=make_view(quiet or json or str(csv) == "-"), find=find)  # fmt: skip
+    result = run(
+        source,
+        model=model,
+        attributes=attribute_names(attributes),
+        events=events,
+        save=save,
+        webhook=webhook,
+        monitor=monitor,
+        realtime=realtime,
+        fps=fps,
+        start=start,
+        retries=retries,
+        max_gap=max_gap,
+        view=make_view(quiet or json or str(csv) == "-"),
+        find=find,
+    )
     tell(result, json=json, csv=csv, err=True, quiet=quiet)

@@ -29,10 +29,9 @@ PROBABILITIES, YEARS = "probabilities", "years"
 """Names of the outputs."""
 PRECISIONS = ("float32", "float16", "int8")
 """How the weights are stored. float16 ones are computed with in float32; int8 is of the convolutions."""
-_FIELDS = {
-    "name": str, "version": str, "created": str, "labels": dict, "prepares": list, "decision": dict | None,
-    "years": bool, "data": str, "licence": str, "precision": str, "limits": dict | None,
-}  # fmt: skip
+_TEXTS = ("name", "version", "created", "data", "licence", "precision")
+_FIELDS = dict.fromkeys(_TEXTS, str) | {"labels": dict, "prepares": list, "years": bool}
+_FIELDS |= dict.fromkeys(("decision", "limits"), dict | None)
 
 
 class OnnxBackend:
@@ -69,8 +68,9 @@ class OnnxBackend:
         if not len(photos[0]):
             none = np.empty((0, CLASSES), dtype=np.float32)
             return none, none[:, 0] if self.info["years"] else None
-        said: list[NDArray[np.float32]] = self._session.run(self._outputs, dict(zip(self._names, photos, strict=True)))
-        return said[0], said[1] if self.info["years"] else None
+        inputs = dict(zip(self._names, photos, strict=True))
+        outputs: list[NDArray[np.float32]] = self._session.run(self._outputs, inputs)
+        return outputs[0], outputs[1] if self.info["years"] else None
 
 
 def input_names(count: int) -> list[str]:
@@ -125,18 +125,18 @@ def _info(metadata: dict[str, str], where: str) -> dict[str, Any]:
 
 def _prepares(stored: list[Any], where: str) -> tuple[Prepare, ...]:
     try:
-        made = tuple(Prepare.from_dict(values) for values in stored)
+        prepares = tuple(Prepare.from_dict(values) for values in stored)
     except (RecipeError, AttributeError, TypeError) as error:
         raise RunError(f"{where}: its preprocessing cannot be used ({error})") from None
-    if not made:
+    if not prepares:
         raise RunError(f"{where}: names no preprocessing; export it again")
-    return made
+    return prepares
 
 
 def _check_ports(
     session: Any, inputs: list[str], outputs: list[str], prepares: tuple[Prepare, ...], where: str
 ) -> None:
-    """The graph takes and gives what its metadata say: a file that was put together by hand is told now."""
+    """The graph takes and gives what its metadata say: a file that was put together by hand is refused here."""
     has = {port.name: (port.type, port.shape[1:]) for port in [*session.get_inputs(), *session.get_outputs()]}
     wanted: dict[str, tuple[str, list[int]]] = {
         name: ("tensor(uint8)", [*prepare.size, 3]) for name, prepare in zip(inputs, prepares, strict=True)

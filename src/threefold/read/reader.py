@@ -28,13 +28,8 @@ from threefold.photos.decode import MAX_PIXELS, Box, decode, decode_bytes
 from threefold.photos.detect import Detection, by_size
 from threefold.photos.quality import OK, Limits, quality
 from threefold.read.backends import Backend, oof_digest, open_run
-from threefold.read.reading import INDETERMINATE, Reading, make_reading
+from threefold.read.reading import Reading, make_reading
 from threefold.runs import Run
-
-__all__ = [
-    "BUNDLED", "INDETERMINATE", "Detection", "Limits", "Photo", "Reader", "Reading", "Which", "by_size", "check_which",
-    "detect_faces", "load", "make_reading", "read_image",
-]  # fmt: skip
 
 BUNDLED = Path(__file__).parents[1] / "models" / "reader.onnx"
 """The reader that comes with the package: what `load()` opens."""
@@ -252,9 +247,10 @@ def _load_run(path: Path, decision: bool) -> Reader:
         rule = Decision.from_dict(stored.get("decision"), where)
     stamp = run.stamp
     info = {
-        "name": run.name, **{key: stamp.get(key) for key in ("version", "created", "data")},
+        "name": run.name,
+        **{key: stamp.get(key) for key in ("version", "created", "data")},
         "labels": {name: list(words) for name, words in labels.NAMES.items()},
         "prepares": [prepare.to_dict() for prepare in backend.prepares],
         "decision": rule.to_dict() if rule else None,
-    }  # fmt: skip
+    }
     return Reader(backend, decision=rule, info=info)

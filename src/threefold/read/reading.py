@@ -222,12 +222,11 @@ def make_reading(
     parts = dict(zip(ALL, labels.decode(code), strict=True))
     words = {name: INDETERMINATE if unsure[name] or quality != OK else labels.name(name, parts[name]) for name in ALL}
     joint = decided.probabilities[0].astype(np.float32)
-    reading = reading_model()(
-        face=face, box=box, score=score, quality=quality, **{"class": code}, **words,
-        age=age if quality == OK else None, confidence=_share(decided.confidence[0]),
-        confidences=dict(zip(ALL, map(_share, decided.confidences[0]), strict=True)),
-        probabilities=shares(joint),
-    )  # fmt: skip
+    values: dict[str, Any] = {"class": code, **words, "age": age if quality == OK else None}
+    values["confidence"] = _share(decided.confidence[0])
+    values["confidences"] = dict(zip(ALL, map(_share, decided.confidences[0]), strict=True))
+    values["probabilities"] = shares(joint)
+    reading = reading_model()(face=face, box=box, score=score, quality=quality, **values)
     reading._raw, reading._raw_age = tuple(probabilities.tolist()), age
     return reading
 

@@ -218,19 +218,24 @@ class Newest:
 class Live(AbstractContextManager["Live"]):
     """A live source read by a thread of its own; iterate for the newest frames.
 
-    retries: attempts to open it again in one outage, -1 for ever. clock, now, wait: for tests; `wait(seconds)` is True
+    retries: attempts to open it again in one outage, -1 for ever. clock, wait: for tests; `wait(seconds)` is True
     when it is to stop. Iterating ends when `stop` is set or a played file is over; it raises DataError when there never
     was a frame, CheckFailed when a stream is gone for good.
     """
 
     def __init__(
-        self, source: Source, stop: threading.Event, fault: Tell, *, retries: int = 20,
-        clock: Callable[[], float] = time.monotonic, now: Callable[[], datetime] | None = None,
+        self,
+        source: Source,
+        stop: threading.Event,
+        fault: Tell,
+        *,
+        retries: int = 20,
+        clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], bool] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.source, self.stop, self.fault, self.retries = source, stop, fault, retries
         self.newest = Newest()
-        self._clock, self._now = clock, now or (lambda: datetime.now().astimezone())
+        self._clock = clock
         self._wait = wait or stop.wait
         self._thread = threading.Thread(target=self._guarded, name="frames", daemon=True)
 
@@ -293,7 +298,7 @@ class Live(AbstractContextManager["Live"]):
                 back = True
                 if lost_at is not None:
                     self.fault(f"{self.source.name}: is back after {begin - lost_at:.0f} s")
-            self.newest.put(Frame(taken[0], now, self._now()))
+            self.newest.put(Frame(taken[0], now, datetime.now().astimezone()))
         return back, lost_at
 
     def _gone(self, reason: str, tries: int) -> Exception:

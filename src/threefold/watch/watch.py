@@ -135,7 +135,7 @@ class Watch:
             opinion.add(frame.time, reading, detection.score)
         for track, _, opinion in faces:
             if kind := opinion.settle(frame.time):
-                self._tell(kind, track, opinion, frame.clock)
+                self._announce(kind, track, opinion, frame.clock)
         self.frames += 1
         return [opinion.reading(track) for track, _, opinion in faces]
 
@@ -151,9 +151,9 @@ class Watch:
     def _end(self, track: Track, clock: datetime) -> None:
         opinion = self.opinions.pop(track.number)
         if kind := opinion.end(track.seconds, track.frames):
-            self._tell(kind, track, opinion, clock)
+            self._announce(kind, track, opinion, clock)
 
-    def _tell(self, kind: str, track: Track, opinion: Opinion, clock: datetime) -> None:
+    def _announce(self, kind: str, track: Track, opinion: Opinion, clock: datetime) -> None:
         reading = opinion.reading(track)
         if kind == "changed":
             self.changed += 1

@@ -46,9 +46,14 @@ class Webhook:
     """
 
     def __init__(
-        self, address: str, fault: Tell, *, size: int = QUEUE,
-        send: Callable[[str, bytes], object] | None = None, wait: Callable[[float], bool] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        address: str,
+        fault: Tell,
+        *,
+        size: int = QUEUE,
+        send: Callable[[str, bytes], object] | None = None,
+        wait: Callable[[float], bool] | None = None,
+    ) -> None:
         check_address(address)
         self.address, self.fault = address, fault
         self.sent = self.failed = 0
