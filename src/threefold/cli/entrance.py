@@ -18,7 +18,7 @@ def serve(
     host: Annotated[str, typer.Option(help="address to listen at; 0.0.0.0 is every one")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="port; 0 is any free one")] = 8000,
     attributes: Attributes = "mask,gender,age_group",
-    key: Annotated[str | None, typer.Option(help="bearer key of /v1 and /v2 (better: $THREEFOLD_KEY)")] = None,
+    key: Annotated[str | None, typer.Option(help="bearer key of /v1 (better: $THREEFOLD_KEY)")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="cores of one call of the model")] = None,
     batch: Annotated[int, typer.Option(min=1, help="faces in one call of the model at most; 1: no batching")] = 32,
     wait_ms: Annotated[float, typer.Option(min=0, help="how long a face waits at most for one on its way")] = 2,
@@ -26,19 +26,21 @@ def serve(
     rate: Annotated[float | None, typer.Option(help="requests a second of one client (default: any)")] = None,
     cors: Annotated[list[str] | None, typer.Option(help="origin whose pages may ask; may be repeated")] = None,
     events: Annotated[Path | None, typer.Option(help="events file of `threefold watch`, shown at /monitor")] = None,
+    json: Json = False,
 ) -> None:
     """Answer photos over HTTP, with a page at /; until SIGTERM or ctrl-c."""
     for module in ("fastapi", "uvicorn", "prometheus_client", "python_multipart"):
         need(module, "serve")
-    from threefold.serve.server import serve as run
+    from threefold.serve import server
     from threefold.watch.monitor import monitor_router
 
-    monitor = None if events is None else monitor_router(events, attribute_names(attributes))
-    run(
+    names = attribute_names(attributes)
+    server.log_to_stderr()
+    result = server.serve(
         model,
         host=host,
         port=port,
-        attributes=attribute_names(attributes),
+        attributes=names,
         key=key,
         threads=threads,
         batch=batch,
@@ -46,8 +48,9 @@ def serve(
         queue=queue,
         rate=rate,
         cors=cors or [],
-        monitor=monitor,
+        monitor=None if events is None else monitor_router(events, names),
     )
+    tell(result, json=json)
 
 
 @app.command()

@@ -46,6 +46,10 @@ _DAMAGED = ("Corrupt JPEG data", "Premature end")
 _QUIET = threading.RLock()
 
 
+class TooManyPixels(PhotoError):
+    """A photo that is refused for its size before anything is decoded."""
+
+
 @dataclass(frozen=True)
 class PhotoInfo:
     """A photo's header: format (a key of EXTENSIONS), size as shown, Pillow's mode, EXIF orientation 1..8, frames."""
@@ -98,8 +102,21 @@ def decode_bytes(
         raise PhotoError(f"{name}: cut off or damaged ({_line(error)})") from None
 
 
+def header(data: bytes, name: str) -> tuple[str, int, int]:
+    """(format, width, height) of the bytes of a photo as they are stored, before EXIF turns it; no pixel is decoded.
+
+    format: a key of EXTENSIONS. Raises PhotoError naming `name`: empty, not an image, or cut off before its size; and
+    TooManyPixels, a PhotoError, beyond Pillow's limit of 179 million.
+    """
+    image = _open(data, name, None)
+    return _format(image), *image.size
+
+
 def probe(data: bytes, name: str) -> PhotoInfo:
-    """Read the header only, whatever the size; raises PhotoError when there is none that can be read."""
+    """All that stands before the pixels, whatever the size; raises as `header` does.
+
+    Frames are counted and EXIF is read, which takes a walk through the whole file: `header` is for photos of strangers.
+    """
     image = _open(data, name, None)
     try:
         with _quiet():
@@ -141,12 +158,12 @@ def _open(data: bytes, name: str, max_pixels: int | None) -> Image.Image:
     except Image.DecompressionBombError as error:
         pixels, limit = map(int, re.findall(r"\d+", str(error)))
         limit = min(limit, max_pixels or limit)
-        raise PhotoError(f"{name}: {pixels:,} pixels are too many, the limit is {limit:,}") from None
+        raise TooManyPixels(f"{name}: {pixels:,} pixels are too many, the limit is {limit:,}") from None
     except Exception as error:  # see decode_bytes
         raise PhotoError(f"{name}: cut off or damaged ({_line(error)})") from None
     width, height = image.size
     if max_pixels is not None and width * height > max_pixels:
-        raise PhotoError(
+        raise TooManyPixels(
             f"{name}: {width}x{height} = {width * height:,} pixels are too many, the limit is {max_pixels:,}"
         )
     return image

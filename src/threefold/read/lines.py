@@ -57,10 +57,10 @@ def read_lines(
     reader: Reader,
     inputs: Sequence[Path],
     which: str | None,
+    attributes: Sequence[str],
     *,
     earlier: Iterable[str] = (),
     every: float = 1.0,
-    attributes: Sequence[str],
     draw: Draw | None = None,
 ) -> Iterator[Line]:
     """The Line of every photo and frame below `inputs` but those that `earlier` names, from their beginning.

@@ -29,9 +29,14 @@ PROBABILITIES, YEARS = "probabilities", "years"
 """Names of the outputs."""
 PRECISIONS = ("float32", "float16", "int8")
 """How the weights are stored. float16 ones are computed with in float32; int8 is of the convolutions."""
-_TEXTS = ("name", "version", "created", "data", "licence", "precision")
-_FIELDS = dict.fromkeys(_TEXTS, str) | {"labels": dict, "prepares": list, "years": bool}
-_FIELDS |= dict.fromkeys(("decision", "limits"), dict | None)
+_FIELDS: dict[str, Any] = {
+    "labels": dict,
+    "prepares": list,
+    "decision": dict | None,
+    "years": bool,
+    "limits": dict | None,
+    **dict.fromkeys(("name", "version", "created", "data", "licence", "precision"), str),
+}
 
 
 class OnnxBackend:

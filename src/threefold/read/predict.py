@@ -118,10 +118,9 @@ def predict(
     copies = Path(annotate) if annotate else None
     job = _Job(list(map(Path, inputs)), model, Path(out) if out else None, table, faces, plain, copies, every, resume)
     eval_set = eval_photos(job.inputs[0]) if len(job.inputs) == 1 and job.inputs[0].is_dir() else None
-    write = write or (lambda text: None)
     if eval_set is None and answers is None:
         job.check()
-        return _table(job, write, limit=KEPT if out or write else None)
+        return _table(job, write)
     job.check(SUBMISSION if eval_set is not None else "--answers")
     return _scored(job, eval_set, answers, write)
 
@@ -194,17 +193,19 @@ class _Tally:
         return Predicted(readings=readings, out=out, done=done, **counts, **more)
 
 
-def _table(job: _Job, write: Write, limit: int | None) -> Predicted:
-    """The table of photos and videos, in memory of a batch and of the readings of `limit` photos."""
+def _table(job: _Job, write: Write | None) -> Predicted:
+    """The table of photos and videos, in memory of a batch and of the readings of KEPT photos."""
     total = count(job.inputs, job.every)
     draw = drawing(job.annotate, job.inputs) if job.annotate else None
     reader, tally = load(job.model, decision=not job.plain), _Tally()
+    limit = KEPT if job.out or write else None
     readings: dict[str, Reading] = {}
 
     def lines(earlier: Iterable[str] = (), before: int = 0) -> Iterator[Line]:
-        options = {"every": job.every, "attributes": job.table.attributes, "draw": draw}
+        read = read_lines(
+            reader, job.inputs, job.faces, job.table.attributes, earlier=earlier, every=job.every, draw=draw
+        )
         with progress.bar("reading") as report:
-            read = read_lines(reader, job.inputs, job.faces, earlier=earlier, **options)
             for done, line in enumerate(read, start=1):
                 if line.faces and (limit is None or done <= limit):
                     readings[line.file] = line.faces[0]
@@ -213,6 +214,7 @@ def _table(job: _Job, write: Write, limit: int | None) -> Predicted:
 
     before = 0
     if job.out is None:
+        write = write or (lambda text: None)
         write(job.table.header)
         for line in tally.count(lines()):
             write(job.table.csv(line))
@@ -229,7 +231,9 @@ def _table(job: _Job, write: Write, limit: int | None) -> Predicted:
     return tally.result({} if incomplete else readings, job.out, everything - before)
 
 
-def _scored(job: _Job, eval_set: list[tuple[str, Path]] | None, answers: Path | str | None, write: Write) -> Predicted:
+def _scored(
+    job: _Job, eval_set: list[tuple[str, Path]] | None, answers: Path | str | None, write: Write | None
+) -> Predicted:
     """A submission, or a table that is scored: one reading a photo, all of them or nothing."""
     photos = eval_set if eval_set is not None else find_photos(job.inputs)
     truth = matching(Path(answers), photos) if answers else None
@@ -247,11 +251,11 @@ def _scored(job: _Job, eval_set: list[tuple[str, Path]] | None, answers: Path | 
         text, out = submission(readings), out or (home / "submission.csv" if home else None)
     else:
         text = job.table.header + "".join(map(job.table.csv, lines))
-    if out is None:
+    if out is None and write:
         write(text)
-    elif eval_set is not None:
+    elif out is not None and eval_set is not None:
         write_text(out, text)
-    else:
+    elif out is not None:
         job.table.write(out, lines)
     metrics = score(readings, truth, home, reader.decision)
     faces = {line.file: line.faces[0] for line in lines}

@@ -73,13 +73,13 @@ def monitor_app(source: Path | Answer) -> FastAPI:
 
     @app.exception_handler(Refusal)
     def refuse(request: Request, error: Refusal) -> Response:
-        return error_response(error, request.url.path, "")
+        return error_response(error, "")
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> Response:
         fault = error.errors()[0]
         message = f"{'.'.join(map(str, fault['loc'][1:]))}: {fault['msg']}"
-        return error_response(Refusal("invalid", message), request.url.path, "")
+        return error_response(Refusal("invalid", message), "")
 
     @app.middleware("http")
     async def headers(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
