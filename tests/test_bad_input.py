@@ -71,7 +71,7 @@ def files(folder: Path) -> set[str]:
         (("train", BASE, "--data", "cvs:data"), "csv"),
         (("predict", "data/eval", "--model", "rnu"), "nearest: run"),
         (("predict", "data/evil", "--model", "run"), "nearest: data/eval"),
-        (("predict", "--model", "run"), "photos"),
+        (("predict", "--model", "run"), "inputs"),
         (("predict", "data/eval", "--model", "data"), "not a run directory"),
         (("predict", "data/eval", "--model", "run", "--answers", "data/train/train.csv"), "no column 'imageid'"),
         (("report", "rnu"), "no such run"),

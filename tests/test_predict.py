@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from drawn_faces import frame_faces, photo_with
 from fake_backend import FakeBackend
-from filelock import FileLock
 from helpers import contest
 from numpy.typing import NDArray
 from PIL import Image
@@ -21,6 +20,7 @@ from test_inputs import video
 
 from threefold import labels
 from threefold.errors import DataError
+from threefold.files import lock
 from threefold.photos import detect
 from threefold.photos.prepare import Prepare
 from threefold.read import lines as lines_module
@@ -242,7 +242,7 @@ def test_resume_of_something_else_is_refused_in_a_line(
     (folder / "c0.png").rename(folder / "c00.png")
     refused(r"the photos are others than before \(there was 'c0.png', there is 'c00.png'\)")
     (folder / "c00.png").rename(folder / "c0.png")
-    with FileLock(tmp_path / ".t.csv.partial.lock"):
+    with lock(tmp_path / ".t.csv.partial.lock"):
         refused("is being written by another process")
     done = predict([folder], model, out=out, resume=True, boxes=True)
     assert done.photos == 8 and done.done == 5 and done.readings == {}, "boxes are kept whether asked for or not"

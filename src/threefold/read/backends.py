@@ -47,16 +47,12 @@ class JoinedBackend:
         self.members, self.weights, self.rule = members, weights, rule
         # an unknown rule or wrong weights are refused here, not when the first photo is read
         combine(np.full((len(members), 1, CLASSES), 1 / CLASSES), weights, rule)
-        self._prepares = {prepare.geometry: prepare for member in members for prepare in member.prepares}
-
-    @property
-    def prepares(self) -> tuple[Prepare, ...]:
-        """See `Backend`."""
-        return tuple(self._prepares.values())
+        geometries = {prepare.geometry: prepare for member in members for prepare in member.prepares}
+        self.prepares, self._geometries = tuple(geometries.values()), tuple(geometries)
 
     def __call__(self, photos: tuple[Batch, ...]) -> Answer:
         """See `Backend`."""
-        batches = dict(zip(self._prepares, photos, strict=True))
+        batches = dict(zip(self._geometries, photos, strict=True))
         answers = [member(tuple(batches[prepare.geometry] for prepare in member.prepares)) for member in self.members]
         joints = np.stack([joint for joint, _ in answers])
         weights: Sequence[float] | None = (0, 0, 1) if self.rule == "marginals" else self.weights

@@ -42,8 +42,8 @@ _FIELDS: dict[str, Any] = {
 class OnnxBackend:
     """The Backend of a file that `threefold export` wrote. Thread-safe: a session keeps no state between calls.
 
-    model: the file, or its bytes. threads: cores one call may use, all of this process by default. Raises RunError
-    naming what the file is not.
+    prepares: one for each input. model: the file, or its bytes. threads: cores one call may use, all of this process
+    by default. Raises RunError naming what the file is not.
     """
 
     def __init__(self, model: Path | str | bytes, *, threads: int | None = None) -> None:
@@ -52,21 +52,16 @@ class OnnxBackend:
             raise RecipeError(f"threads: {threads}; expected 1 or more")
         self._session = _open(model if isinstance(model, bytes) else _read(Path(model)), where, threads or cores())
         self.info = _info(self._session.get_modelmeta().custom_metadata_map, where)
-        self._prepares = _prepares(self.info["prepares"], where)
+        self.prepares = _prepares(self.info["prepares"], where)
         stored = self.info["decision"]
         self.decision = None if stored is None else Decision.from_dict(stored, f"{where}: decision")
-        self._names = input_names(len(self._prepares))
+        self._names = input_names(len(self.prepares))
         self._outputs = [PROBABILITIES, YEARS] if self.info["years"] else [PROBABILITIES]
-        _check_ports(self._session, self._names, self._outputs, self._prepares, where)
-
-    @property
-    def prepares(self) -> tuple[Prepare, ...]:
-        """See `Backend`: one for each input."""
-        return self._prepares
+        _check_ports(self._session, self._names, self._outputs, self.prepares, where)
 
     def __call__(self, photos: tuple[Batch, ...]) -> Answer:
         """See `Backend`; raises DataError for what is not uint8 [B, H, W, 3] of the model's sizes."""
-        for batch, prepare in zip(photos, self._prepares, strict=True):
+        for batch, prepare in zip(photos, self.prepares, strict=True):
             if batch.dtype != np.uint8 or batch.shape[1:] != (*prepare.size, 3) or len(batch) != len(photos[0]):
                 expected = f"[{len(photos[0])}, {prepare.size[0]}, {prepare.size[1]}, 3]"
                 raise DataError(f"photos: {batch.dtype} {list(batch.shape)}; expected uint8 {expected}")

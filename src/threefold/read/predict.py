@@ -13,14 +13,14 @@ from threefold import progress
 from threefold.data.sources import eval_photos
 from threefold.errors import DataError
 from threefold.evidence.decide import FILE
-from threefold.files import digest, write_text
+from threefold.files import csv_text, digest, write_text
 from threefold.read.annotate import drawing
 from threefold.read.inputs import count, find_photos
 from threefold.read.lines import Line, read_lines, spool
 from threefold.read.output import Table, check_format
 from threefold.read.reader import BUNDLED, check_which, load
 from threefold.read.reading import ALL, Reading, check_attributes
-from threefold.read.scored import matching, read_whole, score, submission
+from threefold.read.scored import matching, read_whole, score
 from threefold.read.unseen import check_decision, check_unseen
 from threefold.results import Result
 from threefold.runs import ENSEMBLE, score_line
@@ -159,10 +159,16 @@ class _Job:
 
     def about(self) -> dict[str, Any]:
         """What a run that goes on with a table must have in common with it."""
-        about: dict[str, Any] = {"model": model_digest(self.model), "photos": list(map(str, self.inputs))}
-        about |= {"faces": self.faces, "plain": self.plain, "attributes": list(self.table.attributes)}
-        about |= {"probabilities": self.table.probabilities, "every": self.every}
-        return about | {"annotate": str(self.annotate) if self.annotate else None}
+        return {
+            "model": model_digest(self.model),
+            "photos": list(map(str, self.inputs)),
+            "faces": self.faces,
+            "plain": self.plain,
+            "attributes": list(self.table.attributes),
+            "probabilities": self.table.probabilities,
+            "every": self.every,
+            "annotate": str(self.annotate) if self.annotate else None,
+        }
 
 
 class _Tally:
@@ -248,7 +254,8 @@ def _scored(
     lines = list(tally.count(Line(name, [reading.only(job.table.attributes)]) for name, reading in readings.items()))
     out = job.out
     if eval_set is not None:
-        text, out = submission(readings), out or (home / "submission.csv" if home else None)
+        text = csv_text([("ImageID", "ans"), *((name, reading.code) for name, reading in readings.items())])
+        out = out or (home / "submission.csv" if home else None)
     else:
         text = job.table.header + "".join(map(job.table.csv, lines))
     if out is None and write:

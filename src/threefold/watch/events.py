@@ -51,10 +51,14 @@ class Event:
 
     def row(self) -> dict[str, Any]:
         """Column -> value, JSON-ready: of the reading what was asked for, without its box."""
-        values = self.reading.data()
-        values |= {"time": self.time.isoformat(timespec="milliseconds"), "track": self.reading.face}
-        values |= {"source": self.source, "kind": self.kind}
-        values |= {"seconds": round(self.seconds, 2), "frames": self.frames}
+        values = self.reading.data() | {
+            "time": self.time.isoformat(timespec="milliseconds"),
+            "source": self.source,
+            "track": self.reading.face,
+            "kind": self.kind,
+            "seconds": round(self.seconds, 2),
+            "frames": self.frames,
+        }
         return {name: values[name] for name in columns(self.reading.attributes)}
 
 
