@@ -112,9 +112,9 @@ def test_a_video_is_read_whole_with_its_own_times_and_upright_colours(tmp_path: 
     red.close()
     source = Video(str(tmp_path / "red.mp4"), "red", live=False)
     source.open()
-    found = source.read()
+    taken = source.read()
     source.close()
-    assert found and found[0].mean((0, 1)) == pytest.approx([220, 20, 20], abs=12), "RGB, not BGR"
+    assert taken and taken[0].mean((0, 1)) == pytest.approx([220, 20, 20], abs=12), "RGB, not BGR"
 
 
 def test_times_never_fall_whatever_a_container_says() -> None:
@@ -160,11 +160,11 @@ def test_files_and_cameras_that_do_not_open_are_one_line(tmp_path: Path) -> None
     program = (
         "import sys; from threefold.watch.frames import make_source as m; m(sys.argv[1], fps=25, fault=print).open()"
     )
-    known = ", ".join(SUFFIXES)
+    suffixes = ", ".join(SUFFIXES)
     for text, message in (
         (
             f"{tmp_path}/a.mp4",
-            f"{tmp_path}/a.mp4: not a video that can be read, or cut off or damaged ({known} are read)",
+            f"{tmp_path}/a.mp4: not a video that can be read, or cut off or damaged ({suffixes} are read)",
         ),
         ("99", "camera 99: cannot be opened as a camera"),
         (stream, "rtsp://127.0.0.1:9/live: cannot be opened as a stream"),

@@ -37,12 +37,12 @@ def test_an_events_file_is_told_in_the_form_of_the_contract(tmp_path: Path) -> N
     fill(tmp_path / "e.sqlite")
     client = TestClient(monitor_app(tmp_path / "e.sqlite"))
     answer = client.get("/v1/events?hours=2&recent=2")
-    told = answer.json()
-    assert answer.status_code == 200 and set(told) == {"source", "state", "hours", "total", "recent"}
-    assert (told["source"], told["state"]) == ("cam", None)
-    assert told["total"] == {"worn": 3, "incorrect": 0, "none": 0, "indeterminate": 0}
-    assert sum(hour["worn"] for hour in told["hours"]) == 3 and len(told["recent"]) == 2
-    assert set(told["recent"][0]) == {"time", "track", "kind", "mask", "confidence", "seconds", "frames"}
+    body = answer.json()
+    assert answer.status_code == 200 and set(body) == {"source", "state", "hours", "total", "recent"}
+    assert (body["source"], body["state"]) == ("cam", None)
+    assert body["total"] == {"worn": 3, "incorrect": 0, "none": 0, "indeterminate": 0}
+    assert sum(hour["worn"] for hour in body["hours"]) == 3 and len(body["recent"]) == 2
+    assert set(body["recent"][0]) == {"time", "track", "kind", "mask", "confidence", "seconds", "frames"}
     assert answer.headers["cache-control"] == "no-store"
 
 
@@ -89,13 +89,13 @@ def test_no_more_of_a_person_is_told_than_the_attributes() -> None:
     from fastapi import FastAPI
 
     person = {"mask": "worn", "gender": "male", "age_group": "30-59", "age": 41.2, "track": 3}
-    for attributes, told in (
+    for attributes, shown in (
         (["mask"], {"mask", "track"}), (["mask", "gender"], {"mask", "gender", "track"}), (["mask", "age_group"],
         {"mask", "age_group", "age", "track"}), (["mask", "gender", "age_group"], set(person)),
     ):  # fmt: skip
         app = FastAPI()
         app.include_router(monitor_router(lambda hours, recent: {"recent": [person]}, attributes))
-        assert set(TestClient(app).get("/v1/events").json()["recent"][0]) == told
+        assert set(TestClient(app).get("/v1/events").json()["recent"][0]) == shown
 
 
 def test_the_router_joins_another_application(tmp_path: Path) -> None:
@@ -129,8 +129,8 @@ def test_a_port_that_is_taken_is_one_line() -> None:
 
 def ask(address: str) -> dict[str, Any]:
     with urllib.request.urlopen(address, timeout=30) as answer:
-        told: dict[str, Any] = json.loads(answer.read())
-        return told
+        body: dict[str, Any] = json.loads(answer.read())
+        return body
 
 
 @pytest.mark.parametrize("name", [None, "e.sqlite"])
@@ -151,12 +151,17 @@ def test_a_running_watch_tells_its_live_state(
 
     watch(Played(draw([walk(0, 40, 20, 1, "none")], 40)), model=reader(), find=look, monitor=0,
           events=tmp_path / name if name else None, view=Lines())  # fmt: skip
-    (told,) = seen
-    assert told["source"] == "door" and told["total"] == {"worn": 0, "incorrect": 0, "none": 1, "indeterminate": 0}
-    assert told["state"].keys() == {"running", "fps", "dropped", "frames", "since"}
-    assert told["state"]["running"] is True and told["state"]["frames"] == 30 and told["state"]["dropped"] == 0
-    assert datetime.fromisoformat(told["state"]["since"]).tzinfo is not None
-    assert [row["mask"] for row in told["recent"]] == ["none"] and told["recent"][0]["frames"] == 16
+    (body,) = seen
+    assert body["source"] == "door" and body["total"] == {
+        "worn": 0,
+        "incorrect": 0,
+        "none": 1,
+        "indeterminate": 0,
+    }
+    assert body["state"].keys() == {"running", "fps", "dropped", "frames", "since"}
+    assert body["state"]["running"] is True and body["state"]["frames"] == 30 and body["state"]["dropped"] == 0
+    assert datetime.fromisoformat(body["state"]["since"]).tzinfo is not None
+    assert [row["mask"] for row in body["recent"]] == ["none"] and body["recent"][0]["frames"] == 16
     assert not any(thread.name == "monitor" for thread in threading.enumerate())
     with pytest.raises(urllib.error.URLError):
-        ask(told["url"])
+        ask(body["url"])

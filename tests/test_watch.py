@@ -118,14 +118,14 @@ def test_one_event_per_person_not_per_frame(tmp_path: Path) -> None:
     people = [walk(0, 60, 20, 1, "worn"), walk(0, 60, 120, 1, "none"), walk(80, 140, 260, -2, "incorrect"),
               walk(150, 160, 20, 0, "worn")]  # fmt: skip
     done = play(people, 200, events=tmp_path / "e.sqlite")
-    told = rows(tmp_path / "e.sqlite")
-    assert [(row["track"], row["kind"], row["mask"]) for row in told] == [
+    events = rows(tmp_path / "e.sqlite")
+    assert [(row["track"], row["kind"], row["mask"]) for row in events] == [
         (1, "event", "worn"), (2, "event", "none"), (3, "event", "incorrect")
     ]  # fmt: skip
-    assert [row["time"] for row in told] == [
+    assert [row["time"] for row in events] == [
         "2026-11-26T10:00:00.600+00:00", "2026-11-26T10:00:00.600+00:00", "2026-11-26T10:00:03.800+00:00"
     ], "as soon as it is sure, by the video's clock"  # fmt: skip
-    assert {(row["seconds"], row["frames"], row["source"]) for row in told} == {(0.6, 16, "door")}
+    assert {(row["seconds"], row["frames"], row["source"]) for row in events} == {(0.6, 16, "door")}
     assert (done.frames, done.seconds, done.dropped, done.changed) == (200, 199 / FPS, 0, 0)
     assert done.counts == {"worn": 1, "incorrect": 1, "none": 1, "indeterminate": 0}
     assert done.lines() == ["door: 200 frames, 8.0 s; 3 people (worn 1, incorrect 1, none 1, indeterminate 0)"]
@@ -137,7 +137,7 @@ def test_people_who_cross_are_two_events(tmp_path: Path) -> None:
     """One walks in front of the other: for some frames there is one box of both, which is no face."""
     people = [walk(0, 100, 10, 2, "none"), walk(0, 100, 250, -2, "worn")]
     done = play(people, 110, events=tmp_path / "e.sqlite", find=lambda image: [
-        found for found in find(image) if found.box[2] - found.box[0] < SIDE * 1.3])  # fmt: skip
+        face for face in find(image) if face.box[2] - face.box[0] < SIDE * 1.3])  # fmt: skip
     assert [(row["track"], row["mask"]) for row in rows(tmp_path / "e.sqlite")] == [(1, "none"), (2, "worn")]
     assert sum(done.counts.values()) == 2 and done.changed == 0
 
@@ -145,11 +145,11 @@ def test_people_who_cross_are_two_events(tmp_path: Path) -> None:
 def test_a_mask_taken_off_in_view_is_a_change_of_the_same_person(tmp_path: Path) -> None:
     person: Person = (0, 150, lambda _: 100, lambda index: "worn" if index < 60 else "none")
     done = play([person], 150, events=tmp_path / "e.sqlite")
-    told = summary(tmp_path / "e.sqlite", 24, 50, START)
-    assert [(row["kind"], row["mask"], row["track"]) for row in told["recent"]] == [
+    events = summary(tmp_path / "e.sqlite", 24, 50, START)
+    assert [(row["kind"], row["mask"], row["track"]) for row in events["recent"]] == [
         ("changed", "none", 1), ("event", "worn", 1)
     ]  # fmt: skip
-    assert told["total"] == done.counts == {"worn": 1, "incorrect": 0, "none": 0, "indeterminate": 0}
+    assert events["total"] == done.counts == {"worn": 1, "incorrect": 0, "none": 0, "indeterminate": 0}
     assert done.changed == 1 and "1 changed" in str(done)
 
 
@@ -237,10 +237,10 @@ def test_a_stream_that_dies_goes_on_and_one_that_is_gone_ends_with_1(
 
         def read(self) -> tuple[Image, float | None] | None:
             assert ready.acquire(timeout=30)
-            found = super().read()
-            if found is None:
+            taken = super().read()
+            if taken is None:
                 ready.release()
-            return found
+            return taken
 
     def look(image: Image) -> list[Detection]:
         ready.release()
@@ -258,12 +258,12 @@ def test_a_stream_that_dies_goes_on_and_one_that_is_gone_ends_with_1(
 def test_a_slow_watch_of_a_fast_camera_drops_frames_and_says_so() -> None:
     """The camera gives 30 frames while the first is looked at, and the rest while the second is."""
     counts = [30, 30]
-    given = threading.Semaphore(1)
+    turns = threading.Semaphore(1)
     stop = threading.Event()
 
     class Fast(Played):
         def read(self) -> tuple[Image, float | None] | None:
-            given.acquire(timeout=30)
+            turns.acquire(timeout=30)
             return super().read()
 
     source = Fast(draw([], 61), live=True, openings=[1000])
@@ -271,12 +271,12 @@ def test_a_slow_watch_of_a_fast_camera_drops_frames_and_says_so() -> None:
     def slow(image: Image) -> list[Detection]:
         for _ in range(counts.pop(0) if counts else 0):
             before = source.shown
-            given.release()
+            turns.release()
             while source.shown == before and source.shown < 61:
                 time.sleep(0)
         if not counts:
             stop.set()
-            given.release()
+            turns.release()
         return []
 
     done = play([], 0, source=source, find=slow, stop=stop)

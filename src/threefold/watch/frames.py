@@ -29,7 +29,7 @@ from threefold.read.reader import read_image
 from threefold.read.videos import Video, rising
 
 Image = NDArray[np.uint8]
-Tell = Callable[[str], object]
+OnFault = Callable[[str], object]
 """Takes one line about something that went wrong, or is well again."""
 SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "srt")
 BACK_OFF = (0.5, 30.0)
@@ -78,7 +78,7 @@ class Folder:
 
     live = patient = False
 
-    def __init__(self, path: Path, fps: float, fault: Tell) -> None:
+    def __init__(self, path: Path, fps: float, fault: OnFault) -> None:
         self.path, self.name, self.fps, self.fault = path, printable(str(path)), fps, fault
         self.broken = 0
         self._files: list[tuple[str, Path]] = []
@@ -140,7 +140,7 @@ class Paced:
         self.source.close()
 
 
-def make_source(text: str, *, fps: float, fault: Tell) -> Source:
+def make_source(text: str, *, fps: float, fault: OnFault) -> Source:
     """`0` a camera, `rtsp://...` a stream, a folder of frames (`fps` of them a second), else a video file.
 
     Nothing is opened yet. Raises DataError for what is not there or a scheme that is not read.
@@ -170,7 +170,7 @@ def safe_address(text: str) -> str:
     return printable("".join(c for c in f"{parts.scheme}://{host}{parts.path}" if c.isprintable()))
 
 
-def read_whole(source: Source, begin: datetime, fault: Tell) -> Iterator[Frame]:
+def read_whole(source: Source, begin: datetime, fault: OnFault) -> Iterator[Frame]:
     """Every frame of an opened source that is not live; `begin` is when its first one was taken."""
     last, count = -1.0, 0
     while (taken := source.read()) is not None:
@@ -227,7 +227,7 @@ class Live(AbstractContextManager["Live"]):
         self,
         source: Source,
         stop: threading.Event,
-        fault: Tell,
+        fault: OnFault,
         *,
         retries: int = 20,
         clock: Callable[[], float] = time.monotonic,

@@ -29,7 +29,7 @@ from threefold.read.reader import Reader, detect_faces, load
 from threefold.read.reading import Reading, check_attributes
 from threefold.results import Result
 from threefold.watch.events import STATES, Event, Events, event_rows
-from threefold.watch.frames import Folder, Frame, Live, Paced, Source, Tell, make_source, read_whole
+from threefold.watch.frames import Folder, Frame, Live, OnFault, Paced, Source, make_source, read_whole
 from threefold.watch.record import Recording
 from threefold.watch.tracks import Detection, Track, Tracker
 from threefold.watch.view import State, View
@@ -338,7 +338,7 @@ def _monitor(address: str, store: Events, pulse: Pulse, view: View) -> Monitor:
 
 
 @contextmanager
-def _whole(source: Source, start: datetime | None, stop: threading.Event, fault: Tell) -> Iterator[Iterator[Frame]]:
+def _whole(source: Source, start: datetime | None, stop: threading.Event, fault: OnFault) -> Iterator[Iterator[Frame]]:
     begin = (start or datetime.now()).astimezone()
     try:
         source.open()
