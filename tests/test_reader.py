@@ -28,7 +28,7 @@ from threefold.read.reading import Reading, make_reading
     [
         Prepare(size=(32, 24)),
         Prepare(size=(24, 24), crop="centre(30,20)"),
-        Prepare(size=(16, 12), crop="face(1.4)", interpolation="bicubic"),
+        Prepare(size=(16, 12), crop="face(1.4)", interpolation="bilinear"),
     ],
 )
 def test_the_network_sees_the_same_bytes_in_training_and_in_prediction(tmp_path: Path, prepare: Prepare) -> None:

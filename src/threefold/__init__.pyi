@@ -2,7 +2,7 @@
 from threefold.assets import assets as assets
 from threefold.components import describe as describe
 from threefold.components import list_components as list_components
-from threefold.data.check_verb import check_data as check_data
+from threefold.data.check import check as check
 from threefold.data.face import Face as Face
 from threefold.data.folds import deal_folds as deal_folds
 from threefold.data.sources import read_faces as read_faces
@@ -23,6 +23,7 @@ from threefold.pages.compare_page import compare_runs as compare_runs
 from threefold.pages.decide_page import decide as decide
 from threefold.pages.eda_page import eda as eda
 from threefold.pages.report import report as report
+from threefold.pages.runs_page import runs as runs
 from threefold.pages.shake_page import shake_runs as shake_runs
 from threefold.pages.suspects_page import suspects as suspects
 from threefold.photos.prepare import Prepare as Prepare
@@ -37,7 +38,6 @@ from threefold.recipe import Recipe as Recipe
 from threefold.recipe import load_recipe as load_recipe
 from threefold.results import Result as Result
 from threefold.runs import Run as Run
-from threefold.runs import list_runs as list_runs
 from threefold.serve.server import serve as serve
 from threefold.shipped import recipes as recipes
 from threefold.train.ablate import ablate as ablate

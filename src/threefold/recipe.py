@@ -54,7 +54,7 @@ class PrepareKeys(_Part):
     crop: str = Field("none", description="none, centre(h,w) or face(margin)")
     size: str = Field("128x96", description="height x width in pixels")
     background: str = Field("keep", description="keep, or how what is behind the person is blanked out")
-    interpolation: str = Field("area", description="area, bilinear or bicubic")
+    interpolation: str = Field("area", description="area or bilinear")
     normalise: str = Field(
         "auto", description="auto (as the weights were trained), imagenet, half, dataset, given(mean=,std=)"
     )

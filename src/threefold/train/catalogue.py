@@ -17,7 +17,7 @@ from typing import Any
 
 from threefold import spec
 from threefold.components import FILE
-from threefold.data.sources import SOURCES
+from threefold.data.layouts import SOURCES
 from threefold.files import write_text
 from threefold.learn.ages import AGES
 from threefold.learn.augment import AUGMENTS
