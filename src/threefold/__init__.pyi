@@ -9,6 +9,7 @@ from threefold.data.sources import read_faces as read_faces
 from threefold.draw.dress import dress as dress
 from threefold.draw.sample import sample as sample
 from threefold.draw.synth import synth as synth
+from threefold.errors import PhotoError as PhotoError
 from threefold.errors import ThreefoldError as ThreefoldError
 from threefold.evidence.compare import compare as compare
 from threefold.evidence.metrics import accuracy as accuracy
@@ -27,8 +28,10 @@ from threefold.pages.shake_page import shake_runs as shake_runs
 from threefold.pages.suspects_page import suspects as suspects
 from threefold.photos.prepare import Prepare as Prepare
 from threefold.predictions import Predictions as Predictions
+from threefold.read.inputs import find_photos as find_photos
 from threefold.read.predict import predict as predict
 from threefold.read.reader import Reader as Reader
+from threefold.read.reader import detect_faces as detect_faces
 from threefold.read.reader import load as load
 from threefold.read.reading import Reading as Reading
 from threefold.recipe import Recipe as Recipe
