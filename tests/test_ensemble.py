@@ -18,7 +18,6 @@ from sklearn.metrics import cohen_kappa_score, f1_score, matthews_corrcoef
 from threefold import labels
 from threefold.errors import DataError, RecipeError, RunError
 from threefold.evidence.ensemble import (
-    choose_members,
     combine,
     cross_fit,
     disagreement,
@@ -132,10 +131,10 @@ def test_the_fit_flatters_and_the_cross_fit_does_not():
     base = simulate(80, 1, seed=3)
     rng = np.random.default_rng(0)
     parts = [replace(base, probabilities=rng.dirichlet(np.ones(18), len(base)).astype(np.float32)) for _ in range(12)]
-    joined, weights = cross_fit(parts, k=4, seed=1)
+    joined, weights = cross_fit(parts, seed=1)
     fitted = macro(base.label, join_votes(parts, weights).probabilities)
     assert fitted > macro(base.label, joined.probabilities) + 0.02
-    again = cross_fit(parts, k=4, seed=1)[0]
+    again = cross_fit(parts, seed=1)[0]
     np.testing.assert_array_equal(joined.probabilities, again.probabilities)
 
 
@@ -147,8 +146,9 @@ def test_members_are_chosen_for_what_they_add():
     copy = replace(strong, years=strong.years + 1)
     scores = [macro(base.label, part.probabilities) for part in (copy, other, strong)]
     assert scores[0] == scores[2] > scores[1]
-    assert choose_members([copy, other, strong], 2) == [0, 1]
-    assert choose_members([copy, other, strong], 3, "hard") == [0, 1, 2]
+    weights = fit_weights([copy, other, strong], members=2, weigh=False)
+    assert weights.tolist() == [0.5, 0.5, 0]
+    assert (fit_weights([copy, other, strong], "hard", members=3, weigh=False) > 0).all()
 
 
 def test_sets_without_all_labels_are_fitted_by_their_attributes():

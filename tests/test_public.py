@@ -86,8 +86,8 @@ work({arguments})
     ("module", "verb", "arguments"),
     [
         ("runs_page", "print_runs", "Path('runs')"),
-        ("compare_page", "compare_runs", "[Path('runs/a'), Path('runs/b')], draws=100"),
-        ("shake_page", "shake_runs", "[Path('runs/a'), Path('runs/b')], draws=100"),
+        ("compare_page", "compare", "[Path('runs/a'), Path('runs/b')], draws=100"),
+        ("shake_page", "shake", "[Path('runs/a'), Path('runs/b')], draws=100"),
         ("decide_page", "decide", "Path('runs/a')"),
     ],
 )

@@ -14,12 +14,13 @@ import pytest
 import torch
 from fake_run import simulate, write_run
 from safetensors.torch import save_file
+from test_calibrate import ece
 from test_report import Page
 
 from threefold import labels
 from threefold.errors import AssetError, RecipeError, RunError
-from threefold.evidence.calibrate import ece, reliability
-from threefold.evidence.compare import compare
+from threefold.evidence.calibrate import reliability
+from threefold.evidence.compare import compare_predictions
 from threefold.evidence.groups import majority
 from threefold.files import write_json
 from threefold.learn.net import make_net
@@ -154,7 +155,7 @@ def test_a_baseline_on_the_same_people_is_compared_person_by_person(tmp_path, oo
     write_run(tmp_path / "base", other)
     run = write_run(tmp_path / "run", oof, recipe={"optim": "adamp", "baseline": "base"})
     page = Page(report(run.path))
-    found = compare(oof, other, draws=100)
+    found = compare_predictions(oof, other, draws=100)
     assert found.verdict == "better" and "better In a paired comparison on the same 40 people" in page.text
     assert f"scores {found.headline['value']:+.3f} macro F1 against it" in page.text
     assert f"{found.headline['low']:+.3f} to {found.headline['high']:+.3f}".replace("-", "−") in page.text

@@ -12,7 +12,7 @@ import numpy as np
 from threefold import labels, progress
 from threefold.data.sources import Answers, read_answers
 from threefold.errors import DataError, PhotoError
-from threefold.evidence.decide import Decision, said
+from threefold.evidence.decide import Decision, as_certain
 from threefold.evidence.metrics import measure
 from threefold.files import csv_text, write_json
 from threefold.predictions import Predictions
@@ -83,7 +83,7 @@ def score(
     )
     found = measure(predictions) if truth else None
     if found and decision:
-        spoken = measure(said(predictions, np.array([r.code for r in readings.values()])))
+        spoken = measure(as_certain(predictions, np.array([r.code for r in readings.values()])))
         found = {**spoken, "plain": {"macro_f1": found["macro_f1"]}}
     if run and (found or not (run / "eval.json").exists()):
         predictions.save(run / "test.npz")
