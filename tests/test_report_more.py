@@ -103,7 +103,7 @@ def test_confidence_is_told_with_its_error(tmp_path, oof):
 
 def test_a_decision_is_shown_with_its_cross_fit(tmp_path, oof):
     run = write_run(tmp_path / "run", oof)
-    told = decide(run.path, rule="age", coverage=0.9, json=False)
+    told = decide(run.path, rule="age", coverage=0.9).data()
     page = Page(report(run.path))
     tried = told["tried"]
     assert f"by the rule (age) {tried['decided']['value']:.3f}: difference" in page.text
@@ -119,7 +119,7 @@ def test_a_decision_is_shown_with_its_cross_fit(tmp_path, oof):
 
 def test_a_decision_for_the_mean_and_one_on_scored_photos_say_so(tmp_path, oof):
     run = write_run(tmp_path / "run", oof)
-    told = decide(run.path, rule="none")
+    told = decide(run.path, rule="none").data()
     mean = dict.fromkeys(told["decision"]["temperature"], 0.25)
     single = {"networks": 5, "unlabelled": 1234, "single": told["decision"]}
     write_json(run.path / "decision.json", told | single | {"decision": {**told["decision"], "temperature": mean}})
