@@ -2,7 +2,7 @@
 
 Members are out-of-fold predictions of the same photos. Each was made by a network that had not seen the person, so a
 vote with weights nobody fitted is as honest as its members, also where the runs dealt the people into different folds.
-Weights and choices that look at the truth are fitted by `fit_weights` and scored by `cross_fit` only. How the vote is
+Weights and choices that look at the truth are fitted and scored by `cross_fit` only. How the vote is
 counted stands here once, for files and for readers alike.
 """
 
@@ -28,7 +28,7 @@ Joints = NDArray[np.floating]
 TIE = 1e-3
 """What the mean probability counts beside whole votes: it breaks ties, and sums of weights nearer than this are one."""
 ROUNDS = 30
-"""Draws of `fit_weights`: a weight is a multiple of 1/30 at the finest."""
+"""Draws of a fit: a weight is a multiple of 1/30 at the finest."""
 
 
 def shares(weights: Sequence[float] | Floats | None, count: int) -> Floats:
@@ -113,26 +113,10 @@ def join_votes(
     return replace(same[0], probabilities=joint, years=mean_years(np.stack([part.years for part in same]), weights))
 
 
-def fit_weights(
-    parts: Sequence[Predictions], rule: str = "soft", *, members: int | None = None, weigh: bool = True
-) -> Floats:
-    """[M] weights, 0 or more, sum 1, that make macro F1 of the vote largest on these photos: a fit, not a score.
-
-    `members`: how many may take part, the others get 0. They are chosen by forward selection: the first is the best
-    alone; each next one is the one with which those chosen so far score best, and of equals the one that contradicts
-    them most often. Then, with `weigh`, greedy ensemble selection with replacement (Caruana et al. 2004, ICML, section
-    2): from an empty bag the member is added, again and again, with which the bag scores best, of equals the one drawn
-    least; weights are the shares of the best of the ROUNDS bags, the largest of equals.
-    Where no photo knows all three labels, the mean macro F1 of the attributes that are known. DataError: nothing is.
-    """
-    same = aligned(parts)
-    cast = ballots(np.stack([part.probabilities for part in same]), rule)
-    return _fit(cast, same[0].truth, members, weigh)
-
-
-# Among ten models and thirty draws one always finds something that fits these people, so only this is a score. What it
-# cannot remove: the other people's predictions came from networks that trained on the held-out ones, as in every
-# stacking of cross-validated models (van der Laan et al. 2007, Super Learner); a handful of weights cannot carry much.
+# Among ten models and thirty draws one always finds something that fits these people, so only a cross-fit is a score.
+# What it cannot remove: the other people's predictions came from networks that trained on the held-out ones, as in
+# every stacking of cross-validated models (van der Laan et al. 2007, Super Learner); a handful of weights cannot carry
+# much of that.
 def cross_fit(
     parts: Sequence[Predictions],
     rule: str = "soft",
@@ -141,10 +125,16 @@ def cross_fit(
     weigh: bool = True,
     seed: int = 0,
 ) -> tuple[Predictions, Floats]:
-    """(what `fit_weights` really scores, the weights fitted on everybody, [M]).
+    """(what fitted weights really score, the weights fitted on everybody: [M], 0 or more, sum 1).
 
-    Each part of the people (`crossfit.sides` of the first member) is voted on with members and weights chosen without
-    them. `rule`, `members` and `weigh` are those of `fit_weights`.
+    Weights make macro F1 of the vote largest; where no photo knows all three labels, the mean macro F1 of the
+    attributes that are known. Each part of the people (`crossfit.sides` of the first member) is voted on with members
+    and weights chosen without them.
+    `members`: how many may take part, the others get 0. They are chosen by forward selection: the first is the best
+    alone; each next one is the one with which those chosen so far score best, and of equals the one that contradicts
+    them most often. Then, with `weigh`, greedy ensemble selection with replacement (Caruana et al. 2004, ICML, section
+    2): from an empty bag the member is added, again and again, with which the bag scores best, of equals the one drawn
+    least; weights are the shares of the best of the ROUNDS bags, the largest of equals. DataError: no label is known.
     """
     same = aligned(parts)
     joints, years = np.stack([part.probabilities for part in same]), np.stack([part.years for part in same])
@@ -180,7 +170,7 @@ def disagreement(parts: Sequence[Predictions], names: Sequence[str]) -> list[dic
 
 
 def _fit(cast: Joints, truth: NDArray[np.int8], members: int | None, weigh: bool) -> Floats:
-    """[M] weights of the ballots [M, N, 18]; see `fit_weights`."""
+    """[M] weights of the ballots [M, N, 18]; see `cross_fit`."""
     chosen = _choose(cast, truth, members) if members else list(range(len(cast)))
     counts, total = np.zeros(len(cast)), np.zeros(cast.shape[1:])
     best, weights = -1.0, np.isin(np.arange(len(cast)), chosen).astype(np.float64)

@@ -9,7 +9,7 @@ the data, the lines are made from it, and the page renders it in its language.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,11 @@ from threefold.evidence.bootstrap import Number, places
 from threefold.evidence.compare import Comparison, changes, compare_all
 from threefold.evidence.ensemble import aligned
 from threefold.evidence.metrics import COLUMNS
+from threefold.pages.answer_page import Translate
 from threefold.recipe import differences
 from threefold.results import Result, table_lines
 from threefold.runs import Run, open_runs
 
-Translate = Callable[[str], str]
 _NOT_TRIED = ("hypothesis", "baseline", "track")
 """Keys that change nothing in what is trained."""
 _LABELS = {"all.macro_f1": "macro F1", "age_error": "age error in years (less is better)"}

@@ -9,7 +9,7 @@ scored photos (`on="test"`) were read by it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,15 @@ from threefold.evidence.crossfit import sides
 from threefold.evidence.decide import FILE, Decision, cross_fit
 from threefold.evidence.review import COVERAGES, review
 from threefold.files import write_json
+from threefold.pages.answer_page import Answer, Table, Translate
 from threefold.predictions import Predictions
 from threefold.read.backends import averaged_folds, oof_digest, open_run
 from threefold.read.inputs import find_photos
 from threefold.read.reader import Reader
 from threefold.read.scored import read_whole
 from threefold.read.unseen import check_unseen
-from threefold.results import Result, table_lines
 from threefold.runs import Run
 
-Translate = Callable[[str], str]
 FORMAT = 1
 PLACES = {"oof": "out of fold", "test": "scored eval photos"}
 DRAWS = 2000
@@ -62,9 +61,10 @@ SENTENCES = {
 
 
 @dataclass(frozen=True)
-class DecideResult(Result):
+class DecideResult(Answer):
     """What was saved at `path` for the run `name`; `document` is the data and what the file holds."""
 
+    sentences = SENTENCES
     name: str
     path: Path
     document: dict[str, Any]
@@ -74,73 +74,47 @@ class DecideResult(Result):
         return self.document
 
     def lines(self) -> list[str]:
-        """What is saved and why, and what it is worth."""
-        columns, rows = self._table(str)
-        warnings = [f"! {line}" for line in self._warnings(str)]
-        table = table_lines(columns, rows, right=True)
-        legend = SENTENCES["legend"]
-        return [self._about(str), *warnings, *self._answer(str), *table, legend, f"written: {self.path}"]
+        """What it is worth, what is saved and why, and where."""
+        return [*super().lines(), f"written: {self.path}"]
 
-    def page(self, lang: str = "en") -> str:
-        """The same as a page."""
-        from threefold.pages.html import render, translator  # jinja2 comes with [train]; the lines need none
-
-        translate = translator(lang)
-        context = {"about": self._about(translate), "warnings": self._warnings(translate)}
-        tables = [(translate(SENTENCES["legend"]), *self._table(translate))]
-        return render(
-            "answer", lang, verb="decide", name=self.name, answer=self._answer(translate), tables=tables, **context
-        )
-
-    def _about(self, translate: Translate) -> str:
-        counts = {key: f"{self.document[key]:,}" for key in ("photos", "persons", "parts")}
-        place = translate(PLACES[self.document["on"]])
-        return translate(SENTENCES["about"]).format(name=self.name, place=place, **counts)
-
-    def _warnings(self, translate: Translate) -> list[str]:
-        document, keys = self.document, []
+    def parts(self, translate: Translate) -> dict[str, Any]:
+        """One table; the answer is what is said from now on: the rule, its words, attributes without temperature."""
+        document = self.document
+        counts = {key: f"{document[key]:,}" for key in ("photos", "persons", "parts", "networks", "unlabelled")}
+        place = translate(PLACES[document["on"]])
+        about = self.sentence(translate, "about", name=self.name, place=place, **counts)
+        warnings = []
         if document["persons"] == document["photos"]:
-            keys.append("persons")
+            warnings.append(self.sentence(translate, "persons"))
         if document["networks"] and not document["unlabelled"]:
-            keys.append("single")
-        return [translate(SENTENCES[key]).format(networks=document["networks"]) for key in keys]
-
-    def _answer(self, translate: Translate) -> list[str]:
-        """What is said from now on: the rule, its words, attributes without temperature, whose networks."""
-        document, tried = self.document, self.document["tried"]
-        if document["rule"] == "none":
-            head = translate(SENTENCES["none"])
-        elif tried["plain"]["value"] is None:
-            head = translate(SENTENCES["unknown"])
-        else:
-            head = self._verdict(translate)
-        lines = [head, *document["words"]]
+            warnings.append(self.sentence(translate, "single", **counts))
+        answer = [self._verdict(translate), *document["words"]]
         for name in document["untempered"]:
-            lines.append(translate(SENTENCES["untempered"]).format(attribute=translate(name)))
+            answer.append(self.sentence(translate, "untempered", attribute=translate(name)))
         if document["unlabelled"]:
-            values = {"networks": document["networks"], "unlabelled": f"{document['unlabelled']:,}"}
-            lines.append(translate(SENTENCES["mean"]).format(**values))
-        return lines
+            answer.append(self.sentence(translate, "mean", **counts))
+        parts = {"about": about, "tables": [self._table(translate)], "warnings": warnings, "answer": answer}
+        return parts | {"verb": "decide", "name": self.name}
 
     def _verdict(self, translate: Translate) -> str:
-        tried, verdict = self.document["tried"], self.document["tried"]["verdict"]
+        rule, tried = self.document["rule"], self.document["tried"]
+        if rule == "none" or tried["plain"]["value"] is None:
+            return self.sentence(translate, "none" if rule == "none" else "unknown")
         plain, decided, gain = (_number(tried[key], 4) for key in ("plain", "decided", "difference"))
-        values = {"plain": plain, "decided": decided, "gain": gain, "rule": self.document["rule"]}
-        text = translate(SENTENCES["tried"]).format(**values, verdict=translate(verdict))
-        ending = "better" if verdict == "better" else "asked" if self.document["kept"] else "left"
+        values = {"plain": plain, "decided": decided, "gain": gain, "verdict": translate(tried["verdict"])}
+        text = self.sentence(translate, "tried", rule=rule, **values)
+        ending = "better" if tried["verdict"] == "better" else "asked" if self.document["kept"] else "left"
         if ending == "left" and (needed := tried["persons_needed"]):
-            people = f"{float(f'{needed:.2g}'):,.0f}"
-            text += translate(SENTENCES["needed"]).format(needed=people)
-        return f"{text}. {translate(SENTENCES[ending])}"
+            text += self.sentence(translate, "needed", needed=f"{float(f'{needed:.2g}'):,.0f}")
+        return f"{text}. {self.sentence(translate, ending)}"
 
-    def _table(self, translate: Translate) -> tuple[list[str], list[list[str]]]:
+    def _table(self, translate: Translate) -> Table:
         """Per task temperature, calibration error and log loss before and after, and what is wrong of the surest."""
         document = self.document
         keys = [f"risk.{share:g}" for share in COVERAGES]
-        of = translate("of {share}")
-        wrong, *others = (of.format(share=f"{share:.0%}") for share in COVERAGES)
+        shares = [translate("of {share}").format(share=f"{share:.0%}") for share in COVERAGES]
         columns = ["", *map(translate, ("temperature", "calibration error", "log loss"))]
-        columns += [f"{translate('wrong')} {wrong}", *others]
+        columns += [f"{translate('wrong')} {shares[0]}", *shares[1:]]
         if document["coverage"] is not None or document["risk"] is not None:
             keys += ["said.share", "said.risk"]
             columns += [translate("said"), translate("wrong of it")]
@@ -154,7 +128,7 @@ class DecideResult(Result):
                     row.append(f"{numbers[f'{key}.plain']['value']:.3f} → {_number(numbers[f'{key}.decided'], 3)}")
                 values = [numbers[key]["value"] for key in keys]
                 rows.append([*row, *("-" if value is None else f"{value:.3f}" for value in values)])
-        return columns, rows
+        return self.sentence(translate, "legend"), columns, rows
 
 
 def decide(

@@ -6,7 +6,7 @@ results are put in a table a question, in the order in which a team asks them, w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
@@ -15,10 +15,9 @@ from typing import Any
 from threefold.errors import RecipeError
 from threefold.evidence.ensemble import aligned
 from threefold.evidence.shake import choose, draw_contests, gaps, informed, pairs, strategies, surprise
-from threefold.results import Result, table_lines
+from threefold.pages.answer_page import Answer, Table, Translate
 from threefold.runs import open_runs
 
-Translate = Callable[[str], str]
 RARE = 0.001
 """Chance of public scores below which `shake` asks whether they are those of these runs."""
 _RULES = {
@@ -82,9 +81,10 @@ SENTENCES = {
 
 
 @dataclass(frozen=True)
-class ShakeResult(Result):
+class ShakeResult(Answer):
     """What public and private scores of runs will do; `document` is the data."""
 
+    sentences = SENTENCES
     document: dict[str, Any]
 
     def data(self) -> dict[str, Any]:
@@ -96,28 +96,17 @@ class ShakeResult(Result):
         runs = self.document["runs"]
         return [list(runs[0]), *(list(run.values()) for run in runs)]
 
-    def lines(self) -> list[str]:
-        """A table a question, and the answer."""
-        lines = [self._about(str)]
-        for title, columns, rows in self._tables(str):
-            lines += ["", f"{title}:", *table_lines(columns, rows, right=True)]
-        return [*lines, "", *(f"! {line}" for line in self._warnings(str)), *self._answer(str)]
-
-    def page(self, lang: str = "en") -> str:
-        """The same as a page, the answer first."""
-        from threefold.pages.html import render, translator  # jinja2 comes with [train]; the lines need none
-
-        translate = translator(lang)
-        context = {"tables": self._tables(translate), "warnings": self._warnings(translate)}
-        context |= {"about": self._about(translate), "answer": self._answer(translate)}
-        return render("answer", lang, verb="shake", name=self.document["choice"]["pick"], **context)
-
-    def _about(self, translate: Translate) -> str:
+    def parts(self, translate: Translate) -> dict[str, Any]:
+        """A table a question, in the order in which a team asks them; about the run to hand in."""
         people = {key: f"{count:,}" for key, count in self.document["persons"].items()}
-        return translate(SENTENCES["about"]).format(draws=f"{self.document['draws']:,}", **people)
+        about = self.sentence(translate, "about", draws=f"{self.document['draws']:,}", **people)
+        warnings = []
+        if self.document["given"] and self.document["surprise"] < RARE:
+            warnings.append(self.sentence(translate, "odd", times=f"{1 / RARE:,.0f}"))
+        parts = {"about": about, "tables": self._tables(translate), "warnings": warnings}
+        return parts | {"verb": "shake", "name": self.document["choice"]["pick"], "answer": self._answer(translate)}
 
-    def _tables(self, translate: Translate) -> list[tuple[str, list[str], list[list[str]]]]:
-        """(title, columns, rows) of every table."""
+    def _tables(self, translate: Translate) -> list[Table]:
         choice, runs = self.document["choice"], self.document["runs"]
         tables: list[tuple[str, Mapping[str, str], list[dict[str, Any]]]] = [("gaps", _GAPS, runs)]
         if len(runs) > 1:
@@ -133,34 +122,27 @@ class ShakeResult(Result):
         pick = Path(choice["pick"]).name
         return [
             (
-                translate(SENTENCES[key]),
-                [translate(column).format(run=pick) for column in columns],
+                self.sentence(translate, key),
+                [translate(name).format(run=pick) for name in columns],
                 _cells(columns, rows),
             )
             for key, columns, rows in tables
         ]
 
-    def _warnings(self, translate: Translate) -> list[str]:
-        if not self.document["given"] or self.document["surprise"] >= RARE:
-            return []
-        return [translate(SENTENCES["odd"]).format(times=f"{1 / RARE:,.0f}")]
-
     def _answer(self, translate: Translate) -> list[str]:
         choice, rules = self.document["choice"], self.document["strategies"]
         if not rules:
-            gap = f"{self.document['runs'][0]['gap_90']:.3f}"
-            return [translate(SENTENCES["alone"]).format(gap=gap)]
+            return [self.sentence(translate, "alone", gap=f"{self.document['runs'][0]['gap_90']:.3f}")]
         runs = f" {translate('or')} ".join([choice["pick"], *choice["same"]])
         if choice["next"] is None:
-            return [translate(SENTENCES["alike"]).format(runs=runs)]
+            return [self.sentence(translate, "alike", runs=runs)]
         key = ("sure" if choice["sure"] else "unsure") + (", alike" if choice["same"] else "")
-        head = translate(SENTENCES[key]).format(runs=runs, next=choice["next"], chance=f"{choice['chance']:.0%}")
         lost = rules["public"]["private"] - rules["pooled"]["private"]
         two = f" {translate('and')} ".join(choice["two"])
         return [
-            head,
-            translate(SENTENCES["lost"]).format(lost=f"{lost:+.4f}"),
-            translate(SENTENCES["two"]).format(two=two, score=f"{choice['two_private']:.4f}"),
+            self.sentence(translate, key, runs=runs, next=choice["next"], chance=f"{choice['chance']:.0%}"),
+            self.sentence(translate, "lost", lost=f"{lost:+.4f}"),
+            self.sentence(translate, "two", two=two, score=f"{choice['two_private']:.4f}"),
         ]
 
 
