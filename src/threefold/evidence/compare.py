@@ -20,7 +20,7 @@ from threefold import labels
 from threefold.errors import DataError
 from threefold.evidence.bootstrap import LEVEL, Estimate, Floats, Number, Statistic, estimate
 from threefold.evidence.ensemble import aligned, label_words
-from threefold.evidence.metrics import COLUMNS, columns_of, macro_counts, macro_mean, person_counts
+from threefold.evidence.metrics import COLUMNS, columns_of, judged_tasks, macro_counts, macro_mean, person_counts
 from threefold.evidence.student import t_beyond, t_quantile
 from threefold.predictions import Predictions
 
@@ -84,7 +84,7 @@ def compare_all(
     what the interval does.
     """
     same = aligned(runs, names)
-    judged = _judged(same[0])
+    judged = tuple(f"{name}.macro_f1" for name in _judged(same[0]))
     columns = [COLUMNS.index(column) for column in judged]
 
     def numbers(sums: Floats) -> Floats:
@@ -122,7 +122,7 @@ def headlines(
     No other number is worked out, which takes less time. Raises as `compare_predictions`.
     """
     same = aligned(runs, names)
-    tasks = [column.removesuffix(".macro_f1") for column in _judged(same[0])]
+    tasks = _judged(same[0])
     counts = [macro_counts(part, tasks) for part in same]
     _, differences = _paired(same, counts, lambda sums: macro_mean(sums, tasks), draws, seed)
     tests = _tests(differences, same[0])
@@ -191,12 +191,10 @@ class _Test:
 
 
 def _judged(predictions: Predictions) -> tuple[str, ...]:
-    names = [name for name, codes in zip(labels.ATTRIBUTES, predictions.truth.T, strict=True) if (codes >= 0).any()]
+    names = judged_tasks(predictions)
     if not names:
         raise DataError("compare: no photo has a label, so there is nothing to tell runs apart by")
-    if (predictions.label >= 0).any():
-        return ("all.macro_f1",)
-    return tuple(f"{name}.macro_f1" for name in names)
+    return names
 
 
 def _paired(

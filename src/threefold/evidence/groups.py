@@ -19,7 +19,7 @@ from threefold import labels
 from threefold.evidence.bootstrap import LEVEL, Floats, Number, estimate, person_sums, ratio, resample, summarise
 from threefold.evidence.compare import Comparison, compare_predictions
 from threefold.evidence.decide import as_certain
-from threefold.evidence.metrics import COLUMNS, columns_of, person_counts, tasks
+from threefold.evidence.metrics import COLUMNS, columns_of, judged_tasks, macro_counts, macro_mean, person_counts, tasks
 from threefold.predictions import Predictions
 
 GROUPS = tuple((gender, group) for gender in range(2) for group in range(3))
@@ -196,13 +196,12 @@ def fold_chance(oof: Predictions, *, draws: int = 500, seed: int = 0) -> dict[st
     fold, kind = oof.fold[first], oof.truth[first, 1] * 8 + oof.truth[first, 2]
     if len(np.unique(fold)) < 2:
         return None
-    counts, folds = person_counts(oof), np.unique(fold)
-    judged = ["all"] if (oof.label >= 0).any() else [name for name, truth, _ in tasks(oof) if (truth >= 0).any()]
-    chosen = [COLUMNS.index(f"{name}.macro_f1") for name in judged]
+    judged, folds = judged_tasks(oof), np.unique(fold)
+    counts = macro_counts(oof, judged)
 
     def spread(dealt: NDArray[np.integer]) -> float:
         inside = (folds[:, None] == dealt).astype(np.float64)
-        return float(np.std(columns_of(inside @ counts)[:, chosen].mean(1), ddof=1))
+        return float(np.std(macro_mean(inside @ counts, judged), ddof=1))
 
     rng, order = np.random.default_rng(seed), np.argsort(kind, kind="stable")
     spreads = np.empty(draws)

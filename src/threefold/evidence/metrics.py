@@ -76,6 +76,16 @@ def tasks(predictions: Predictions) -> Iterator[tuple[str, Labels, Labels]]:
         yield name, predictions.truth[:, column].astype(np.int64), marginal.argmax(1)
 
 
+def judged_tasks(predictions: Predictions) -> tuple[str, ...]:
+    """What the one number of runs is the mean macro F1 of, empty where no photo has a label.
+
+    `all` (the 18 classes) where a photo knows all three attributes, else the attributes that are known.
+    """
+    if (predictions.label >= 0).any():
+        return ("all",)
+    return tuple(name for name, truth, _ in tasks(predictions) if (truth >= 0).any())
+
+
 def score(predictions: Predictions, attributes: Sequence[str] = tuple(labels.ATTRIBUTES)) -> float:
     """The one number that early stopping and the best checkpoint go by, 0..1; NaN when nothing is known.
 

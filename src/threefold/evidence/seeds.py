@@ -16,12 +16,11 @@ from math import ceil, inf, log2, sqrt
 
 import numpy as np
 
-from threefold import labels
 from threefold.errors import DataError
 from threefold.evidence.bootstrap import LEVEL, NORMAL, Estimate, Floats, estimate
 from threefold.evidence.compare import POWER, Verdict, verdict
 from threefold.evidence.ensemble import aligned
-from threefold.evidence.metrics import COLUMNS, columns_of, person_counts
+from threefold.evidence.metrics import judged_tasks, macro_counts, macro_mean
 from threefold.evidence.student import t_beyond, t_quantile
 from threefold.predictions import Predictions
 
@@ -194,17 +193,14 @@ def _noise(sides: Sequence[Sequence[Predictions]], draws: int, seed: int) -> tup
     if not sides[0]:
         raise DataError("seeds: there is no run to measure")
     parts = aligned([part for side in sides for part in side])
-    counts = np.stack([person_counts(part) for part in parts], axis=1)  # [persons, runs, counts]
-    total = dict(zip(COLUMNS, columns_of(counts.sum((0, 1))), strict=True))
-    names = [name for name in ("all", *labels.ATTRIBUTES) if np.isfinite(total[f"{name}.macro_f1"])]
+    names = judged_tasks(parts[0])
     if not names:
         raise DataError("seeds: no photo has a label, so there is nothing to score")
-    names = ["all"] if names[0] == "all" else names
-    chosen = [COLUMNS.index(f"{name}.macro_f1") for name in names]
+    counts = np.stack([macro_counts(part, names) for part in parts], axis=1)  # [persons, runs, counts]
 
     def scores(sums: Floats) -> Floats:
         """[..., runs * counts] -> [..., K]."""
-        runs: Floats = columns_of(sums.reshape(*sums.shape[:-1], *counts.shape[1:]))[..., chosen].mean(-1)
+        runs = macro_mean(sums.reshape(*sums.shape[:-1], *counts.shape[1:]), names)[..., 0]
         return runs[..., : len(sides[0])] - runs[..., len(sides[0]) :] if len(sides) > 1 else runs
 
     def numbers(sums: Floats) -> Floats:
@@ -213,7 +209,7 @@ def _noise(sides: Sequence[Sequence[Predictions]], draws: int, seed: int) -> tup
         return np.concatenate([mean, parts - mean], axis=-1)
 
     flat = counts.reshape(len(counts), -1)
-    metric = "macro F1" if names == ["all"] else f"mean macro F1 of {', '.join(names)}"
+    metric = "macro F1" if names == ("all",) else f"mean macro F1 of {', '.join(names)}"
     noise = estimate(parts[0].persons, flat, numbers, draws, seed)
     return metric, _Noise(scores(flat.sum(0)), noise, len(sides) == 1)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from threefold.errors import DataError
 from threefold.evidence.bootstrap import person_draws
-from threefold.evidence.metrics import COLUMNS, columns_of, person_counts
+from threefold.evidence.metrics import macro_counts, macro_mean
 from threefold.predictions import Predictions
 
 
@@ -26,14 +26,13 @@ def lead(runs: Sequence[Predictions], *, draws: int = 500, seed: int = 0) -> tup
     persons = runs[0].persons if runs else np.array([])
     if len(runs) < 2 or any(not np.array_equal(np.sort(run.photos), np.sort(runs[0].photos)) for run in runs):
         raise DataError("a lead is of two or more runs on the same photos")
-    sums = [person_counts(run) for run in runs]
-    column = COLUMNS.index("all.macro_f1")
+    sums = [macro_counts(run, ["all"]) for run in runs]
     # leads are compared, not scores, because macro F1 depends on how many people it is taken over
-    whole = np.array([columns_of(part.sum(0))[column] for part in sums])
+    whole = np.array([macro_mean(part.sum(0), ["all"])[0] for part in sums])
     leads = []
     for weights in person_draws(persons, draws, seed):
         inside, outside = (
-            np.stack([columns_of(drawn @ part)[:, column] for part in sums])
+            np.stack([macro_mean(drawn @ part, ["all"])[:, 0] for part in sums])
             for drawn in (weights, (weights == 0).astype(np.float64))
         )
         rows = np.flatnonzero(np.isfinite(inside + outside).all(0))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from threefold.errors import DataError, RecipeError
 from threefold.evidence.bootstrap import Floats, ratio
 from threefold.evidence.ensemble import aligned
-from threefold.evidence.metrics import COLUMNS, columns_of, person_counts
+from threefold.evidence.metrics import macro_counts, macro_mean
 from threefold.predictions import Predictions
 
 EVEN = 0.6
@@ -73,15 +73,16 @@ def draw_contests(
         raise DataError(
             f"shake: {size} persons, share {share:g} public: {sizes[0]} and {sizes[1]}; expected 1 or more in each half"
         )
-    sums = np.concatenate([person_counts(run) for run in same], axis=1).astype(np.float32)  # whole numbers, thus exact
-    column, rng, step = COLUMNS.index("all.macro_f1"), np.random.default_rng(seed), max(1, _CHUNK // max(size, count))
+    # whole numbers, thus exact
+    sums = np.concatenate([macro_counts(run, ["all"]) for run in same], axis=1).astype(np.float32)
+    rng, step = np.random.default_rng(seed), max(1, _CHUNK // max(size, count))
     parts = []
     for start in range(0, draws, step):
         rows = min(step, draws - start)
         population = rng.integers(0, count, (rows, count), dtype=np.int32)
         weights = [_times(population, count), *(_times(_draw(population, number, rng), count) for number in sizes)]
         drawn = np.stack([(weight @ sums).reshape(rows, len(same), -1) for weight in weights])
-        parts.append(columns_of(drawn)[..., column].astype(np.float64))
+        parts.append(macro_mean(drawn, ["all"])[..., 0])
     scores = np.concatenate(parts, axis=1)
     scores = scores[:, np.isfinite(scores).all((0, 2))]
     if scores.shape[1] < 2:
@@ -91,8 +92,10 @@ def draw_contests(
 
 
 def gaps(contests: Contests) -> list[dict[str, float | None]]:
-    """Per run: expected `public` and `private` score, `gap_sd` of public - private, and |public - private| that 50, 90,
-    95 % stay below; `best`: chance to be the best in private, `best_if_public` after winning in public (None: never).
+    """A row a run: expected `public` and `private` score, and how far they lie apart.
+
+    `gap_sd` of public - private; |public - private| that 50, 90, 95 % stay below; `best`: chance to be the best in
+    private, `best_if_public` after winning in public (None: never).
     """
     gap = contests.public - contests.private
     public, private = _best(contests.public), _best(contests.private)
