@@ -43,7 +43,7 @@ def judged(backend: Backend, data: Path) -> Predictions:
     count = len(rows)
     return Predictions(
         photos=np.array([name for name, _ in named]), persons=np.array(truth.persons)[rows],
-        probabilities=np.stack([reading.probabilities for reading in readings]),
+        probabilities=np.stack([reading.joint for reading in readings]),
         truth=labels.decode_all(truth.label[rows]), ages=np.full(count, np.nan, np.float32),
         years=np.full(count, np.nan, np.float32), fold=np.full(count, -1, np.int16),
     )  # fmt: skip

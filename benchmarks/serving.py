@@ -31,8 +31,11 @@ from numpy.typing import NDArray
 
 SERVER = """
 import sys
-from threefold.serve.server import serve
+from threefold.progress import show
+from threefold.serve.server import log_to_stderr, serve
 model, batch, wait, threads = sys.argv[1:]
+show()
+log_to_stderr()
 serve(model or None, port=0, batch=int(batch), wait_ms=float(wait), threads=int(threads) or None)
 """
 BOUNDARY = "threefoldbenchmark"
@@ -102,10 +105,10 @@ def _ready(process: subprocess.Popen[bytes], log: object) -> int:
     for _ in range(600):
         log.seek(0)  # type: ignore[attr-defined]
         text = log.read()  # type: ignore[attr-defined]
-        found = re.search(r"http://127\.0\.0\.1:(\d+)", text)
+        match = re.search(r"http://127\.0\.0\.1:(\d+)", text)
         with contextlib.suppress(OSError):
-            if found and urllib.request.urlopen(f"http://127.0.0.1:{found[1]}/readyz").status == 200:
-                return int(found[1])
+            if match and urllib.request.urlopen(f"http://127.0.0.1:{match[1]}/readyz").status == 200:
+                return int(match[1])
         if process.poll() is not None:
             raise SystemExit(text)
         time.sleep(0.1)
@@ -125,10 +128,10 @@ def photos_of(options: argparse.Namespace, scratch: Path) -> list[Path]:
         from threefold.draw.sample import sample
 
         folder = sample(scratch / "sample", people=12) / "train"
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
-    if not found:
+    photos = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
+    if not photos:
         raise SystemExit(f"{folder}: no photos here")
-    return found[:: max(1, len(found) // options.count)][: options.count]
+    return photos[:: max(1, len(photos) // options.count)][: options.count]
 
 
 def main() -> None:

@@ -28,10 +28,9 @@ import threefold.watch.watch as module
 from threefold.draw.sample import sample
 from threefold.photos.prepare import Prepare
 from threefold.read.annotate import annotate
-from threefold.read.answers import answer
 from threefold.read.inputs import find_photos
 from threefold.read.reader import Reader, detect_faces, load, read_image
-from threefold.watch.frames import Video
+from threefold.read.videos import Video
 from threefold.watch.record import Recording
 
 ROWS, COLUMNS, FPS = 720, 1280, 25
@@ -128,8 +127,8 @@ def ours(path: Path, backend: Any, folder: Path, save: bool) -> tuple[Spent, int
         file.unlink()
     with timed(spent, "all"):
         done = module.watch(
-            path, model=Reader(counted), find=clocked(detect_faces, spent, "detector"), quiet=True,
-            events=folder / "out.csv", **out,
+            path, model=Reader(counted), find=clocked(detect_faces, spent, "detector"),
+            events=folder / "out.sqlite", **out,
         )  # fmt: skip
     return spent, counted.faces, sum(done.counts.values()) + done.changed
 
@@ -155,7 +154,7 @@ def naive(path: Path, backend: Any, folder: Path, save: bool) -> tuple[Spent, in
             rows += len(readings)
             if recording:
                 with timed(spent, "drawing"):
-                    drawn = annotate(image, [answer(reading, face=i) for i, reading in enumerate(readings)])
+                    drawn = annotate(image, readings)
                 recording.add(seconds or 0, drawn)
         source.close()
         if recording:

@@ -22,7 +22,8 @@ import cv2
 import numpy as np
 import pytest
 
-from threefold.draw.camera import draw_person, draw_photo
+from threefold.draw.camera import draw_photo
+from threefold.draw.people import draw_person
 from threefold.labels import Mask
 
 STATIC = Path(__file__).resolve().parents[1] / "src" / "threefold" / "serve" / "static"
@@ -72,7 +73,7 @@ def photo(name: str, faces: list[Any], width: int = 360, height: int = 480) -> d
 def events(running: bool | None = True, hours: tuple[tuple[int, ...], ...] = (), recent: int = 0) -> dict[str, Any]:
     """An answer of /v1/events; `hours` holds worn, incorrect, none, indeterminate from eight o'clock on."""
     names = ("worn", "incorrect", "none", "indeterminate")
-    told = [
+    rows = [
         {"time": f"2026-11-26T10:0{i}:00.000+09:00", "track": i, "kind": "event", "mask": names[i % 4], "seconds": 3.2,
          "gender": "female", "age_group": ">=60", "confidence": 0.93, "frames": 24}
         for i in range(recent)
@@ -84,7 +85,7 @@ def events(running: bool | None = True, hours: tuple[tuple[int, ...], ...] = (),
         "hours": [{"hour": f"2026-11-26T{8 + i:02d}:00", **dict(zip(names, h, strict=True))}
                   for i, h in enumerate(hours) if sum(h)],
         "total": {name: sum(h[i] for h in hours) for i, name in enumerate(names)},
-        "recent": told,
+        "recent": rows,
     }  # fmt: skip
 
 
@@ -112,10 +113,10 @@ class Script:
         self.asked.append((path, authorization, body))
         if self.key and authorization != f"Bearer {self.key}":
             return refused("unauthorised", 401)
-        said = self.say.get(path, (404, {}, {}))
-        if isinstance(said, list):
-            said = said.pop(0) if len(said) > 1 else said[0]
-        status, content, headers = said
+        answers = self.say.get(path, (404, {}, {}))
+        if isinstance(answers, list):
+            answers = answers.pop(0) if len(answers) > 1 else answers[0]
+        status, content, headers = answers
         return status, content(body) if callable(content) else content, headers
 
     def reads(self) -> list[bytes]:
@@ -278,10 +279,8 @@ class Page:
 
     def cards(self, state: str, count: int = 1) -> list[Any]:
         """Wait for so many cards of a state."""
-        found = until(
-            f"{count} {state}", lambda: len(cards := self.all(f".card[data-state={state}]")) == count and cards
-        )
-        return list(found)
+        css = f".card[data-state={state}]"
+        return list(until(f"{count} {state}", lambda: len(cards := self.all(css)) == count and cards))
 
     def rect(self, css: str) -> dict[str, float]:
         """Where the first element is: x, y, width, height in CSS pixels."""
@@ -318,8 +317,8 @@ def hosts(driver: Any) -> set[str]:
     """Schemes and hosts of all requests since the last look, those of data: and blob: left out."""
     sent = (json.loads(entry["message"])["message"] for entry in driver.get_log("performance"))
     addresses = [m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"]
-    kept = [address for address in addresses if not address.startswith(("data:", "blob:"))]
-    return {"/".join(address.split("/")[:3]) for address in kept}
+    outside = [address for address in addresses if not address.startswith(("data:", "blob:"))]
+    return {"/".join(address.split("/")[:3]) for address in outside}
 
 
 def focused(driver: Any, steps: int) -> list[str]:

@@ -127,10 +127,19 @@ async def call(app, chunks, *, path="/v1/read", method="POST", headers=None, cli
     raw = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
     route, _, query = path.partition("?")
     scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http",
-        "path": route, "raw_path": route.encode(), "query_string": query.encode(), "root_path": "", "headers": raw,
-        "client": (client, 1), "server": ("test", 80),
-    }  # fmt: skip
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": route,
+        "raw_path": route.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": raw,
+        "client": (client, 1),
+        "server": ("test", 80),
+    }
     async with asyncio.timeout(LONG):
         await app(scope, receive, send)
     return answer

@@ -43,14 +43,14 @@ def shades(*values):
 
 @pytest.fixture
 def batching():
-    made = []
+    backends = []
 
     def make(backend, **options):
-        made.append(BatchingBackend(backend, **options))
-        return made[-1]
+        backends.append(BatchingBackend(backend, **options))
+        return backends[-1]
 
     yield make
-    for backend in made:
+    for backend in backends:
         backend.close()
         assert not backend._thread.is_alive()
 

@@ -177,10 +177,10 @@ def test_changes_are_spoken_and_not_more_often_than_every_three_seconds(page):
     page.script.say["/v1/read"] = frames(face(LEFT, "none"))
     state(page, "none")
     until("it is said", lambda: page.js("return live.textContent") == "Please put on a mask")
-    said = page.js("return said")
+    messages = page.js("return said")
     assert page.one("#live").get_attribute("aria-live") == "polite"
-    assert all(after[1] - before[1] >= 2900 for before, after in pairwise(said))
-    count = len(said)
+    assert all(after[1] - before[1] >= 2900 for before, after in pairwise(messages))
+    count = len(messages)
     time.sleep(0.4)
     assert len(page.js("return said")) == count  # what stays as it is, is not said again
 
@@ -315,7 +315,7 @@ def test_entrance_mode_says_the_mask_only_in_korean_on_a_phone(page):
 
 def test_faces_are_followed_by_overlap(page):
     page.open()
-    told = page.js("""
+    results = page.js("""
       return import("/static/tracks.js").then((m) => {
         const at = (x, mask, more = {}) => ({box: [x, 0, x + 100, 100], mask, confidence: 0.9, ...more});
         let all = m.nobody(), crossed;
@@ -329,6 +329,6 @@ def test_faces_are_followed_by_overlap(page):
           m.counts(m.advance(all, [], 9000)), m.signal(m.nobody(), 0), all.tracks.length];
       });
     """)
-    assert told[0] == pytest.approx(1 / 3) and told[1] == 0
-    assert told[2] == [{"worn": 1, "incorrect": 0, "none": 1}, 2, "none"]
-    assert told[3:] == [{"worn": 1, "incorrect": 0, "none": 1}, "nobody", 2]
+    assert results[0] == pytest.approx(1 / 3) and results[1] == 0
+    assert results[2] == [{"worn": 1, "incorrect": 0, "none": 1}, 2, "none"]
+    assert results[3:] == [{"worn": 1, "incorrect": 0, "none": 1}, "nobody", 2]

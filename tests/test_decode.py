@@ -21,7 +21,7 @@ from PIL import Image, ImageChops
 
 from threefold.errors import PhotoError
 from threefold.photos import decode as photo
-from threefold.photos.decode import decode, decode_bytes, probe, wrong_extension
+from threefold.photos.decode import TooManyPixels, decode, decode_bytes, header, probe, wrong_extension
 
 
 def drawn(height: int = 48, width: int = 40, seed: int = 0) -> NDArray[np.uint8]:
@@ -69,6 +69,9 @@ def test_orientation(orientation: int, form: str) -> None:
     assert np.abs(pixels.astype(int) - drawn()).max() <= (8 if form == "JPEG" else 0)
     info = probe(data, "x")
     assert (info.format, info.height, info.width, info.orientation) == (form.lower(), 48, 40, orientation)
+    # as stored; Pillow turns the size of a TIFF, and only of a TIFF, itself
+    turned = orientation >= 5 and form != "TIFF"
+    assert header(data, "x") == (form.lower(), *((48, 40) if turned else (40, 48)))
 
 
 def test_nonsense_orientation_is_upright() -> None:
@@ -195,6 +198,9 @@ def test_too_many_pixels_are_refused_before_decoding() -> None:
     refused(bomb(12_000, 10_000) + idat, "12000x10000 = 120,000,000 pixels", "the limit is 100,000,000")
     refused(stored(drawn(), "JPEG"), "40x48 = 1,920 pixels", "the limit is 1,000", max_pixels=1000)
     assert probe(bomb(12_000, 10_000) + idat, "x").width == 12_000
+    assert header(bomb(12_000, 10_000) + idat, "x") == ("png", 12_000, 10_000)
+    with pytest.raises(TooManyPixels, match="10,000,000,000 pixels"):
+        header(bomb(100_000, 100_000) + idat, "x")
 
 
 def test_what_is_not_a_photo(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image as Picture
 
 from threefold.errors import CheckFailed, DataError
+from threefold.read.videos import SUFFIXES, Video
 from threefold.watch.frames import (
     Folder,
     Frame,
@@ -23,7 +24,6 @@ from threefold.watch.frames import (
     Newest,
     Paced,
     Source,
-    Video,
     make_source,
     read_whole,
     safe_address,
@@ -90,15 +90,15 @@ class Clock:
 
 
 def pump(source: Source, retries: int, clock: Clock) -> tuple[Exception | None, list[str], Newest]:
-    """Run a live source to its end in this thread: what it ended with, what was said, the last frames."""
-    said: list[str] = []
-    live = Live(source, threading.Event(), said.append, retries=retries, clock=clock, wait=clock.pass_by)
-    return live.pump(), said, live.newest
+    """Run a live source to its end in this thread: what it ended with, what was faults, the last frames."""
+    faults: list[str] = []
+    live = Live(source, threading.Event(), faults.append, retries=retries, clock=clock, wait=clock.pass_by)
+    return live.pump(), faults, live.newest
 
 
 def test_a_video_is_read_whole_with_its_own_times_and_upright_colours(tmp_path: Path) -> None:
     path = film(tmp_path / "a.mp4", list(range(0, 250, 5)), fps=12.5)
-    source = make_source(str(path), fps=99, say=print)
+    source = make_source(str(path), fps=99, fault=print)
     assert (source.live, source.name) == (False, str(path))
     source.open()
     frames = list(read_whole(source, BEGIN, pytest.fail))
@@ -112,9 +112,9 @@ def test_a_video_is_read_whole_with_its_own_times_and_upright_colours(tmp_path: 
     red.close()
     source = Video(str(tmp_path / "red.mp4"), "red", live=False)
     source.open()
-    found = source.read()
+    taken = source.read()
     source.close()
-    assert found and found[0].mean((0, 1)) == pytest.approx([220, 20, 20], abs=12), "RGB, not BGR"
+    assert taken and taken[0].mean((0, 1)) == pytest.approx([220, 20, 20], abs=12), "RGB, not BGR"
 
 
 def test_times_never_fall_whatever_a_container_says() -> None:
@@ -124,33 +124,33 @@ def test_times_never_fall_whatever_a_container_says() -> None:
         def read(self) -> tuple[Image, float | None] | None:
             return (GREY, times.pop(0)) if times else None
 
-    said: list[str] = []
-    frames = list(read_whole(Odd(), BEGIN, said.append))
+    faults: list[str] = []
+    frames = list(read_whole(Odd(), BEGIN, faults.append))
     assert [frame.time for frame in frames] == pytest.approx([0, 0.5, 0.54, 0.58, 0.62])
-    assert said == ["cam: breaks off after 5 frames (cut off or damaged)"]
+    assert faults == ["cam: breaks off after 5 frames (cut off or damaged)"]
 
 
-def test_a_folder_is_read_in_natural_order_and_broken_photos_are_said(tmp_path: Path) -> None:
+def test_a_folder_is_read_in_natural_order_and_broken_photos_are_faults(tmp_path: Path) -> None:
     for number in (1, 2, 9, 10, 11, 100):
         Picture.fromarray(grey(number)).save(tmp_path / f"frame{number}.png")
     (tmp_path / "frame10.png").write_bytes(b"no photo")
-    said: list[str] = []
-    source = make_source(str(tmp_path), fps=4, say=said.append)
+    faults: list[str] = []
+    source = make_source(str(tmp_path), fps=4, fault=faults.append)
     assert isinstance(source, Folder)
     source.open()
-    frames = list(read_whole(source, BEGIN, said.append))
+    frames = list(read_whole(source, BEGIN, faults.append))
     assert [int(frame.image[0, 0, 0]) for frame in frames] == [1, 2, 9, 11, 100]
     assert [frame.time for frame in frames] == [0, 0.25, 0.5, 1.0, 1.25], "the one left out leaves its time"
-    assert source.broken == 1 and len(said) == 1 and "frame10.png" in said[0]
+    assert source.broken == 1 and len(faults) == 1 and "frame10.png" in faults[0]
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no photos here"):
-        make_source(str(tmp_path / "empty"), fps=4, say=print).open()
+        make_source(str(tmp_path / "empty"), fps=4, fault=print).open()
 
 
 @pytest.mark.parametrize("text", ["none.mp4", "ftp://host/x", "file:///etc/passwd", "01234"])
 def test_what_cannot_be_watched_is_one_line(text: str) -> None:
     with pytest.raises(DataError, match=r"cannot be watched|no such file") as caught:
-        make_source(text, fps=25, say=print)
+        make_source(text, fps=25, fault=print)
     assert "\n" not in str(caught.value)
 
 
@@ -158,13 +158,19 @@ def test_files_and_cameras_that_do_not_open_are_one_line(tmp_path: Path) -> None
     (tmp_path / "a.mp4").write_text("no video")
     stream = "rtsp://me:secret@127.0.0.1:9/live?token=x"
     program = (
-        "import sys; from threefold.watch.frames import make_source as m; m(sys.argv[1], fps=25, say=print).open()"
+        "import sys; from threefold.watch.frames import make_source as m; m(sys.argv[1], fps=25, fault=print).open()"
     )
-    for text, message in ((str(tmp_path / "a.mp4"), f"{tmp_path}/a.mp4: cannot be opened as a video"),
-                          ("99", "camera 99: cannot be opened as a camera"),
-                          (stream, "rtsp://127.0.0.1:9/live: cannot be opened as a stream")):  # fmt: skip
+    suffixes = ", ".join(SUFFIXES)
+    for text, message in (
+        (
+            f"{tmp_path}/a.mp4",
+            f"{tmp_path}/a.mp4: not a video that can be read, or cut off or damaged ({suffixes} are read)",
+        ),
+        ("99", "camera 99: cannot be opened as a camera"),
+        (stream, "rtsp://127.0.0.1:9/live: cannot be opened as a stream"),
+    ):
         with pytest.raises(DataError) as caught:
-            make_source(text, fps=25, say=print).open()
+            make_source(text, fps=25, fault=print).open()
         assert str(caught.value) == message, "no user, no password, no token"
     done = subprocess.run([sys.executable, "-c", program, stream], capture_output=True, text=True, check=False)
     lines = done.stderr.splitlines()
@@ -176,8 +182,8 @@ def test_files_and_cameras_that_do_not_open_are_one_line(tmp_path: Path) -> None
 def test_names_hold_no_password() -> None:
     assert safe_address("rtsp://me:se@cret@host:554/a?key=1#f") == "rtsp://host:554/a"
     assert safe_address("http://[::1") == "address"
-    assert make_source("RTSP://u:p@h/a", fps=1, say=print).name == "rtsp://h/a"
-    assert make_source("0", fps=1, say=print).name == "camera 0"
+    assert make_source("RTSP://u:p@h/a", fps=1, fault=print).name == "rtsp://h/a"
+    assert make_source("0", fps=1, fault=print).name == "camera 0"
 
 
 def test_only_the_newest_frame_waits_and_lost_ones_are_counted() -> None:
@@ -216,23 +222,23 @@ def test_a_slow_reader_sees_the_newest_frame_each_time() -> None:
     assert live.newest.dropped > 20
 
 
-def test_a_stream_that_dies_is_opened_again_ever_more_patiently_and_said_once() -> None:
+def test_a_stream_that_dies_is_opened_again_ever_more_patiently_and_faults_once() -> None:
     clock = Clock()
     source = Script(3, *[None] * 9, 70, 0, tick=lambda: clock.pass_by(0.1))
     clock.waits = []
-    error, said, newest = pump(source, 10, clock)
+    error, faults, newest = pump(source, 10, clock)
     waits = [wait for wait in clock.waits if wait != 0.1]
     assert waits[:10] == [0.5, 1, 2, 4, 8, 16, 30, 30, 30, 30]
-    assert said[:2] == ["cam: gives no more frames; trying again", "cam: is back after 152 s"]
+    assert faults[:2] == ["cam: gives no more frames; trying again", "cam: is back after 152 s"]
     assert newest.put_count == 73 and source.closed == 21
     assert waits[10:] == waits[:10], "a new outage begins with little patience"
-    assert said[2:] == ["cam: gives no more frames; trying again"] and isinstance(error, CheckFailed)
+    assert faults[2:] == ["cam: gives no more frames; trying again"] and isinstance(error, CheckFailed)
 
 
 def test_a_stream_that_flaps_is_one_outage() -> None:
     clock = Clock()
-    error, said, _ = pump(Script(*[1] * 6, tick=lambda: clock.pass_by(0.1)), 5, clock)
-    assert said == ["cam: gives no more frames; trying again"]
+    error, faults, _ = pump(Script(*[1] * 6, tick=lambda: clock.pass_by(0.1)), 5, clock)
+    assert faults == ["cam: gives no more frames; trying again"]
     assert isinstance(error, CheckFailed) and str(error) == "cam: gives no more frames (tried again 5 times)"
 
 
@@ -241,13 +247,13 @@ def test_a_source_that_never_gave_a_frame_is_bad_input_and_a_camera_is_not_waite
     assert type(error) is DataError and str(error) == "cam: cannot be opened as a stream (tried again 2 times)"
     clock, camera = Clock(), Script(None, None)
     camera.patient = False
-    error, said, _ = pump(camera, 20, clock)
-    assert (str(error), said, clock.waits) == ("cam: cannot be opened as a stream", [], [])
+    error, faults, _ = pump(camera, 20, clock)
+    assert (str(error), faults, clock.waits) == ("cam: cannot be opened as a stream", [], [])
 
 
 def test_what_is_over_is_not_opened_again() -> None:
-    error, said, newest = pump(Script(5, over=True), 20, Clock())
-    assert (error, said, newest.put_count) == (None, [], 5)
+    error, faults, newest = pump(Script(5, over=True), 20, Clock())
+    assert (error, faults, newest.put_count) == (None, [], 5)
 
 
 def test_faults_in_the_thread_reach_whoever_waits() -> None:
@@ -278,7 +284,7 @@ def test_realtime_plays_a_file_at_its_own_speed_and_ends(tmp_path: Path) -> None
     clock = Clock()
     stop = threading.Event()
     stop.wait = clock.pass_by  # type: ignore[method-assign, assignment]
-    source = Paced(make_source(str(path), fps=1, say=print), stop, clock)
+    source = Paced(make_source(str(path), fps=1, fault=print), stop, clock)
     live = Live(source, stop, pytest.fail, clock=clock)
     assert live.pump() is None
     assert clock.waits == pytest.approx([0, 0.1, 0.1, 0.1], abs=1e-6) and live.newest.put_count == 4

@@ -143,8 +143,8 @@ def read_names(body: bytes) -> list[str]:
 
 def test_many_photos_go_in_requests_of_sixteen(page, photos, tmp_path):
     files = [write_photo(tmp_path / f"n{i:02d}.jpg", drawn(1, size=(64, 48))) for i in range(18)]
-    each = lambda body: {"photos": [photo(name, [face([1, 1, 30, 30])], 48, 64) for name in read_names(body)]}  # noqa: E731
-    page.open(read=(200, each, {}))
+    answer = lambda body: {"photos": [photo(name, [face([1, 1, 30, 30])], 48, 64) for name in read_names(body)]}  # noqa: E731
+    page.open(read=(200, answer, {}))
     page.choose(*files)
     page.cards("done", 18)
     assert [len(read_names(body)) for body in page.script.reads()] == [16, 2]
@@ -157,8 +157,8 @@ def test_many_photos_go_in_requests_of_sixteen(page, photos, tmp_path):
 def test_the_servers_own_limits_are_kept(page, photos, tmp_path):
     limits = {"photos": 2, "photo_bytes": 3 * 2**20}
     model = {"name": "reader", "version": "1", "attributes": ["mask"], "limits": limits}
-    each = lambda body: {"photos": [photo(n, [face(BOX, mask_only=True)]) for n in read_names(body)]}  # noqa: E731
-    page.open(model=(200, model, {}), read=(200, each, {}))
+    answer = lambda body: {"photos": [photo(n, [face(BOX, mask_only=True)]) for n in read_names(body)]}  # noqa: E731
+    page.open(model=(200, model, {}), read=(200, answer, {}))
     page.says("#drop-limits", "up to 3 MiB")
     assert not page.one("#monitor-link").is_displayed()  # only where the service says that it has events
     big = tmp_path / "big.jpg"
@@ -367,9 +367,9 @@ def test_nothing_is_asked_of_other_hosts(page, photos):
 
 
 def test_the_real_service_reads_what_the_page_sends(page, tmp_path, monkeypatch):
-    found = Detection((90.0, 90.0, 270.0, 330.0), 0.9, ((0.0, 0.0),) * 5)
+    detection = Detection((90.0, 90.0, 270.0, 330.0), 0.9, ((0.0, 0.0),) * 5)
     monkeypatch.setattr(
-        reading, "detect_faces", lambda image, far=False: [found] * (image.shape[0] > 400)
+        reading, "detect_faces", lambda image, far=False: [detection] * (image.shape[0] > 400)
     )  # not while warming up
     app = create_app(reading.Reader(FakeBackend(), info={"name": "fake", "version": "3"}), key="k")
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import json
 import sys
 from collections.abc import Iterator
@@ -20,13 +19,15 @@ from PIL import Image
 from test_inputs import video
 
 from threefold import labels
-from threefold.errors import CheckFailed, DataError
+from threefold.errors import DataError
+from threefold.files import lock
 from threefold.photos import detect
 from threefold.photos.prepare import Prepare
 from threefold.read import lines as lines_module
 from threefold.read import predict as predict_module
 from threefold.read.backends import Answer
-from threefold.read.output import columns, spool
+from threefold.read.lines import Spool, spool
+from threefold.read.output import Table
 from threefold.read.predict import Predicted, predict
 from threefold.read.reader import Reader
 
@@ -80,14 +81,14 @@ def first_line(path: Path) -> dict[str, Any]:
 def test_the_default_table_has_the_largest_face_of_each_photo(folder: Path, model: Path, tmp_path: Path) -> None:
     done = predict([folder], model, out=tmp_path / "t.csv")
     assert (tmp_path / "t.csv").read_text().splitlines()[0] == PLAIN
-    found = table(tmp_path / "t.csv")
-    assert [row["file"] for row in found] == [  # folder by folder
+    rows = table(tmp_path / "t.csv")
+    assert [row["file"] for row in rows] == [  # folder by folder
         "a.png", "c0.png", "c1.png", "c2.png", "c3.png", "c4.png", "b/none.png", "b/small.png"]  # fmt: skip
-    assert found[-1]["mask"] == "indeterminate" and found[-1]["age"] == "" and found[-1]["class"]
+    assert rows[-1]["mask"] == "indeterminate" and rows[-1]["age"] == "" and rows[-1]["class"]
     assert (done.photos, done.faces, done.done, done.score) == (8, 8, 8, None) and done.seconds > 0
     assert done.indeterminate == dict.fromkeys(labels.ATTRIBUTES, 1)
-    assert list(done.readings) == [row["file"] for row in found]
-    assert [f"{r.confidence:.4f}" for r in done.readings.values()] == [row["confidence"] for row in found]
+    assert list(done.readings) == [row["file"] for row in rows]
+    assert [f"{r.confidence:.4f}" for r in done.readings.values()] == [row["confidence"] for row in rows]
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == [], "nothing is left beside it"
 
 
@@ -98,10 +99,10 @@ def test_all_faces_with_boxes_and_probabilities_in_three_formats(folder: Path, m
     wanted: dict[str, Any] = {"faces": "all", "boxes": True, "probabilities": True}
     done = [predict([folder], model, out=tmp_path / f"t{end}", **wanted) for end in (".csv", ".jsonl", ".parquet")]
     assert {(d.photos, d.faces) for d in done} == {(8, 8)}, "two in one photo, none in another"
-    found = table(tmp_path / "t.csv")
+    rows = table(tmp_path / "t.csv")
     more = [",left,top,right,bottom,score,quality", *(f"p{code:02d}" for code in range(18))]
     assert (tmp_path / "t.csv").read_text().splitlines()[0] == PLAIN + ",".join(more)
-    first, second = found[:2]
+    first, second = rows[:2]
     assert [first[name] for name in ("file", "face", "left", "right", "quality")] == [
         "a.png",
         "0",
@@ -111,11 +112,13 @@ def test_all_faces_with_boxes_and_probabilities_in_three_formats(folder: Path, m
     ]
     assert (second["file"], second["face"], second["right"], second["score"]) == ("a.png", "1", "60.0", "0.9000")
     assert first[f"p{int(first['class']):02d}"] == first["confidence"] == "0.8300"
-    said = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
-    assert [(s["file"], str(s["face"]), s["mask"]) for s in said] == [(r["file"], r["face"], r["mask"]) for r in found]
-    assert said[0]["box"] == [100.0, 20.0, 180.0, 110.0] and len(said[0]["probabilities"]["classes"]) == 18
-    rows = parquet.read_table(tmp_path / "t.parquet").to_pylist()
-    for row, cells in zip(rows, found, strict=True):
+    objects = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
+    assert [(s["file"], str(s["face"]), s["mask"]) for s in objects] == [
+        (r["file"], r["face"], r["mask"]) for r in rows
+    ]
+    assert objects[0]["box"] == [100.0, 20.0, 180.0, 110.0] and len(objects[0]["probabilities"]["classes"]) == 18
+    parquet_rows = parquet.read_table(tmp_path / "t.parquet").to_pylist()
+    for row, cells in zip(parquet_rows, rows, strict=True):
         assert list(row) == list(cells)
         for name, value in row.items():
             text = "" if value is None else str(value) if not isinstance(value, float) else cells[name]
@@ -129,32 +132,37 @@ def test_an_entrance_is_told_of_masks_alone(folder: Path, model: Path, tmp_path:
     text = (tmp_path / "t.csv").read_text()
     assert text.startswith("file,face,mask,confidence,mask_worn,mask_incorrect,mask_none\n")
     assert "male" not in text and "30-59" not in text
-    assert columns(("mask", "age_group")) == ("file", "face", "mask", "age_group", "age", "confidence")
+    assert Table(("mask", "age_group")).columns == ("file", "face", "mask", "age_group", "age", "confidence")
 
 
-def test_stdout_is_the_same_table(
+def test_what_is_written_as_it_is_read_is_the_same_table(
     folder: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = predict([folder], model)
+    written: list[str] = []
+    done = predict([folder], model, write=written.append)
     assert done.out is None and len(done.readings) == 8
     predict([folder], model, out=tmp_path / "t.csv")
-    assert capsys.readouterr().out == (tmp_path / "t.csv").read_text()
+    assert "".join(written) == (tmp_path / "t.csv").read_text() and len(written) == 9, "photo by photo"
+    assert capsys.readouterr() == ("", ""), "a library call prints nothing"
 
 
 def test_a_table_holds_no_more_readings_than_it_says(
     folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(predict_module, "KEPT", 7)
-    assert predict([folder], model).readings == {}
+    assert predict([folder], model, write=len).readings == {}
+    assert len(predict([folder], model).readings) == 8, "nothing else would have them"
     monkeypatch.setattr(predict_module, "KEPT", 8)
-    assert len(predict([folder], model).readings) == 8
+    assert len(predict([folder], model, write=len).readings) == 8
 
 
 def test_broken_photos_are_listed_at_the_end_and_stop_nothing(folder: Path, model: Path, tmp_path: Path) -> None:
     (folder / "b.png").write_text("no photo")
-    with pytest.raises(CheckFailed, match=r"1 of 9 photos could not be read[^\n]*\n  .*b\.png: not an image"):
-        predict([folder], model, out=tmp_path / "t.csv")
-    assert len(table(tmp_path / "t.csv")) == 8
+    done = predict([folder], model, out=tmp_path / "t.csv")
+    assert done.failure == "1 of 9 photos could not be read, the others were"
+    (message,) = done.broken
+    assert "b.png: not an image" in message and f"! {message}" in done.lines()
+    assert len(table(tmp_path / "t.csv")) == 8 and json.loads(done.json())["broken"] == [message]
 
 
 class Killed(BaseException):
@@ -186,18 +194,16 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(
     (folder / "b.png").write_text("no photo")
     wanted: dict[str, Any] = {"faces": "all", "boxes": True, "probabilities": True}
     whole, out = tmp_path / f"whole{suffix}", tmp_path / f"t{suffix}"
-    with pytest.raises(CheckFailed) as told:
-        predict([folder], model, out=whole, **wanted)
+    broken = predict([folder], model, out=whole, **wanted).broken
     killed(monkeypatch, after, [folder], model, out=out, **wanted)
     partial = tmp_path / f".t{suffix}.partial"
     assert not out.exists() and len(partial.read_bytes().splitlines()) == after + 1
     with partial.open("ab") as file:
         file.write(b'{"file": "c9')  # it died while it wrote
     Aged.asked = 0
-    with pytest.raises(CheckFailed) as again:
-        predict([folder], model, out=out, resume=True, **wanted)
+    again = predict([folder], model, out=out, resume=True, **wanted)
     assert out.read_bytes() == whole.read_bytes() and not partial.exists()
-    assert str(again.value) == str(told.value), "also what was broken before the kill is listed"
+    assert len(broken) == 1 and again.broken == broken, "also what was broken before the kill is listed"
     assert Aged.asked < 8, "what was read is not read again"
 
 
@@ -208,7 +214,7 @@ def test_a_run_killed_while_it_writes_the_table_has_only_that_to_do(
         raise Killed
 
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(predict_module, "write_table", dying)
+        patched.setattr(Table, "write", dying)
         predict([folder], model, out=tmp_path / "t.csv")
     Aged.asked = 0
     done = predict([folder], model, out=tmp_path / "t.csv", resume=True)
@@ -220,12 +226,12 @@ def test_resume_of_something_else_is_refused_in_a_line(
 ) -> None:
     out = tmp_path / "t.csv"
     killed(monkeypatch, 3, [folder], model, out=out)
-    kept = (tmp_path / ".t.csv.partial").read_bytes()
+    spooled = (tmp_path / ".t.csv.partial").read_bytes()
 
-    def refused(said: str, **more: Any) -> None:
-        with pytest.raises(DataError, match=said) as told:
+    def refused(message: str, **more: Any) -> None:
+        with pytest.raises(DataError, match=message) as caught:
             predict([folder], model, out=out, **{"resume": True, **more})
-        assert "\n" not in str(told.value) and (tmp_path / ".t.csv.partial").read_bytes() == kept
+        assert "\n" not in str(caught.value) and (tmp_path / ".t.csv.partial").read_bytes() == spooled
 
     refused(r"t\.csv: an earlier run read 3 photos .*--resume goes on, or delete .*partial", resume=False)
     refused("--resume with faces 'all', but it was started with None", faces="all")
@@ -238,8 +244,7 @@ def test_resume_of_something_else_is_refused_in_a_line(
     (folder / "c0.png").rename(folder / "c00.png")
     refused(r"the photos are others than before \(there was 'c0.png', there is 'c00.png'\)")
     (folder / "c00.png").rename(folder / "c0.png")
-    with (tmp_path / ".t.csv.partial").open("a") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
+    with lock(tmp_path / ".t.csv.partial.lock"):
         refused("is being written by another process")
     done = predict([folder], model, out=out, resume=True, boxes=True)
     assert done.photos == 8 and done.done == 5 and done.readings == {}, "boxes are kept whether asked for or not"
@@ -247,16 +252,19 @@ def test_resume_of_something_else_is_refused_in_a_line(
 
 
 def test_a_damaged_spool_is_refused(tmp_path: Path) -> None:
-    (tmp_path / ".t.csv.partial").write_bytes(b'{"format":1,"model":"m"}\n\x00\x00\n')
-    with (
-        pytest.raises(DataError, match="is damaged; delete it"),
-        spool(tmp_path / "t.csv", {"model": "m"}, resume=True) as kept,
-    ):
-        list(kept.earlier())
+    about = {"model": "m", "attributes": ["mask"], "probabilities": False}
+    (tmp_path / ".t.csv.partial").write_bytes(json.dumps({"format": 1, **about}).encode() + b"\n\x00\x00\n")
+
+    def opened() -> Iterator[Spool]:
+        with spool(tmp_path / "t.csv", about, resume=True) as stored:
+            yield stored
+
+    with pytest.raises(DataError, match="is damaged; delete it"):
+        list(next(opened()).earlier())
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"out": "t.xlsx"}, r"cannot be written as '.xlsx' \(known: .csv, .jsonl, .parquet"),
         ({"out": "t"}, "a file without extension"),
@@ -267,10 +275,10 @@ def test_a_damaged_spool_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_read(
-    folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], said: str
+    folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], message: str
 ) -> None:
     monkeypatch.chdir(folder.parent)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         predict([folder], model, **options)
     assert Aged.asked == 0
 
@@ -284,8 +292,8 @@ def test_parquet_without_pyarrow_is_a_line(folder: Path, model: Path, monkeypatc
 def test_copies_show_boxes_and_keep_their_places(folder: Path, model: Path, tmp_path: Path) -> None:
     Image.fromarray(photo_with((30, 30, 90, 99))).save(folder / "b" / "x.webp")
     done = predict([folder], model, out=tmp_path / "t.csv", annotate=tmp_path / "copies", faces="all")
-    found = sorted(path.relative_to(tmp_path / "copies").as_posix() for path in (tmp_path / "copies").rglob("*.*"))
-    assert done.photos == len(found) == 9 and {"a.png", "b/none.png", "b/x.webp.jpg"} <= set(found)
+    copies = sorted(path.relative_to(tmp_path / "copies").as_posix() for path in (tmp_path / "copies").rglob("*.*"))
+    assert done.photos == len(copies) == 9 and {"a.png", "b/none.png", "b/x.webp.jpg"} <= set(copies)
     before, after = (np.asarray(Image.open(root / "a.png")) for root in (folder, tmp_path / "copies"))
     assert before.shape == after.shape and (before != after).any() and (after[50, 140] == before[50, 140]).all()
     empty = np.asarray(Image.open(tmp_path / "copies/b/none.png"))
@@ -314,8 +322,8 @@ def test_a_video_is_read_frame_by_frame_and_resumed(
 def test_a_damaged_video_is_told_once_and_its_frames_are_kept(folder: Path, model: Path, tmp_path: Path) -> None:
     clip = video(tmp_path / "clip.avi")
     clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
-    with pytest.raises(CheckFailed, match=r"could not be read[^\n]*\n  .*clip\.avi: cut off or damaged[^\n]*$"):
-        predict([clip, folder], model, out=tmp_path / "t.csv", every=0)
+    (message,) = predict([clip, folder], model, out=tmp_path / "t.csv", every=0).broken
+    assert "clip.avi: cut off or damaged" in message and "\n" not in message
     assert table(tmp_path / "t.csv")[0]["file"].endswith("clip.avi#t=0.000")
     assert table(tmp_path / "t.csv")[-1]["file"] == "b/small.png"
 

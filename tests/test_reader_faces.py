@@ -26,7 +26,8 @@ from threefold.photos.prepare import Prepare
 from threefold.photos.quality import Limits, quality, sharpness
 from threefold.read import reader as room
 from threefold.read.backends import Backend, JoinedBackend
-from threefold.read.reader import PORTRAIT, Reader, by_size, detect_faces, load, make_reading, read_image
+from threefold.read.reader import Reader, by_size, detect_faces, load, read_image
+from threefold.read.reading import make_reading
 
 FACE = Prepare(size=(32, 24), crop="face(1.4)")
 WHOLE = Prepare(size=(16, 16))
@@ -38,11 +39,11 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A detector that finds red frames; one number per time it is asked."""
     asked: list[int] = []
 
-    def found(image: NDArray[np.uint8], far: bool = False) -> list[Detection]:
+    def detected(image: NDArray[np.uint8], far: bool = False) -> list[Detection]:
         asked.append(threading.get_ident())
         return frame_faces(image)
 
-    monkeypatch.setattr(detect, "detect", found)
+    monkeypatch.setattr(detect, "detect", detected)
     return asked
 
 
@@ -82,11 +83,12 @@ def test_a_model_of_whole_photos_reads_them_whole_unless_faces_are_asked_for(loo
     reader = Reader(backend)
     assert reader(THREE).box is None and not looks
     assert backend.seen[-1][0].tobytes() == WHOLE(THREE).tobytes()
-    found = reader.faces(THREE, "all")
-    around = Prepare(size=(16, 16), crop=PORTRAIT)
-    assert [crop.tobytes() for crop in backend.seen[-1]] == [around(THREE, face.box).tobytes() for face in found]
-    reader(THREE, found[1].box)
-    assert backend.seen[-1][0].tobytes() == WHOLE(THREE).tobytes(), "a box that is given is used as training uses it"
+    faces = reader.faces(THREE, "all")
+    around = Prepare(size=(16, 16), crop="face(1.25)")
+    assert [crop.tobytes() for crop in backend.seen[-1]] == [around(THREE, face.box).tobytes() for face in faces]
+    reader(THREE, faces[1].box)
+    assert backend.seen[-1][0].tobytes() == around(THREE, faces[1].box).tobytes(), "a box is a face that is asked for"
+    assert (reader.default_faces, Reader(Recorder(FACE)).default_faces) == ("none", "largest")
 
 
 def test_the_faces_of_many_photos_come_in_order(looks: list[int], tmp_path: Path) -> None:
@@ -126,12 +128,12 @@ def test_threads_that_share_a_reader_read_what_each_reads_alone(looks: list[int]
     rng = np.random.default_rng(0)
     photos = [photo_with((5, 5, 45, 50), (60 + i, 20, 100 + i, 90), shade=int(rng.integers(250))) for i in range(24)]
     reader = Reader(JoinedBackend([FakeBackend(FACE), FakeBackend(WHOLE)]), batch=3)
-    alone = [[(r.code, r.box, r.probabilities.tobytes()) for r in reader.faces(photo)] for photo in photos]
+    alone = [[(r.code, r.box, r.joint.tobytes()) for r in reader.faces(photo)] for photo in photos]
     with ThreadPoolExecutor(8) as pool:
         single = pool.map(reader.faces, photos)
         streams = [pool.submit(lambda: list(reader.stream_faces(photos))) for _ in range(3)]
-        for found in [single, *(task.result() for task in streams)]:
-            got = [[(r.code, r.box, r.probabilities.tobytes()) for r in faces] for faces in found]  # type: ignore[union-attr]
+        for answers in [single, *(task.result() for task in streams)]:
+            got = [[(r.code, r.box, r.joint.tobytes()) for r in faces] for faces in answers]  # type: ignore[union-attr]
             assert got == alone
     assert len(set(looks)) > 1, "several threads did look"
 
@@ -140,7 +142,7 @@ def test_small_and_blurred_faces_are_indeterminate_not_guessed(looks: list[int])
     photo = photo_with((10, 10, 33, 60), (60, 10, 160, 120))
     large, small = Reader(FakeBackend(FACE)).faces(photo)
     assert (large.quality, small.quality) == ("ok", "small") and small.indeterminate == ("mask", "gender", "age_group")
-    assert large.mask != "indeterminate" and small.probabilities.sum() == pytest.approx(1) and 0 <= small.code < 18
+    assert large.mask != "indeterminate" and small.joint.sum() == pytest.approx(1) and 0 <= small.code < 18
     patient = Reader(FakeBackend(FACE), limits=Limits(min_face=0, min_sharpness=0))
     assert [r.quality for r in patient.faces(photo)] == ["ok", "ok"] and not patient.faces(photo)[1].indeterminate
     blurred = cv2.GaussianBlur(photo, (0, 0), 8)
@@ -169,9 +171,9 @@ def test_sharpness_does_not_depend_on_size_light_or_contrast() -> None:
 
 def test_limits_are_checked() -> None:
     assert Limits.from_dict(None) == Limits() and Limits.from_dict({"min_face": 40}) == Limits(min_face=40)
-    for values, said in (({"min_fase": 3}, "nearest: min_face"), ({"min_face": -1}, "0 or more"), ([], "expected {"),
+    for values, message in (({"min_fase": 3}, "nearest: min_face"), ({"min_face": -1}, "0 or more"), ([], "expected {"),
                          ({"min_sharpness": "x"}, "0 or more")):  # fmt: skip
-        with pytest.raises(RunError, match=said):
+        with pytest.raises(RunError, match=message):
             Limits.from_dict(values, "model.onnx")
 
 

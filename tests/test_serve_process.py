@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -28,7 +29,8 @@ import sys, time
 from threefold.errors import AssetError, ThreefoldError
 from fake_backend import FakeBackend
 from threefold.read.reader import Reader
-from threefold.serve import run
+from threefold import progress
+from threefold.serve import server as run
 
 class Slow(FakeBackend):
     def __call__(self, photos):
@@ -41,8 +43,11 @@ class Slow(FakeBackend):
 
 MODE = sys.argv[1]
 run.load = lambda model, threads: Reader(Slow())
+progress.show()
+run.log_to_stderr()
 try:
-    run.serve(port=int(sys.argv[2]), **eval(sys.argv[3]))
+    result = run.serve(port=int(sys.argv[2]), **eval(sys.argv[3]))
+    print(*result.lines())
 except ThreefoldError as error:
     print(f"threefold: {error}", file=sys.stderr)
     raise SystemExit(error.exit_code)
@@ -59,10 +64,11 @@ def start(tmp_path):
         def begin(mode="well", port=0, **options):
             empty = tmp_path / "tmp"
             empty.mkdir(exist_ok=True)
+            path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
             process = stack.enter_context(
                 subprocess.Popen(
                     [sys.executable, "-c", PROGRAM, mode, str(port), repr(options)],
-                    env=environment(tmp_path, TMPDIR=str(empty)),
+                    env=environment(tmp_path, TMPDIR=str(empty), PYTHONPATH=path),
                     cwd=empty,
                     text=True,
                     stdout=subprocess.PIPE,
@@ -77,9 +83,9 @@ def start(tmp_path):
 
 def address(process):
     line = process.stderr.readline()
-    found = re.match(r"threefold serve: (http://\S+) ", line)
-    assert found, line + process.stderr.read()
-    return found[1]
+    match = re.match(r"threefold serve: (http://\S+) ", line)
+    assert match, line + process.stderr.read()
+    return match[1]
 
 
 def until_ready(client):
@@ -100,8 +106,13 @@ def test_sigterm_finishes_what_is_in_work_and_ends_well(start, tmp_path):
         answers = []
 
         def ask():
-            slow = httpx.post(f"{client.base_url}/v1/read", files={"photos": drawn(value=77)}, data={"faces": "none"},
-                              headers=key, timeout=LONG)  # fmt: skip
+            slow = httpx.post(
+                f"{client.base_url}/v1/read",
+                files={"photos": drawn(value=77)},
+                data={"faces": "none"},
+                headers=key,
+                timeout=LONG,
+            )
             answers.append(slow)
 
         asking = threading.Thread(target=ask)
@@ -111,6 +122,8 @@ def test_sigterm_finishes_what_is_in_work_and_ends_well(start, tmp_path):
         asking.join(LONG)
         assert answers[0].status_code == 200 and answers[0].json()["photos"][0]["faces"][0]["class"] == 5
         assert process.wait(LONG) == 0
+        requests = re.search(r": (\d+) requests answered$", process.stdout.read().strip())
+        assert requests and int(requests[1]) >= 4
         with pytest.raises(httpx.TransportError):
             httpx.get(f"{client.base_url}/healthz")
     log = process.stderr.read()
@@ -185,12 +198,12 @@ def test_options_that_cannot_be_used_are_one_line(monkeypatch, options, message)
 
 def test_the_key_may_come_from_the_environment(monkeypatch):
     monkeypatch.delenv(run.KEY, raising=False)
-    assert run.key_of(None) is None
+    assert run.bearer_key(None) is None
     monkeypatch.setenv(run.KEY, "from-environment")
-    assert run.key_of(None) == "from-environment" and run.key_of("from-option") == "from-option"
+    assert run.bearer_key(None) == "from-environment" and run.bearer_key("from-option") == "from-option"
     monkeypatch.setenv(run.KEY, "")  # set and empty is a mistake, not an open service
     with pytest.raises(RecipeError) as caught:
-        run.key_of(None)
+        run.bearer_key(None)
     assert "environment" not in str(caught.value)
 
 

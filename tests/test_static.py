@@ -119,8 +119,8 @@ def test_edges_of_controls_stand_out():
 def test_nothing_comes_from_elsewhere_and_nothing_is_inline():
     for name, text in TEXTS.items():
         addresses = set(re.findall(r"https?://[^\s\"')]+", text)) - {"http://www.w3.org/2000/svg"}
-        said = {"http://localhost"} if name == "strings.js" else set()
-        assert {address.rstrip(".") for address in addresses} <= said, name
+        allowed = {"http://localhost"} if name == "strings.js" else set()
+        assert {address.rstrip(".") for address in addresses} <= allowed, name
         assert "@import" not in text and "eval(" not in text and "innerHTML" not in text, name
     for name in PAGES:
         assert not re.search(r"\sstyle=|\son[a-z]+=|<style|javascript:", TEXTS[name]), name
@@ -153,13 +153,13 @@ class Outline(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = {name: value or "" for name, value in attrs}
+        attributes = {name: value or "" for name, value in attrs}
         self.tags.append(tag)
         if re.fullmatch("h[1-6]", tag):
             self.levels.append(int(tag[1]))
-        self.ids += [given["id"]] if "id" in given else []
+        self.ids += [attributes["id"]] if "id" in attributes else []
         for name in ("for", "aria-labelledby", "aria-describedby", "aria-controls"):
-            self.referred |= set(given.get(name, "").split())
+            self.referred |= set(attributes.get(name, "").split())
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -21,7 +21,7 @@ reader = threefold.load(model, threads=None if run else 1)
 def read(image: np.ndarray, box: list[int] | None) -> dict:
     reading = reader(image, None if box is None else tuple(map(float, box)))
     parts = dict(zip(labels.ATTRIBUTES, labels.decode(reading.code), strict=True))
-    worn, _, bare = labels.marginals(reading.probabilities[None])["mask"][0].tolist()
+    worn, _, bare = labels.marginals(reading.joint[None])["mask"][0].tolist()
     said = {name: labels.name(name, int(code)) for name, code in parts.items()}
     return {**said, "age": reading.age, "worn": worn / max(worn + bare, 1e-9)}
 

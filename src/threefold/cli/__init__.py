@@ -14,11 +14,11 @@ from typing import Annotated
 import typer
 
 from threefold import __version__, progress
-from threefold.cli import data, entrance, evidence, reading, reference, training
+from threefold.cli import data, entrance, evidence, inference, reference, training
 from threefold.cli.common import app, end, verbs
 from threefold.errors import ThreefoldError
 
-__all__ = ["app", "data", "entrance", "evidence", "main", "reading", "reference", "training"]
+__all__ = ["app", "data", "entrance", "evidence", "inference", "main", "reference", "training"]
 
 
 @app.callback(invoke_without_command=True)

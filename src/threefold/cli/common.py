@@ -59,12 +59,20 @@ def need(module: str, extra: str) -> None:
 
 
 def tell(
-    result: Result, *, json: bool = False, csv: Path | None = None, html: Path | None = None, lang: str = "en"
+    result: Result,
+    *,
+    json: bool = False,
+    csv: Path | None = None,
+    html: Path | None = None,
+    lang: str = "en",
+    err: bool = False,
+    quiet: bool = False,
 ) -> None:
     """Show a result: its lines on stdout, or with `json` its data, or with `csv` as `-` its table.
 
     html, csv: files that get its page in `lang` and its table. They are written first, since whoever reads stdout may
-    close it (`| head`). A result whose answer is no ends with exit code 1.
+    close it (`| head`). err: the lines go to stderr, since stdout has something else; quiet: they are left out.
+    A result whose answer is no ends with exit code 1.
     """
     printed = str(csv) == "-"
     if json and printed:
@@ -77,9 +85,9 @@ def tell(
         write_text(csv, result.csv())
     if json or printed:
         sys.stdout.write(result.json() if json else result.csv())
-    else:
+    elif not quiet:
         for line in result.lines():
-            typer.secho(line, fg="yellow" if line.startswith("! ") else None)
+            typer.secho(line, fg="yellow" if line.startswith("! ") else None, err=err)
     if written := [str(path) for path in (html, csv) if path and str(path) != "-"]:
         typer.echo(f"written: {', '.join(written)}", err=True)
     if result.failure:

@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
-from threefold.cli.common import Attributes, Model, app, attribute_names, need
+from threefold.cli.common import Attributes, Json, Model, app, attribute_names, end, need, tell
+
+SOURCE = "video, folder of frames, rtsp:// or http:// address, camera index"
 
 
 @app.command()
@@ -18,7 +20,7 @@ def serve(
     host: Annotated[str, typer.Option(help="address to listen at; 0.0.0.0 is every one")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="port; 0 is any free one")] = 8000,
     attributes: Attributes = "mask,gender,age_group",
-    key: Annotated[str | None, typer.Option(help="bearer key of /v1 and /v2 (better: $THREEFOLD_KEY)")] = None,
+    key: Annotated[str | None, typer.Option(help="bearer key of /v1 (better: $THREEFOLD_KEY)")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="cores of one call of the model")] = None,
     batch: Annotated[int, typer.Option(min=1, help="faces in one call of the model at most; 1: no batching")] = 32,
     wait_ms: Annotated[float, typer.Option(min=0, help="how long a face waits at most for one on its way")] = 2,
@@ -26,51 +28,74 @@ def serve(
     rate: Annotated[float | None, typer.Option(help="requests a second of one client (default: any)")] = None,
     cors: Annotated[list[str] | None, typer.Option(help="origin whose pages may ask; may be repeated")] = None,
     events: Annotated[Path | None, typer.Option(help="events file of `threefold watch`, shown at /monitor")] = None,
+    json: Json = False,
 ) -> None:
     """Answer photos over HTTP, with a page at /; until SIGTERM or ctrl-c."""
     for module in ("fastapi", "uvicorn", "prometheus_client", "python_multipart"):
         need(module, "serve")
-    from threefold.serve.server import serve as run
+    from threefold.serve import server
     from threefold.watch.monitor import monitor_router
 
-    monitor = None if events is None else monitor_router(events, attribute_names(attributes))
-    run(model, host=host, port=port, attributes=attribute_names(attributes), key=key, threads=threads, batch=batch,
-        wait_ms=wait_ms, queue=queue, rate=rate, cors=cors or [], monitor=monitor)  # fmt: skip
+    names = attribute_names(attributes)
+    server.log_to_stderr()
+    result = server.serve(
+        model,
+        host=host,
+        port=port,
+        attributes=names,
+        key=key,
+        threads=threads,
+        batch=batch,
+        wait_ms=wait_ms,
+        queue=queue,
+        rate=rate,
+        cors=cors or [],
+        monitor=None if events is None else monitor_router(events, names),
+    )
+    tell(result, json=json)
 
 
 @app.command()
 def watch(
-    source: Annotated[
-        str,
-        typer.Argument(
-            envvar="THREEFOLD_SOURCE", help="video, folder of frames, rtsp:// or http:// address, camera index"
-        ),
-    ],
+    source: Annotated[str, typer.Argument(envvar="THREEFOLD_SOURCE", help=SOURCE)],
     model: Model = None,
     attributes: Attributes = "mask,gender,age_group",
-    events: Annotated[Path | None, typer.Option(help=".csv or .sqlite to append a row per person to")] = None,
+    events: Annotated[Path | None, typer.Option(help=".sqlite file to append a row per person to")] = None,
+    csv: Annotated[Path | None, typer.Option(help="file for a table of all rows of --events, at the end")] = None,
     save: Annotated[Path | None, typer.Option(help="video to make, boxes drawn; it keeps pictures of people")] = None,
     webhook: Annotated[str | None, typer.Option(help="http(s) address that gets each event as JSON")] = None,
     monitor: Annotated[str | None, typer.Option(help="[HOST:]PORT of the page /monitor")] = None,
-    realtime: Annotated[
-        bool, typer.Option("--realtime", help="play a file as if it were live: late frames drop")
-    ] = False,
+    realtime: Annotated[bool, typer.Option("--realtime", help="play a file as if live: late frames drop")] = False,
     fps: Annotated[float, typer.Option(min=0.1, max=240, help="frames a second of a folder")] = 25.0,
     start: Annotated[datetime | None, typer.Option(help="when a recording began (default: now)")] = None,
     retries: Annotated[int, typer.Option(min=-1, help="attempts to open a dead stream again; -1: for ever")] = 20,
     max_gap: Annotated[float, typer.Option(min=0, help="seconds a face may be unseen before its track ends")] = 1.0,
-    far: Annotated[
-        bool, typer.Option("--far", help="find faces far away beside near ones; looking takes 6 times as long")
-    ] = False,
+    far: Annotated[bool, typer.Option("--far", help="find faces far away too; looking takes 6 times as long")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="faults only")] = False,
+    json: Json = False,
 ) -> None:
     """Watch an entrance or a recording: one event per person, told as soon as its mask is sure; ctrl-c ends it."""
+    from threefold.cli.live import make_view
     from threefold.read.reader import detect_faces
     from threefold.watch.watch import watch as run
 
-    find = partial(detect_faces, far=True) if far else None
-    done = run(source, model=model, attributes=attribute_names(attributes), events=events, save=save, webhook=webhook,
-               monitor=monitor, realtime=realtime, fps=fps, start=start, retries=retries, max_gap=max_gap,
-               quiet=quiet, find=find)  # fmt: skip
-    if not quiet:
-        typer.echo(done.line, err=True)
+    if csv and not events:
+        end("--csv writes the events of a file; name it with --events", 2)
+    find = partial(detect_faces, far=far)
+    result = run(
+        source,
+        model=model,
+        attributes=attribute_names(attributes),
+        events=events,
+        save=save,
+        webhook=webhook,
+        monitor=monitor,
+        realtime=realtime,
+        fps=fps,
+        start=start,
+        retries=retries,
+        max_gap=max_gap,
+        view=make_view(quiet or json or str(csv) == "-"),
+        find=find,
+    )
+    tell(result, json=json, csv=csv, err=True, quiet=quiet)

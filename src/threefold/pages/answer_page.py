@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from threefold.pages.html import Translate, render, translator
 from threefold.results import Result, table_lines
 
-Translate = Callable[[str], str]
-"""A message -> the message in a language; `str` for English."""
 Table = tuple[str, list[str], list[list[str]]]
 """Title, columns and rows, in a language."""
 
@@ -38,6 +37,4 @@ class Answer(Result, ABC):
 
     def page(self, lang: str = "en") -> str:
         """The same as a page, the answer first."""
-        from threefold.pages.html import render, translator  # jinja2 comes with [train]; the lines need none
-
         return render("answer", lang, **self.parts(translator(lang)))

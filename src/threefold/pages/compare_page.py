@@ -18,7 +18,8 @@ from threefold.evidence.bootstrap import Number, places
 from threefold.evidence.compare import Comparison, changes, compare_all
 from threefold.evidence.ensemble import aligned
 from threefold.evidence.metrics import COLUMNS
-from threefold.pages.answer_page import Translate
+from threefold.pages.figures import photo_paths, thumbnail
+from threefold.pages.html import Translate, render, translator
 from threefold.recipe import differences
 from threefold.results import Result, table_lines
 from threefold.runs import Run, open_runs
@@ -119,10 +120,6 @@ class CompareResult(Result):
 
     def page(self, lang: str = "en") -> str:
         """The same as a page, with thumbnails where the photos are here."""
-        # these come with [train]; lines and data need neither
-        from threefold.pages.figures import photo_paths, thumbnail
-        from threefold.pages.html import render, translator
-
         documents = self._documents(translator(lang))
         listed = {row["photo"] for document in documents for row in document["changed"]}
         shown = self.pictures and self.about["on"] == "oof"

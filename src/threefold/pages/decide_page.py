@@ -24,7 +24,8 @@ from threefold.evidence.crossfit import sides
 from threefold.evidence.decide import FILE, Decision, cross_fit
 from threefold.evidence.review import COVERAGES, review
 from threefold.files import write_json
-from threefold.pages.answer_page import Answer, Table, Translate
+from threefold.pages.answer_page import Answer, Table
+from threefold.pages.html import Translate
 from threefold.predictions import Predictions
 from threefold.read.backends import averaged_folds, oof_digest, open_run
 from threefold.read.inputs import find_photos
@@ -117,7 +118,7 @@ class DecideResult(Answer):
         columns += [f"{translate('wrong')} {shares[0]}", *shares[1:]]
         if document["coverage"] is not None or document["risk"] is not None:
             keys += ["said.share", "said.risk"]
-            columns += [translate("said"), translate("wrong of it")]
+            columns += [translate("answered"), translate("wrong of these")]
         decisions = [decision for decision in (document["single"], document["decision"]) if decision]
         rows = []
         for task in ("class", *labels.ATTRIBUTES):

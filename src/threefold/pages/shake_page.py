@@ -15,7 +15,8 @@ from typing import Any
 from threefold.errors import RecipeError
 from threefold.evidence.ensemble import aligned
 from threefold.evidence.shake import choose, draw_contests, gaps, informed, pairs, strategies, surprise
-from threefold.pages.answer_page import Answer, Table, Translate
+from threefold.pages.answer_page import Answer, Table
+from threefold.pages.html import Translate
 from threefold.runs import open_runs
 
 RARE = 0.001

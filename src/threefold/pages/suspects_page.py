@@ -23,6 +23,8 @@ from threefold.data.tables import AGES, existing, read_rows
 from threefold.errors import DataError, RecipeError
 from threefold.evidence.suspects import KINDS, Suspect, find_suspects
 from threefold.files import digest, write_text
+from threefold.pages.figures import photo_paths, thumbnail
+from threefold.pages.html import render
 from threefold.predictions import Predictions
 from threefold.progress import say
 from threefold.results import Result
@@ -73,8 +75,6 @@ class SuspectsResult(Result):
 
     def page(self, lang: str = "en") -> str:
         """Every suspect to be kept or changed. DataError where the run's photos.csv cannot be read."""
-        from threefold.pages.html import render  # jinja2 comes with [train]; the table needs none
-
         cards = _cards(self.run, self.oof, self.suspects, self.pictures)
         pictures = any(photo["picture"] for card in cards for photo in card["photos"])
         if self.pictures and self.suspects and not pictures:
@@ -142,9 +142,7 @@ def _row(rank: int, suspect: Suspect) -> tuple[object, ...]:
 
 def _cards(run: Run, oof: Predictions, suspects: Sequence[Suspect], pictures: bool) -> list[dict[str, Any]]:
     """What the page shows of each suspect: its fields, and of each photo thumbnail, label and probabilities."""
-    from threefold.pages import figures
-
-    paths = figures.photo_paths(run) if pictures else {}
+    paths = photo_paths(run) if pictures else {}
     marginals = oof.marginals()
     cards = []
     for suspect in suspects:
@@ -153,7 +151,7 @@ def _cards(run: Run, oof: Predictions, suspects: Sequence[Suspect], pictures: bo
         rows.sort(key=lambda row: str(oof.photos[row]) not in suspect.photos)
         photos = [_photo(oof, row, name, marginals[name]) for row in rows[:SHOWN]]
         for photo in photos:
-            photo["picture"] = figures.thumbnail(paths.get(photo["id"]))
+            photo["picture"] = thumbnail(paths.get(photo["id"]))
             photo["concerned"] = photo["id"] in suspect.photos
         card = {**asdict(suspect), "photos": photos, "more": max(0, len(rows) - SHOWN), "values": labels.NAMES[name]}
         cards.append({**card, "photo": _row(0, suspect)[3], "confidence": suspect.confidence})

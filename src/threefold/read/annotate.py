@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from threefold.errors import DataError
+from threefold.files import atomic_write
+from threefold.photos.decode import Box
+from threefold.photos.quality import OK
+from threefold.read.reader import read_image
+from threefold.read.reading import INDETERMINATE, Reading
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "worn": (0, 133, 62),
@@ -17,8 +24,6 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "indeterminate": (96, 96, 96),
 }
 """RGB by mask status: green, amber, red, grey; each dark enough that white text on it has a contrast of 4.5 or more."""
-OTHER = "indeterminate"
-"""The colour of an answer that says nothing of masks."""
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 TEXT = (0.022, 12.0)
 """Height of a capital letter: of the photo's longer side, and the least, in pixels."""
@@ -26,28 +31,32 @@ WIDEST = 3.0
 """Words wider than so many widths of their box are made smaller, and then two lines."""
 Area = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels."""
+JPEG, JPEG_QUALITY = (".jpg", ".jpeg"), 92
+"""What stays a JPEG when a copy is drawn on, and how well it is kept. A PNG stays one; all else becomes JPEG."""
+Draw = Callable[[str, Path | NDArray[np.uint8], Sequence[Reading]], None]
+"""Called with a photo's place among the copies, the photo and what was read of it."""
 
 
-def annotate(image: NDArray[np.uint8], answers: Sequence[Mapping[str, Any]]) -> NDArray[np.uint8]:
-    """A copy of an RGB photo [H, W, 3] uint8 with boxes and words of its `answers.answer` dicts, the largest on top.
+def annotate(image: NDArray[np.uint8], readings: Sequence[Reading]) -> NDArray[np.uint8]:
+    """A copy of an RGB photo [H, W, 3] uint8 with boxes and words of its readings, the largest face on top.
 
-    The words: mask, gender, age group (what the answer holds), the confidence in percent, and why where a face is too
+    The words: mask, gender, age group (what was asked for), the confidence in percent, and why where a face is too
     small or too blurred. They scale with the photo, smaller for a face that is much narrower than its words, at least
     12 pixels high where that fits into the photo; on a plate of the colour of the mask status, above, below or in the
-    box, where they hide least of other faces and their words. An answer without a box is about the whole photo, which
-    is then framed.
+    box, where they hide least of other faces and their words. A reading without a box is of the whole photo, which is
+    then framed.
     """
     drawn = np.ascontiguousarray(image).copy()
     rows, columns = drawn.shape[:2]
     height = max(TEXT[1], TEXT[0] * max(rows, columns))
-    ordered = sorted(answers, key=lambda answer: int(answer.get("face", 0)))
-    boxes = [_whole_pixels(answer.get("box"), rows, columns) for answer in ordered]
+    ordered = sorted(readings, key=lambda reading: reading.face)
+    boxes = [_whole_pixels(reading.box, rows, columns) for reading in ordered]
     plates: list[_Plate] = []
-    for place, (answer, box) in enumerate(zip(ordered, boxes, strict=True)):
+    for place, (reading, box) in enumerate(zip(ordered, boxes, strict=True)):
         hidden = [*boxes[:place], *boxes[place + 1 :], *(plate.area for plate in plates)]
-        plates.append(_plate(words(answer), box, (rows, columns), height, hidden))
-    for answer, (left, top, right, bottom), plate in reversed(list(zip(ordered, boxes, plates, strict=True))):
-        colour = COLOURS.get(str(answer.get("mask", OTHER)), COLOURS[OTHER])
+        plates.append(_plate(words(reading), box, (rows, columns), height, hidden))
+    for reading, (left, top, right, bottom), plate in reversed(list(zip(ordered, boxes, plates, strict=True))):
+        colour = COLOURS[reading.mask if "mask" in reading.attributes else INDETERMINATE]
         line = max(1, round(min(height, (right - left) / 4) / 6))
         cv2.rectangle(drawn, (left, top), (right, bottom), (255, 255, 255), line + 2)  # seen on any background
         cv2.rectangle(drawn, (left, top), (right, bottom), colour, line)
@@ -55,20 +64,45 @@ def annotate(image: NDArray[np.uint8], answers: Sequence[Mapping[str, Any]]) -> 
     return drawn
 
 
-def words(answer: Mapping[str, Any]) -> str:
-    """`incorrect, male, 30-59, 81%` in ASCII: what is said of a face, in a line."""
-    if answer.get("quality", "ok") != "ok":
-        return f"indeterminate ({answer['quality']})"
-    parts = [
-        f"{'mask ' * (name == 'mask')}{answer[name]}" for name in ("mask", "gender", "age_group") if name in answer
-    ]
-    if "confidence" in answer:
-        parts.append(f"{100 * float(answer['confidence']):.0f}%")
-    return ", ".join(parts).encode("ascii", "replace").decode()
+def words(reading: Reading) -> str:
+    """`mask incorrect, male, 30-59, 81%` in ASCII: what is said of a face, in a line."""
+    if reading.quality != OK:
+        return f"{INDETERMINATE} ({reading.quality})"
+    values = [getattr(reading, name) for name in reading.attributes]
+    if "mask" in reading.attributes:
+        values[0] = f"mask {values[0]}"  # `none` alone would say nothing
+    return ", ".join([*values, f"{100 * reading.confidence:.0f}%"]).encode("ascii", "replace").decode()
 
 
-def _whole_pixels(box: Any, rows: int, columns: int) -> Area:
-    left, top, right, bottom = (round(float(side)) for side in box or (0, 0, columns, rows))
+def drawing(folder: Path, inputs: Sequence[Path]) -> Draw:
+    """A Draw that writes a copy of each photo with boxes and words below `folder`, each whole or not at all.
+
+    Raises DataError when `folder` lies in one that is read, or is a file: copies would be read as photos.
+    """
+    for path in inputs:
+        if path.is_dir() and folder.resolve().is_relative_to(path.resolve()):
+            raise DataError(f"{folder}: lies in {path}, which is read; annotated copies need a folder of their own")
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder}: is a file; expected a folder for annotated copies")
+
+    def draw(place: str, photo: Path | NDArray[np.uint8], readings: Sequence[Reading]) -> None:
+        target = folder / place
+        suffix = target.suffix.lower()
+        if suffix not in (*JPEG, ".png"):
+            target, suffix = target.with_name(f"{target.name}.jpg"), ".jpg"
+        if isinstance(photo, Path) and target.exists() and target.samefile(photo):
+            raise DataError(f"{photo}: would be overwritten by its annotated copy; choose another folder than {folder}")
+        image = read_image(photo) if isinstance(photo, Path) else photo  # read again: kept, a batch would fill memory
+        pixels = np.ascontiguousarray(annotate(image, readings)[:, :, ::-1])
+        form, options = (".png", []) if suffix == ".png" else (".jpg", [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        data = cv2.imencode(form, pixels, options)[1].tobytes()
+        atomic_write(target, lambda file: file.write(data))
+
+    return draw
+
+
+def _whole_pixels(box: Box | None, rows: int, columns: int) -> Area:
+    left, top, right, bottom = (round(side) for side in box or (0, 0, columns, rows))
     return left, top, min(right, columns - 1), min(bottom, rows - 1)
 
 

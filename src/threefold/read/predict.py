@@ -2,193 +2,274 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from threefold import labels, progress
+from threefold import progress
 from threefold.data.sources import eval_photos
-from threefold.errors import CheckFailed, DataError
+from threefold.errors import DataError
 from threefold.evidence.decide import FILE
-from threefold.files import digest, write_text
-from threefold.read.answers import answer, check_attributes
+from threefold.files import csv_text, digest, write_text
+from threefold.read.annotate import drawing
 from threefold.read.inputs import count, find_photos
-from threefold.read.lines import drawing, read_lines
-from threefold.read.output import (
-    Line,
-    Tally,
-    check_format,
-    columns,
-    csv_row,
-    header,
-    rows,
-    spool,
-    write_table,
-)
-from threefold.read.reader import BUNDLED, Reading, check_which, load
-from threefold.read.scored import matching, read_whole, score, submission
+from threefold.read.lines import Line, read_lines, spool
+from threefold.read.output import Table, check_format
+from threefold.read.reader import BUNDLED, check_which, load
+from threefold.read.reading import ALL, Reading, check_attributes
+from threefold.read.scored import matching, read_whole, score
 from threefold.read.unseen import check_decision, check_unseen
-from threefold.runs import ENSEMBLE
+from threefold.results import Result
+from threefold.runs import ENSEMBLE, score_line
 
-Place = Path | str
 KEPT = 10_000
-"""Photos up to which the readings of a table are kept in memory as well."""
+"""Photos up to which the readings of a table that is written are kept in memory as well."""
 FLUSH = 64
 """Photos after which what was read is handed to the operating system: so many are read again after a kill."""
+SUBMISSION = "a submission"
+Write = Callable[[str], object]
 
 
 @dataclass(frozen=True)
-class Predicted:
+class Predicted(Result):
     """What `predict` did.
 
-    readings: by photo name, of its largest face; all of a submission or of what was scored; of a table all of at most
-    KEPT photos, none of more and of one that was resumed: the table has them. out: where they were written, None for
-    stdout. score: against the answers, if asked for. photos, faces: that were read, in the whole table. indeterminate:
-    of how many faces each attribute is not said. seconds: that reading took, this time; done: photos in that time.
-    warnings: sentences about a score that may be too good.
+    readings: by photo name, of its largest face. All of them where nothing was written, of a submission and of what was
+    scored; of a table all of at most KEPT photos, none of more and of one that was resumed: the table has them. out:
+    where they were written. score: against the answers, if asked for. photos, faces: that were read, in the whole
+    table. indeterminate: of how many faces each attribute is not said. seconds: that reading took, this time; done:
+    photos in that time. warnings: sentences about a score that may be too good. broken: a message for each photo that
+    could not be read.
     """
 
     readings: dict[str, Reading]
     out: Path | None
-    score: dict[str, Any] | None
     photos: int
     faces: int
     indeterminate: dict[str, int]
     seconds: float
     done: int
+    score: dict[str, Any] | None = None
     warnings: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
+
+    @property
+    def failure(self) -> str:
+        """See `Result`: photos that could not be read."""
+        if not self.broken:
+            return ""
+        return f"{len(self.broken)} of {self.photos + len(self.broken)} photos could not be read, the others were"
+
+    def lines(self) -> list[str]:
+        """See `Result`."""
+        lines = [score_line(self.score)] if self.score else []
+        lines += [f"! {warning}" for warning in (*self.warnings, *self.broken)]
+        if unsure := [f"{name} {number:,}" for name, number in self.indeterminate.items() if number]:
+            lines.append(f"indeterminate: {', '.join(unsure)} of {self.faces:,} faces")
+        speed = f", {self.done / self.seconds:,.0f} photos/s" if self.done and self.seconds else ""
+        lines.append(f"read: {self.photos:,} photos, {self.faces:,} faces{speed}")
+        if self.out:
+            lines.append(f"written: {self.out}")
+        return lines
+
+    def data(self) -> dict[str, Any]:
+        """See `Result`; the readings are in the table."""
+        names = ("out", "score", "photos", "faces", "indeterminate", "seconds", "warnings", "broken")
+        return {name: getattr(self, name) for name in names}
 
 
 def predict(
-    photos: Sequence[Place], model: Place | None = None, *, out: Place | None = None, answers: Place | None = None,
-    plain: bool = False, faces: str | None = None, boxes: bool = False, annotate: Place | None = None,
-    probabilities: bool = False, attributes: Sequence[str] = tuple(labels.ATTRIBUTES), every: float = 1.0,
+    inputs: Sequence[Path | str],
+    model: Path | str | None = None,
+    *,
+    out: Path | str | None = None,
+    answers: Path | str | None = None,
+    plain: bool = False,
+    faces: str | None = None,
+    boxes: bool = False,
+    annotate: Path | str | None = None,
+    probabilities: bool = False,
+    attributes: Sequence[str] = ALL,
+    every: float = 1.0,
     resume: bool = False,
-) -> Predicted:  # fmt: skip
+    write: Write | None = None,
+) -> Predicted:
     """Read photos and videos (files, folders, or the contest's eval folder) with a model: None the bundled one, an
     exported .onnx file, or a run.
 
     The contest's eval folder becomes a submission (`ImageID,ans` in the order of info.csv; default RUN/submission.csv),
-    anything else a table: CSV on stdout, or .csv, .jsonl or .parquet by the extension of `out`. Columns: see
-    `tables_out.columns`; `boxes`, `probabilities` and `attributes` choose them. What is not sure enough, or of a face
-    too small or too blurred, is `indeterminate` (`class` is what was said all the same). `faces`: `all`, `largest` or
-    `none` as of `Reader.faces`; None: the largest where the model crops around faces, else the whole photo. `every`:
+    anything else a table: .csv, .jsonl or .parquet by the extension of `out`; without it CSV goes to `write`, photo by
+    photo, where there is one. Columns: see `output.Table`; `boxes`, `probabilities` and `attributes` choose them. What
+    is not sure enough, or of a face too small or too blurred, is `indeterminate` (`class` is what was said all the
+    same). `faces`: `all`, `largest` or `none` as of `Reader.faces`; None: what the model reads by itself. `every`:
     seconds between two frames of a video, 0 for all. `annotate`: folder for copies with boxes and words. `resume` goes
     on with a table of a killed run. `plain` leaves the model's decision aside.
     `answers` (CSV: ImageID,ans[,person,age]) are scored by what was said; `plain.macro_f1` beside it is what the most
     probable classes would have scored. A run keeps predictions and score as test.npz and eval.json; test.npz holds the
     probabilities as the networks gave them, so that runs are compared on it like with like. Photos the run was made
     from are refused (LeakError): a score on them says nothing.
-    Photos that cannot be read are left out of a table and raise CheckFailed at the end; a submission and what is
-    scored must be whole, so there they raise DataError at once. DataError also for options that exclude each other.
+    Photos that cannot be read are left out of a table, and are the result's `failure`; a submission and what is scored
+    must be whole, so there they raise DataError at once. DataError also for options that exclude each other.
     """
-    inputs, target = [Path(photo) for photo in photos], Path(out) if out else None
-    given = eval_photos(inputs[0]) if len(inputs) == 1 and inputs[0].is_dir() else None
-    asked = check_attributes(attributes)
-    names = columns(asked, boxes=boxes, probabilities=probabilities)
-    _check(target, faces, resume)
-    if given is None and answers is None:
-        return _table(inputs, model, target, names, asked, faces=faces, plain=plain, annotate=annotate, every=every,
-                      resume=resume)  # fmt: skip
-    more = {"--faces all": faces == "all", "--annotate": annotate, "--resume": resume}
-    if given is not None:
-        more |= {"--boxes": boxes, "--probabilities": probabilities, "--attributes": len(asked) < len(labels.SIZES)}
-    for name in (name for name, on in more.items() if on):
-        raise DataError(f"{name} does not go with {'a submission' if given is not None else '--answers'}")
-    return _scored(inputs, given, model, target, names, asked, faces=faces, plain=plain, answers=answers)
+    table = Table(check_attributes(attributes), boxes=boxes, probabilities=probabilities)
+    copies = Path(annotate) if annotate else None
+    job = _Job(list(map(Path, inputs)), model, Path(out) if out else None, table, faces, plain, copies, every, resume)
+    eval_set = eval_photos(job.inputs[0]) if len(job.inputs) == 1 and job.inputs[0].is_dir() else None
+    if eval_set is None and answers is None:
+        job.check()
+        return _table(job, write)
+    job.check(SUBMISSION if eval_set is not None else "--answers")
+    return _scored(job, eval_set, answers, write)
 
 
-def _check(target: Path | None, faces: str | None, resume: bool) -> None:
-    """Refuse what cannot be, before a network is opened."""
-    check_which(faces)
-    if target is not None:
-        check_format(target)
-    elif resume:
-        raise DataError("--resume goes on with a table in a file; name it with --out")
+@dataclass(frozen=True)
+class _Job:
+    """What `predict` was asked for."""
+
+    inputs: list[Path]
+    model: Path | str | None
+    out: Path | None
+    table: Table
+    faces: str | None
+    plain: bool
+    annotate: Path | None
+    every: float
+    resume: bool
+
+    def check(self, whole: str = "") -> None:
+        """Refuse what cannot be, before a network is opened. whole: what needs one reading of every photo, if any."""
+        check_which(self.faces)
+        if self.out is not None:
+            check_format(self.out)
+        elif self.resume:
+            raise DataError("--resume goes on with a table in a file; name it with --out")
+        refused: dict[str, object] = {}
+        if whole:
+            refused = {"--faces all": self.faces == "all", "--annotate": self.annotate, "--resume": self.resume}
+        if whole == SUBMISSION:
+            refused |= {"--boxes": self.table.boxes, "--probabilities": self.table.probabilities}
+            refused |= {"--attributes": self.table.attributes != ALL}
+        for option in (option for option, chosen in refused.items() if chosen):
+            raise DataError(f"{option} does not go with {whole}")
+        if whole == SUBMISSION and self.out is not None and self.out.suffix.lower() != ".csv":
+            raise DataError(f"{self.out}: {SUBMISSION} is a .csv")
+
+    def about(self) -> dict[str, Any]:
+        """What a run that goes on with a table must have in common with it."""
+        return {
+            "model": model_digest(self.model),
+            "photos": list(map(str, self.inputs)),
+            "faces": self.faces,
+            "plain": self.plain,
+            "attributes": list(self.table.attributes),
+            "probabilities": self.table.probabilities,
+            "every": self.every,
+            "annotate": str(self.annotate) if self.annotate else None,
+        }
 
 
-def _table(
-    inputs: Sequence[Path], model: Place | None, target: Path | None, names: Sequence[str], asked: Sequence[str], *,
-    faces: str | None, plain: bool, annotate: Place | None, every: float, resume: bool,
-) -> Predicted:  # fmt: skip
-    """The table of photos and videos, in memory of a batch."""
-    total = count(inputs, every)
-    draw = drawing(Path(annotate), inputs) if annotate else None
-    reader, tally, begin = load(model, decision=not plain), Tally(), perf_counter()
-    shares = names[-1] not in ("confidence", "quality")
+class _Tally:
+    """What is counted of lines as they pass, until the last one has: see `Predicted`."""
+
+    def __init__(self) -> None:
+        self.photos, self.faces, self.broken = 0, 0, list[str]()
+        self.indeterminate: Counter[str] = Counter(dict.fromkeys(ALL, 0))
+        self.begin, self.seconds = perf_counter(), 0.0
+
+    def count(self, lines: Iterable[Line]) -> Iterator[Line]:
+        """The same lines, counted."""
+        for line in lines:
+            if line.error:
+                self.broken.append(line.error)
+            else:
+                self.photos += 1
+                self.faces += len(line.faces)
+                for face in line.faces:
+                    self.indeterminate.update(face.indeterminate)
+            yield line
+        self.seconds = perf_counter() - self.begin
+
+    def result(self, readings: dict[str, Reading], out: Path | None, done: int, **more: Any) -> Predicted:
+        """What `predict` returns."""
+        counts = {name: getattr(self, name) for name in ("photos", "faces", "seconds")}
+        counts |= {"indeterminate": dict(self.indeterminate), "broken": tuple(self.broken)}
+        return Predicted(readings=readings, out=out, done=done, **counts, **more)
+
+
+def _table(job: _Job, write: Write | None) -> Predicted:
+    """The table of photos and videos, in memory of a batch and of the readings of KEPT photos."""
+    total = count(job.inputs, job.every)
+    draw = drawing(job.annotate, job.inputs) if job.annotate else None
+    reader, tally = load(job.model, decision=not job.plain), _Tally()
+    limit = KEPT if job.out or write else None
     readings: dict[str, Reading] = {}
 
     def lines(earlier: Iterable[str] = (), before: int = 0) -> Iterator[Line]:
-        read = read_lines(reader, inputs, faces, earlier=earlier, every=every, attributes=asked, probabilities=shares,
-                          draw=draw)  # fmt: skip
+        read = read_lines(
+            reader, job.inputs, job.faces, job.table.attributes, earlier=earlier, every=job.every, draw=draw
+        )
         with progress.bar("reading") as report:
-            for done, (line, found) in enumerate(read, start=1):
-                if found and done <= KEPT:
-                    readings[line["file"]] = found[0]
+            for done, line in enumerate(read, start=1):
+                if line.faces and (limit is None or done <= limit):
+                    readings[line.file] = line.faces[0]
                 yield line
                 report(done, max(total - before, done))
 
     before = 0
-    if target is None:
-        sys.stdout.write(header(names))
+    if job.out is None:
+        write = write or (lambda text: None)
+        write(job.table.header)
         for line in tally.count(lines()):
-            sys.stdout.writelines(map(csv_row, rows(line, names)))
+            write(job.table.csv(line))
     else:
-        about = {"model": model_digest(model), "photos": list(map(str, inputs)), "faces": faces, "plain": plain,
-                 "attributes": list(asked), "probabilities": shares, "every": every,
-                 "annotate": str(annotate) if annotate else None}  # fmt: skip
-        with spool(target, about, resume=resume) as kept:
-            before = kept.count
-            for done, line in enumerate(lines(kept.earlier(), before), start=1):
-                kept.add(line)
+        with spool(job.out, job.about(), resume=job.resume) as stored:
+            before = stored.count
+            for done, line in enumerate(lines(stored.earlier(), before), start=1):
+                stored.add(line)
                 if done % FLUSH == 0:
-                    kept.flush()
-            write_table(target, tally.count(kept.lines()), names)
+                    stored.flush()
+            job.table.write(job.out, tally.count(stored.lines()))
     everything = tally.photos + len(tally.broken)
-    _tell(tally.broken, everything)
-    seconds, whole = perf_counter() - begin, before == 0 and everything <= KEPT
-    return Predicted(readings if whole else {}, target, None, tally.photos, tally.faces, tally.indeterminate, seconds,
-                     everything - before)  # fmt: skip
+    incomplete = before > 0 or (limit is not None and everything > limit)
+    return tally.result({} if incomplete else readings, job.out, everything - before)
 
 
 def _scored(
-    inputs: Sequence[Path], given: list[tuple[str, Path]] | None, model: Place | None, target: Path | None,
-    names: Sequence[str], asked: Sequence[str], *, faces: str | None, plain: bool, answers: Place | None,
-) -> Predicted:  # fmt: skip
+    job: _Job, eval_set: list[tuple[str, Path]] | None, answers: Path | str | None, write: Write | None
+) -> Predicted:
     """A submission, or a table that is scored: one reading a photo, all of them or nothing."""
-    if given is not None and target is not None and target.suffix.lower() != ".csv":
-        raise DataError(f"{target}: a submission is a .csv")
-    named = given if given is not None else find_photos(inputs)
-    truth = matching(Path(answers), named) if answers else None
-    home = Path(model) if model is not None and Path(model).is_dir() else None
+    photos = eval_set if eval_set is not None else find_photos(job.inputs)
+    truth = matching(Path(answers), photos) if answers else None
+    home = Path(job.model) if job.model is not None and Path(job.model).is_dir() else None
     warnings: list[str] = []
     if home and truth:
-        warnings = check_unseen(home, named, truth.persons or ()) + (check_decision(home) if not plain else [])
-    reader, begin = load(model, decision=not plain), perf_counter()
-    readings = read_whole(reader, named, faces)
-    seconds, tally = perf_counter() - begin, Tally()
-    shares = names[-1] not in ("confidence", "quality")
-    lines = list(tally.count({"file": name, "faces": [answer(reading, face=0, attributes=asked, probabilities=shares)]}
-                             for name, reading in readings.items()))  # fmt: skip
-    if given is not None:
-        text, target = submission(readings), target or (home / "submission.csv" if home else None)
+        warnings = check_unseen(home, photos, truth.persons or ())
+        if not job.plain:
+            warnings += check_decision(home)
+    reader, tally = load(job.model, decision=not job.plain), _Tally()
+    readings = read_whole(reader, photos, job.faces)
+    lines = list(tally.count(Line(name, [reading.only(job.table.attributes)]) for name, reading in readings.items()))
+    out = job.out
+    if eval_set is not None:
+        text = csv_text([("ImageID", "ans"), *((name, reading.code) for name, reading in readings.items())])
+        out = out or (home / "submission.csv" if home else None)
     else:
-        text = header(names) + "".join(csv_row(row) for line in lines for row in rows(line, names))
-    if target is None:
-        sys.stdout.write(text)
-    elif given is not None:
-        write_text(target, text)
-    else:
-        write_table(target, lines, names)
-    found = score(readings, truth, home, reader.decision)
-    return Predicted(readings, target, found, tally.photos, tally.faces, tally.indeterminate, seconds, len(readings),
-                     tuple(warnings))  # fmt: skip
+        text = job.table.header + "".join(map(job.table.csv, lines))
+    if out is None and write:
+        write(text)
+    elif out is not None and eval_set is not None:
+        write_text(out, text)
+    elif out is not None:
+        job.table.write(out, lines)
+    metrics = score(readings, truth, home, reader.decision)
+    faces = {line.file: line.faces[0] for line in lines}
+    return tally.result(faces, out, len(lines), score=metrics, warnings=tuple(warnings))
 
 
-def model_digest(model: Place | None) -> str:
+def model_digest(model: Path | str | None) -> str:
     """Digest by which a model is known again: of an exported one its bytes; of a run, whose networks never change, what
     it was made of, what it said out of fold, and its decision."""
     path = BUNDLED if model is None else Path(model)
@@ -196,9 +277,3 @@ def model_digest(model: Place | None) -> str:
         return digest(path.read_bytes())
     files = [path / name for name in ("stamp.json", "metrics.json", "oof.npz", ENSEMBLE, FILE)]
     return digest(*(digest(file.name, file.read_bytes()) for file in files if file.is_file()))
-
-
-def _tell(broken: Sequence[str], everything: int) -> None:
-    if broken:
-        listed = "\n".join(f"  {error}" for error in broken)
-        raise CheckFailed(f"{len(broken)} of {everything} photos could not be read, the others were:\n{listed}")

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -27,103 +26,65 @@ from threefold.evidence.decide import FILE, Decision
 from threefold.photos import detect
 from threefold.photos.decode import MAX_PIXELS, Box, decode, decode_bytes
 from threefold.photos.detect import Detection, by_size
-from threefold.photos.prepare import Prepare, centred
 from threefold.photos.quality import OK, Limits, quality
 from threefold.read.backends import Backend, oof_digest, open_run
+from threefold.read.reading import Reading, make_reading
 from threefold.runs import Run
 
-__all__ = [
-    "BUNDLED", "INDETERMINATE", "Detection", "Limits", "Photo", "Reader", "Reading", "Which", "by_size", "check_which",
-    "detect_faces", "load", "make_reading", "read_image",
-]  # fmt: skip
-
-INDETERMINATE = "indeterminate"
 BUNDLED = Path(__file__).parents[1] / "models" / "reader.onnx"
 """The reader that comes with the package: what `load()` opens."""
-PORTRAIT = "face(1.25)"
-"""What is cut out around a face that was asked for (`all`, `largest`) for a model that was trained on whole portraits:
-their shorter side is 1.07 to 1.39 times the longer side of the face's box in 90 of 100 head-and-shoulder portraits of
-All-Age-Faces, 1.23 in the middle."""
-
 Which = Literal["all", "largest", "none"]
 Photo = Path | str | NDArray[np.uint8]
 Boxed = tuple[Photo, Box | None]
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What was read from one face.
-
-    code: the class said, 0..17: the most probable, or what the decision prefers; there always is one. mask, gender,
-    age_group: its parts, names as in `labels.NAMES`, or INDETERMINATE where one is less sure than the decision asks, or
-    where `quality` is not `ok`: then all three. probabilities: [18] float32, calibrated by the decision. confidence:
-    that of `code`, the chance that it is right; confidences: that of each part of it. raw: [18] float32 as the networks
-    gave them, what oof.npz holds and runs are compared by. age: years, None where the model has none. box: the face in
-    pixels of the photo, None where the whole photo was read. score: the detector's, 0.6 to 1, None where it was not
-    asked. quality: `ok`, `small` or `blurred`; a photo that is read whole is not judged.
-    """
-
-    code: int
-    mask: str
-    gender: str
-    age_group: str
-    age: float | None
-    probabilities: NDArray[np.float32]
-    confidence: float
-    confidences: dict[str, float]
-    raw: NDArray[np.float32]
-    box: Box | None = None
-    score: float | None = None
-    quality: str = OK
-
-    @property
-    def indeterminate(self) -> tuple[str, ...]:
-        """The attributes that are not said: not sure enough, or of a face that cannot be read."""
-        return tuple(name for name in labels.ATTRIBUTES if getattr(self, name) == INDETERMINATE)
-
-
-@dataclass(frozen=True)
-class _Crops:
+class _Face:
     """A face ready for the networks: one crop [H, W, 3] uint8 per Prepare, and what is known of it."""
 
     crops: tuple[NDArray[np.uint8], ...]
+    number: int
     box: Box | None
     score: float | None
     quality: str
-
-
-Prepared = list[_Crops] | PhotoError
 
 
 class Reader:
     """Reads photos with a backend, by a decision and within limits of quality where there are any.
 
     batch: faces that the backend is given at once, and photos that are decoded ahead. info: what the model says of
-    itself (name, version, data, licence, ...). Thread-safe as far as the backend is (torch, onnx and fake are: they
-    keep no state); the same photo has the same reading from any number of threads.
+    itself (name, version, data, licence, ...). default_faces: what is read where nobody says which faces: `largest` by
+    a model that crops around faces (where none is found, the centred part that training takes then), else `none`, the
+    whole photo; of several networks together each sees what it was trained on, so ask for it by None. Thread-safe as
+    far as the backend is (torch, onnx and fake are: they keep no state); the same photo has the same reading from any
+    number of threads.
     """
 
     def __init__(
-        self, backend: Backend, *, batch: int = 64, decision: Decision | None = None, limits: Limits | None = None,
+        self,
+        backend: Backend,
+        *,
+        batch: int = 64,
+        decision: Decision | None = None,
+        limits: Limits | None = None,
         info: dict[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.backend, self.batch, self.decision = backend, batch, decision
         self.limits, self.info = limits or Limits(), info or {}
-        self.finds_faces = any(prepare.finds_faces for prepare in backend.prepares)
+        around_faces = any(prepare.finds_faces for prepare in backend.prepares)
+        self.default_faces: Which = "largest" if around_faces else "none"
 
     def __call__(self, photo: Photo, box: Box | None = None) -> Reading:
-        """A path or uint8 RGB [H, W, 3] (EXIF applied) -> the Reading of the face in `box` (pixels), else of the
-        largest face where the model crops around faces (where none is found, of the centred part that training takes
-        then), else of the whole photo. Raises PhotoError, and AssetError without the detector's file."""
+        """A path or uint8 RGB [H, W, 3] (EXIF applied) -> the Reading of the face in `box` (pixels), else of what the
+        model reads by itself (`default_faces`). Raises PhotoError, and AssetError without the detector's file."""
         return self._one((photo, box), None)[0]
 
     def faces(self, photo: Photo, which: str | None = "all") -> list[Reading]:
         """Readings of the faces of one photo, the largest first; raises as `__call__`.
 
-        which: `all`, also those far away (an empty list where no face is found), `largest` (as `__call__`, but around a
-        face for any model) or `none`: the photo is a portrait already and read whole, as far as the model's aspect
-        allows; no face is looked for. None: as `__call__`. For a model that was trained on whole portraits a face that
-        is asked for by `all` or `largest` is cut out like one (PORTRAIT).
+        which: `all`, also those far away (an empty list where no face is found), `largest` (the photo where none is
+        found) or `none`: the photo is a portrait already and read whole, as far as the model's aspect allows; no face
+        is looked for. None: what the model reads by itself (`default_faces`).
         """
         return self._one(photo, check_which(which))
 
@@ -137,17 +98,26 @@ class Reader:
         return readings
 
     def stream(self, photos: Iterable[Photo | Boxed]) -> Iterator[Reading | PhotoError]:
-        """A Reading as of `__call__` or the PhotoError of each photo or (photo, box), in order.
+        """A Reading as of `__call__` or the PhotoError of each photo or (photo, box), in order; see `stream_faces`."""
+        for answer in self.stream_faces(photos, None):
+            yield answer if isinstance(answer, PhotoError) else answer[0]
+
+    def stream_faces(
+        self, photos: Iterable[Photo | Boxed], which: str | None = "all"
+    ) -> Iterator[list[Reading] | PhotoError]:
+        """What `faces` gives, or the PhotoError, of each photo, in order; of a (photo, box) the face in the box.
 
         A photo is decoded and its faces are found once, whatever the number of models. Decoding uses all cores. Not
         more than two batches of photos are taken ahead of what is handed out, and of those only crops are kept.
         """
-        for answer in self._stream(photos, None):
-            yield answer if isinstance(answer, PhotoError) else answer[0]
-
-    def stream_faces(self, photos: Iterable[Photo], which: str | None = "all") -> Iterator[list[Reading] | PhotoError]:
-        """What `faces` gives, or the PhotoError, of each photo, in order; memory as of `stream`."""
-        return self._stream(photos, check_which(which))
+        faces, source = check_which(which), iter(photos)
+        with ThreadPoolExecutor() as pool:
+            part = list(pool.map(lambda item: self._prepared(item, faces), islice(source, self.batch)))
+            while part:
+                # the next batch decodes while the network reads this one
+                ahead = [pool.submit(self._prepared, item, faces) for item in islice(source, self.batch)]
+                yield from self._read(part)
+                part = [task.result() for task in ahead]
 
     def _one(self, item: Photo | Boxed, which: Which | None) -> list[Reading]:
         (answer,) = self._read([self._prepared(item, which)])
@@ -155,72 +125,67 @@ class Reader:
             raise answer
         return answer
 
-    def _stream(
-        self, photos: Iterable[Photo | Boxed], which: Which | None
-    ) -> Iterator[list[Reading] | PhotoError]:  # fmt: skip
-        source = iter(photos)
-        with ThreadPoolExecutor() as pool:
-            part = list(pool.map(lambda item: self._prepared(item, which), islice(source, self.batch)))
-            while part:
-                # the next batch decodes while the network reads this one
-                ahead = [pool.submit(self._prepared, item, which) for item in islice(source, self.batch)]
-                yield from self._read(part)
-                part = [task.result() for task in ahead]
-
-    def _prepared(self, item: Photo | Boxed, which: Which | None) -> Prepared:
+    def _prepared(self, item: Photo | Boxed, which: Which | None) -> list[_Face] | PhotoError:
         photo, box = item if isinstance(item, tuple) else (item, None)
-        name = "photo" if isinstance(photo, np.ndarray) else str(photo)
         try:
             image = photo if isinstance(photo, np.ndarray) else decode(Path(photo))
             if box is not None:
-                return [self._cut(image, box, None, asked=False)]
-            asked = which is not None
+                return [self._face(image, 0, box, None, asked=True)]
+            faces = [(face.box, face.score) for face in self._detections(image, which)]
+            if not faces and which != "all":
+                return [self._face(image, 0, None, None, asked=False)]
             return [
-                self._cut(image, face.box, face.score, asked=asked)
-                if face
-                else self._cut(image, None, None, asked=asked)
-                for face in self._found(image, which)
+                self._face(image, number, box, score, asked=which is not None)
+                for number, (box, score) in enumerate(faces)
             ]
         except PhotoError as error:
             return error
         except DataError as error:
-            return PhotoError(f"{name}: {error}")
+            return PhotoError(f"{'photo' if isinstance(photo, np.ndarray) else photo}: {error}")
 
-    def _found(self, image: NDArray[np.uint8], which: Which | None) -> list[Detection | None]:
-        """The faces to read, the largest first; None stands for the whole photo."""
-        which = which or ("largest" if self.finds_faces else "none")
-        if which == "none":
-            return [None]
-        faces: list[Detection | None] = [*by_size(detect_faces(image, far=which == "all"))]
-        return faces if which == "all" else faces[:1] or [None]
+    def _detections(self, image: NDArray[np.uint8], which: Which | None) -> list[Detection]:
+        """The faces to read, the largest first."""
+        if (which or self.default_faces) == "none":
+            return []
+        faces = by_size(detect_faces(image, far=which == "all"))
+        return faces if which == "all" else faces[:1]
 
-    def _cut(self, image: NDArray[np.uint8], box: Box | None, score: float | None, *, asked: bool) -> _Crops:
-        crops = tuple(_crop(prepare, image, box, asked) for prepare in self.backend.prepares)
-        return _Crops(crops, box, score, OK if box is None else quality(image, box, self.limits))
+    def _face(
+        self, image: NDArray[np.uint8], number: int, box: Box | None, score: float | None, *, asked: bool
+    ) -> _Face:
+        """asked: for this face; else each network sees what it was trained on, a part or the whole of the photo. The
+        detector has been asked, and no Prepare asks it again."""
+        crops = tuple(
+            prepare.face(image, box) if box is not None and (asked or prepare.finds_faces) else prepare.whole(image)
+            for prepare in self.backend.prepares
+        )
+        return _Face(crops, number, box, score, OK if box is None else quality(image, box, self.limits))
 
-    def _read(self, part: list[Prepared]) -> Iterator[list[Reading] | PhotoError]:
+    def _read(self, part: list[list[_Face] | PhotoError]) -> Iterator[list[Reading] | PhotoError]:
         faces = [face for item in part if not isinstance(item, PhotoError) for face in item]
-        readings = iter([reading for start in range(0, len(faces), self.batch)
-                         for reading in self._ask(faces[start : start + self.batch])])  # fmt: skip
+        batches = [faces[start : start + self.batch] for start in range(0, len(faces), self.batch)]
+        readings = iter([reading for batch in batches for reading in self._ask(batch)])
         for item in part:
             yield item if isinstance(item, PhotoError) else list(islice(readings, len(item)))
 
-    def _ask(self, faces: list[_Crops]) -> Iterator[Reading]:
-        joint, years = self.backend(tuple(np.stack(crops) for crops in zip(*(f.crops for f in faces), strict=True)))
+    def _ask(self, faces: list[_Face]) -> Iterator[Reading]:
+        crops = zip(*(face.crops for face in faces), strict=True)
+        joint, years = self.backend(tuple(np.stack(batch) for batch in crops))
         for row, face in enumerate(faces):
             age = None if years is None else float(years[row])
-            yield make_reading(joint[row], age, face.box, self.decision, score=face.score, quality=face.quality)
+            yield make_reading(
+                joint[row], age, face.box, self.decision, score=face.score, quality=face.quality, face=face.number
+            )
 
 
 def check_which(which: str | None) -> Which | None:
     """`all`, `largest`, `none` or None; raises DataError for anything else."""
     if which is None:
         return None
-    known = get_args(Which)
-    if which not in known:
-        raise DataError(f"faces: {which!r} is not known ({one_of(known, str(which))})")
-    found: Which = known[known.index(which)]
-    return found
+    choices: tuple[Which, ...] = get_args(Which)
+    if which not in choices:
+        raise DataError(f"faces: {which!r} is not known ({one_of(choices, str(which))})")
+    return choices[choices.index(which)]
 
 
 def detect_faces(image: NDArray[np.uint8], *, far: bool = False) -> list[Detection]:
@@ -236,39 +201,6 @@ def read_image(source: bytes | Path | str, name: str | None = None, max_pixels: 
         return decode(Path(source), max_pixels=max_pixels)
     except PhotoError as error:
         raise error if name is None else PhotoError(str(error).replace(str(source), name, 1)) from None
-
-
-def _crop(prepare: Prepare, image: NDArray[np.uint8], box: Box | None, asked: bool) -> NDArray[np.uint8]:
-    """What the network sees of a face, or (no box) of the photo. A detector that was asked already is not asked again:
-    without a box this is, to the byte, what Prepare makes of a photo in which it finds no face."""
-    if prepare.finds_faces and box is None:
-        return _with_crop(prepare, "none")(centred(image, prepare.size))
-    if asked and box is not None and not prepare.finds_faces:
-        return _with_crop(prepare, PORTRAIT)(image, box)
-    return prepare(image, box)
-
-
-@lru_cache(maxsize=64)
-def _with_crop(prepare: Prepare, crop: str) -> Prepare:
-    return replace(prepare, crop=crop)
-
-
-def make_reading(
-    probabilities: NDArray[np.float32], age: float | None, box: Box | None = None, decision: Decision | None = None, *,
-    score: float | None = None, quality: str = OK,
-) -> Reading:  # fmt: skip
-    """[18] probabilities as a network gives them -> the Reading that `decision` makes of them (None: their largest)."""
-    decided = (decision or Decision()).apply(probabilities[None], np.array([np.nan if age is None else age]))
-    code = int(decided.code[0])
-    names = [labels.name(key, part) for key, part in zip(labels.ATTRIBUTES, labels.decode(code), strict=True)]
-    told = zip(decided.indeterminate[0], names, strict=True)
-    mask, gender, group = (INDETERMINATE if unsure or quality != OK else name for unsure, name in told)
-    calibrated, sure = decided.probabilities[0].astype(np.float32), decided.confidences[0].tolist()
-    parts = dict(zip(labels.ATTRIBUTES, sure, strict=True))
-    confidence = float(decided.confidence[0])
-    return Reading(
-        code, mask, gender, group, age, calibrated, confidence, parts, probabilities, box, score, quality
-    )  # fmt: skip
 
 
 def load(model: Path | str | None = None, *, decision: bool = True, threads: int | None = None) -> Reader:
@@ -311,9 +243,10 @@ def _load_run(path: Path, decision: bool) -> Reader:
         rule = Decision.from_dict(stored.get("decision"), where)
     stamp = run.stamp
     info = {
-        "name": run.name, **{key: stamp.get(key) for key in ("version", "created", "data")},
+        "name": run.name,
+        **{key: stamp.get(key) for key in ("version", "created", "data")},
         "labels": {name: list(words) for name, words in labels.NAMES.items()},
         "prepares": [prepare.to_dict() for prepare in backend.prepares],
         "decision": rule.to_dict() if rule else None,
-    }  # fmt: skip
+    }
     return Reader(backend, decision=rule, info=info)

@@ -1,10 +1,8 @@
 """`BatchingBackend`: concurrent calls become one batch; each caller gets its own rows and no more.
 
-Networks read 16 photos in less time than 16 times one, and requests come one photo at a time. So while the network
-reads a batch, what arrives is collected, and is the next batch. Nobody waits for nobody: a call is run at once when
-nothing else is on its way, and what is on its way is known, not guessed, by `expected` (below). The schedule is that of
-Crankshaw et al., "Clipper: a low-latency online prediction serving system" (NSDI 2017), with its delay only where a
-companion has been announced.
+Networks read 16 photos in less time than 16 times one, and requests come one photo at a time. So what arrives while the
+network reads a batch is collected, and is the next batch. A call that comes when nothing else is on its way runs at
+once; only for calls that were announced (`expected`) does it wait, for a short time.
 """
 
 from __future__ import annotations
@@ -45,14 +43,17 @@ class _Call:
 class BatchingBackend:
     """A Backend over another one, for many threads: same answers, larger batches.
 
-    max_batch: rows of one call of the backend at most; larger calls are split. wait_ms: for how long the oldest waiting
+    max_batch: rows of one call of the backend at most; larger calls are split. wait_ms: how long the oldest waiting
     call waits at most for calls that were announced by `expected` and are still on their way. queue: rows that may
-    wait; a call beyond it raises Overloaded (one that comes to an empty queue is taken whatever its size). What a batch
-    raises is found out call by call, so that it reaches only the caller it belongs to.
+    wait; a call beyond it raises Overloaded (one that comes to an empty queue is taken whatever its size). When a batch
+    raises, its calls are run one by one, so that the error reaches only the caller whose photos cause it.
 
     `observers` are called with the rows of each batch, in the thread that runs it. Answers are those of the backend
-    alone up to what it makes of a row in other company: nothing for most, the last bit of a float for some.
+    alone, up to what other rows in the batch change: nothing for most, the last bit of a float for some.
     Raises RecipeError for a max_batch or queue below 1 or a negative wait.
+
+    The schedule is that of Crankshaw et al., "Clipper: a low-latency online prediction serving system" (NSDI 2017),
+    with its delay only where another call has been announced.
     """
 
     def __init__(self, backend: Backend, *, max_batch: int = 32, wait_ms: float = 2, queue: int = 256) -> None:
@@ -65,7 +66,7 @@ class BatchingBackend:
         self._rows = self._expected = 0
         self._closed = False
         self._changed = threading.Condition()
-        self._mine = threading.local()
+        self._local = threading.local()
         self._thread = threading.Thread(target=self._work, name="batching", daemon=True)
         self._thread.start()
 
@@ -85,7 +86,7 @@ class BatchingBackend:
             return self.backend(photos)
         call = _Call(photos, time.monotonic())
         with self._changed:
-            self._arrived()
+            self._expect_no_longer()
             if self._closed:
                 raise Overloaded("the service is ending")
             if self._rows and self._rows + call.rows > self.queue:
@@ -97,27 +98,27 @@ class BatchingBackend:
 
     @contextlib.contextmanager
     def expected(self) -> Iterator[None]:
-        """Announce that this thread will call soon, once: others may wait for it, up to `wait_ms`."""
+        """Announce that this thread will call soon, once: other calls may wait for it, up to `wait_ms`."""
         with self._changed:
             self._expected += 1
-            self._mine.announced = True
+            self._local.announced = True
         try:
             yield
         finally:
-            with self._changed:  # where it did not call: nobody is to wait for it any longer
-                self._arrived()
+            with self._changed:  # the call may never have come
+                self._expect_no_longer()
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Answer what is waiting, take nothing more, end the thread; twice is once."""
+        """Answer what is waiting, take nothing more, end the thread; may be called twice."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         self._thread.join()
 
-    def _arrived(self) -> None:
-        if getattr(self._mine, "announced", False):
-            self._mine.announced = False
+    def _expect_no_longer(self) -> None:
+        if getattr(self._local, "announced", False):
+            self._local.announced = False
             self._expected -= 1
 
     def _work(self) -> None:
@@ -136,19 +137,19 @@ class BatchingBackend:
                 if (left := until - time.monotonic()) <= 0:
                     break
                 self._changed.wait(left)
-            taken = [self._calls.popleft()]
-            rows = taken[0].rows
+            batch = [self._calls.popleft()]
+            rows = batch[0].rows
             while self._calls and rows + self._calls[0].rows <= self.max_batch:
                 rows += self._calls[0].rows
-                taken.append(self._calls.popleft())
+                batch.append(self._calls.popleft())
             self._rows -= rows
-            return taken
+            return batch
 
     def _run(self, calls: list[_Call]) -> None:
         try:
             columns = zip(*(call.photos for call in calls), strict=True)
             joint, years = self._answer(tuple(np.concatenate(column) for column in columns))
-        except Exception as error:  # whatever it is belongs to a caller
+        except Exception as error:  # whatever it is, it belongs to one of the callers
             if len(calls) == 1:
                 calls[0].future.set_exception(error)
             else:
@@ -157,18 +158,17 @@ class BatchingBackend:
             return
         start = 0
         for call in calls:
-            part = slice(start, start := start + call.rows)
-            call.future.set_result((joint[part].copy(), None if years is None else years[part].copy()))
+            rows = slice(start, start + call.rows)
+            call.future.set_result((joint[rows].copy(), None if years is None else years[rows].copy()))
+            start += call.rows
 
     def _answer(self, photos: tuple[Batch, ...]) -> Answer:
         """One call of the backend for every `max_batch` rows."""
-        joints, ages = [], []
+        answers = []
         for start in range(0, len(photos[0]), self.max_batch):
             part = tuple(batch[start : start + self.max_batch] for batch in photos)
-            joint, years = self.backend(part)
-            joints.append(joint)
-            ages.append(years)
+            answers.append(self.backend(part))
             for observer in self.observers:
                 observer(len(part[0]))
-        known = [years for years in ages if years is not None]
-        return np.concatenate(joints), np.concatenate(known) if known else None
+        years = [ages for _, ages in answers if ages is not None]
+        return np.concatenate([joint for joint, _ in answers]), np.concatenate(years) if years else None

@@ -17,12 +17,18 @@ def bind(host: str, port: int) -> socket.socket:
         )[0]
     except OSError as error:
         raise ThreefoldError(f"host {host!r}: {error.strerror or error}") from None
-    taken = socket.socket(family, kind, protocol)
+    listening = socket.socket(family, kind, protocol)
     try:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(address)
-        taken.listen(1024)  # only this tells that another process listens on the same address
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(1024)  # an address that another process listens at is refused here, not by `bind`
     except OSError as error:
-        taken.close()
+        listening.close()
         raise ThreefoldError(f"{host}:{port}: cannot be listened to ({error.strerror or error})") from None
-    return taken
+    return listening
+
+
+def url_of(listening: socket.socket) -> str:
+    """`http://host:port` of a socket that listens; an IPv6 host in brackets."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -6,17 +6,17 @@ Numbers of photos, faces and readings, never a photo, a name or an address. What
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from threefold import labels
-from threefold.read.reader import INDETERMINATE
+from threefold.read.reading import INDETERMINATE
 
 SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
+FACES = (1, 2, 4, 8, 16, 32, 64, 128)
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
@@ -27,18 +27,19 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         self.attributes = tuple(attributes)
         self.latency = Histogram(
-            "threefold_request_seconds", "From a request's headers to the end of its answer.",
-            ["route", "status"], buckets=SECONDS, registry=registry,
-        )  # fmt: skip
+            "threefold_request_seconds",
+            "From a request's headers to the end of its answer.",
+            ["route", "status"],
+            buckets=SECONDS,
+            registry=registry,
+        )
         self.batches = Histogram(
-            "threefold_batch_faces", "Faces that the model read in one call.", buckets=ROWS, registry=registry
+            "threefold_batch_faces", "Faces that the model read in one call.", buckets=FACES, registry=registry
         )
         self.photos = Counter("threefold_photos", "Photos by what became of them.", ["outcome"], registry=registry)
         self.faces = Counter("threefold_faces", "Faces by their quality.", ["quality"], registry=registry)
-        self.readings = Counter(
-            "threefold_readings", "Readings of faces, by attribute and value.", ["attribute", "value"],
-            registry=registry,
-        )  # fmt: skip
+        about = "Readings of faces, by attribute and value."
+        self.readings = Counter("threefold_readings", about, ["attribute", "value"], registry=registry)
         self.queue = Gauge("threefold_queue_photos", "Photos in work or waiting.", registry=registry)
         self.held = Gauge("threefold_held_bytes", "Bytes of requests in memory.", registry=registry)
         self.ready = Gauge("threefold_ready", "1 when requests are taken.", registry=registry)
@@ -47,12 +48,6 @@ class Metrics:
         for name in attributes:  # a series that is there from the start can be alerted on
             for value in (*labels.NAMES[name], INDETERMINATE):
                 self.readings.labels(name, value)
-
-    def watch(self, queue: Callable[[], float], held: Callable[[], float], ready: Callable[[], float]) -> None:
-        """Where the gauges find their values when they are asked for."""
-        self.queue.set_function(queue)
-        self.held.set_function(held)
-        self.ready.set_function(ready)
 
     def count_faces(self, answers: Sequence[Mapping[str, Any]]) -> None:
         """One photo that was read, and its faces."""

@@ -1,8 +1,8 @@
-"""What a request may cost, and how much of it the service has in its hands at once.
+"""What a request may cost, and how much of it the service holds at once.
 
-Three things can run out. Photos in work are counted (`Load.admit`); bytes of bodies in memory are counted as they
-arrive (`Load.hold`); pixels of decoded photos are waited for (`Budget`), since they are known from the header. All of
-these are used by the event loop's thread alone and need no locks.
+Three things can run out: photos in work are counted (`Load.admit`), bytes of bodies are counted as they arrive
+(`Hold`), memory of photos being decoded is waited for (`Budget`). All of these are used by the event loop's thread
+alone and need no locks.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import ipaddress
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 
@@ -25,18 +25,15 @@ MIB = 1 << 20
 class RequestLimits:
     """What one request may hold, and all of them together.
 
-    photo_bytes: of one photo's file. pixels: width x height of one photo. photos: of one request. tensor_bytes: of a
-    body of the inference protocol; as JSON a quarter of it, whose parsed numbers take eight times their text. crops:
-    rows of its batch. queue: photos in work or waiting, over all requests. held_bytes: bodies in memory, over all
-    requests. decoded_bytes: memory of photos being decoded at once. rate: requests per second of one client, None for
-    any number. patience: seconds that a body may stand still. Raises RecipeError naming a limit below 1 (rate: at 0).
+    photo_bytes: of one photo's file. pixels: width x height of one photo. photos: of one request. queue: photos in work
+    or waiting, over all requests. held_bytes: bodies in memory, over all requests. decoded_bytes: memory of photos
+    being decoded at once. rate: requests per second of one client, None for any number. patience: seconds that a body
+    may stand still. Raises RecipeError naming a limit below 1 (rate, patience: at 0 or below).
     """
 
     photo_bytes: int = 10 * MIB
     pixels: int = 40_000_000
     photos: int = 16
-    tensor_bytes: int = 64 * MIB
-    crops: int = 256
     queue: int = 256
     held_bytes: int = 512 * MIB
     decoded_bytes: int = 1024 * MIB
@@ -57,15 +54,15 @@ class RequestLimits:
 
     @property
     def json_bytes(self) -> int:
-        """Of a JSON body: base64 is a third longer, or 37 % with the line breaks that some write."""
+        """Of a JSON body: base64 is a third longer, or 37 % with the line breaks that some programs write."""
         return self.photos * (self.photo_bytes * 11 // 8 + (1 << 12)) + (1 << 12)
 
 
 class RateLimit:
-    """A token bucket for each client: `rate` requests a second on average, and up to `burst` at once.
+    """A token bucket for each client: `rate` requests a second on average, and up to twice as many at once.
 
-    A client is an IPv4 address or an IPv6 /64, which is what one household or host is given. The `CLIENTS` that were
-    seen last are remembered, so that a flood of addresses costs no memory.
+    A client is an IPv4 address or an IPv6 /64, which is what one household or host is given. The `CLIENTS` that asked
+    last are remembered, so that a flood of addresses costs no memory.
     """
 
     CLIENTS = 10_000
@@ -76,22 +73,17 @@ class RateLimit:
 
     def wait(self, client: str) -> float:
         """Seconds until `client` may ask again; 0 when it may now, and then this request is counted."""
-        name, now = _network(client), self.clock()
-        tokens, last = self._buckets.pop(name, (self.burst, now))
+        with contextlib.suppress(ValueError):  # not an address: a unix socket, or a test
+            if ipaddress.ip_address(client).version == 6:
+                client = str(ipaddress.ip_network((client, 64), strict=False))
+        now = self.clock()
+        tokens, last = self._buckets.pop(client, (self.burst, now))
         tokens = min(self.burst, tokens + (now - last) * self.rate)
         allowed = tokens >= 1
-        self._buckets[name] = (tokens - allowed, now)
+        self._buckets[client] = (tokens - allowed, now)
         while len(self._buckets) > self.CLIENTS:
             self._buckets.popitem(last=False)
         return 0.0 if allowed else (1 - tokens) / self.rate
-
-
-def _network(client: str) -> str:
-    try:
-        address = ipaddress.ip_address(client)
-    except ValueError:  # a unix socket, or a test
-        return client
-    return client if address.version == 4 else str(ipaddress.ip_network((int(address), 64), strict=False))
 
 
 class Load:
@@ -102,19 +94,18 @@ class Load:
         self.photos = self.bytes = 0
         self.draining = False
 
-    def check(self) -> None:
-        """Raise the 503 before a body is read that could not be worked on anyway."""
+    def check(self, photos: int = 1) -> None:
+        """Raise the 503 of a service that cannot work on `photos` more. A request that comes while there is no other
+        one is taken whatever its size."""
         if self.draining:
             raise busy("the service is ending; ask another one", 5)
-        if self.photos >= self.limits.queue:
+        if self.photos and self.photos + photos > self.limits.queue:
             raise busy(f"{self.photos} photos are waiting already; ask again")
 
     @contextlib.contextmanager
     def admit(self, photos: int) -> Iterator[None]:
-        """Count `photos` while they are worked on; raise the 503 when they do not fit beside those that are there."""
-        self.check()
-        if self.photos and self.photos + photos > self.limits.queue:
-            raise busy(f"{self.photos} photos are waiting already; ask again")
+        """Count `photos` while they are worked on; raises as `check`."""
+        self.check(photos)
         self.photos += photos
         try:
             yield
@@ -143,45 +134,29 @@ class Hold:
 
 
 class Budget:
-    """So many bytes, taken and given back; who comes first is served first, so that a large photo is not passed over.
+    """So many bytes, taken and given back in the order of asking, so that small photos never pass a large one.
 
-    Of one event loop. What is more than all of it waits until it is alone.
+    Of one event loop. An amount beyond the total waits until it is alone.
     """
 
     def __init__(self, total: int) -> None:
         self.total = self.free = total
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._turn, self._given_back = asyncio.Lock(), asyncio.Event()
 
     async def take(self, amount: int) -> int:
         """Wait for `amount`; returns how much was taken, to be given back."""
         amount = min(amount, self.total)
-        if not self._waiting and amount <= self.free:
+        async with self._turn:
+            while self.free < amount:
+                self._given_back.clear()
+                await self._given_back.wait()
             self.free -= amount
-            return amount
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((amount, turn))
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # granted at the moment it was given up
-                self.give(amount)
-            else:
-                self._waiting = deque(item for item in self._waiting if item[1] is not turn)
-                self._serve()
-            raise
         return amount
 
     def give(self, amount: int) -> None:
         """Give back what `take` returned."""
         self.free += amount
-        self._serve()
-
-    def _serve(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self.free:
-            amount, turn = self._waiting.popleft()
-            if not turn.done():
-                self.free -= amount
-                turn.set_result(None)
+        self._given_back.set()
 
 
 def too_large(what: str, limit: int) -> Refusal:

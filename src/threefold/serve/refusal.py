@@ -1,15 +1,11 @@
-"""How the service says no: one table of codes, one shape of answer.
+"""How the service says no: one table of codes, one form of answer.
 
-    {"error": {"code": "too_large", "message": "a.jpg: ..."}, "request_id": "..."}
-
-Below /v2 the Open Inference Protocol wants a string there, so that its clients print it:
-{"error": "a.jpg: ...", "code": "too_large", "request_id": "..."}.
+{"error": {"code": "too_large", "message": "a.jpg: ..."}, "request_id": "..."}
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from starlette.responses import JSONResponse
 
@@ -27,23 +23,24 @@ CODES: dict[str, tuple[int, str]] = {
     "internal": (500, "a fault of the service; the log has it under the request id"),
     "overloaded": (503, "the queue is full, or the service is starting or ending"),
 }
-"""Code -> HTTP status, and when it is said."""
-LONGEST = 500
-"""Letters of a message: names come from the client, and an answer is no place to send them back at length."""
+"""Code -> HTTP status, and what it means."""
+# Names in a message come from the client; an answer does not repeat them at length.
+MESSAGE_LENGTH = 500
 
 
 class Refusal(Exception):
     """A request, or one photo of it, that is answered with an error.
 
-    code: a key of CODES. message: one line for a person. status: where the protocol wants another one than the code's.
-    headers: sent with the answer.
+    code: a key of CODES. message: one line for a person. status: where another one than the code's is meant. headers:
+    sent with the answer.
     """
 
     def __init__(
         self, code: str, message: str, *, status: int | None = None, headers: Mapping[str, str] | None = None
     ) -> None:
         line = " ".join("".join(letter if letter.isprintable() else " " for letter in message).split())
-        self.code, self.message = code, line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."
+        self.code = code
+        self.message = line if len(line) <= MESSAGE_LENGTH else f"{line[: MESSAGE_LENGTH - 3]}..."
         self.status = CODES[code][0] if status is None else status
         self.headers = dict(headers or {})
         super().__init__(self.message)
@@ -54,19 +51,10 @@ class Refusal(Exception):
 
 
 def busy(message: str, seconds: float = 1) -> Refusal:
-    """The 503 of a service that has too much to do, with when to come again."""
+    """The 503 of a service that has too much to do, with when to ask again."""
     return Refusal("overloaded", message, headers={"Retry-After": f"{max(1, round(seconds))}"})
 
 
-def error_response(refusal: Refusal, path: str, request_id: str) -> JSONResponse:
-    """The answer that says it, in the form of the protocol that `path` belongs to."""
-    if is_below(path, "/v2"):
-        said: dict[str, Any] = {"error": refusal.message, "code": refusal.code, "request_id": request_id}
-    else:
-        said = {"error": refusal.body(), "request_id": request_id}
-    return JSONResponse(said, refusal.status, headers=refusal.headers)
-
-
-def is_below(path: str, root: str) -> bool:
-    """`/v2` and `/v2/...`, but not `/v2x`."""
-    return path == root or path.startswith(f"{root}/")
+def error_response(refusal: Refusal, request_id: str) -> JSONResponse:
+    """The refusal as the answer of a whole request."""
+    return JSONResponse({"error": refusal.body(), "request_id": request_id}, refusal.status, headers=refusal.headers)

@@ -1,23 +1,20 @@
 """The forms of requests and answers, for OpenAPI, its examples, and for checking what comes in.
 
-Answers are built by `infer.answers` and sent as they are; the models here describe them, and tests compare the two.
 What a service does not say stands in none of them: with `--attributes mask` its OpenAPI has no word of gender or age.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field
 
-from threefold import labels
-from threefold.read.reader import INDETERMINATE
+from threefold.read.reader import Which
+from threefold.read.reading import Reading, reading_model
+from threefold.serve.limits import MIB, RequestLimits
 
-WHICH = ("all", "largest", "none")
-Which = Literal["all", "largest", "none"]
-QUALITIES = ("ok", "small", "blurred")
-_SMALL = "/9j/4AAQSkZJRg...base64 of the whole file"
+ReadingT = TypeVar("ReadingT", bound=Reading)
 
 
 class Form(BaseModel):
@@ -30,14 +27,17 @@ class PhotoIn(Form):
     """A photo in JSON."""
 
     name: str = Field("", max_length=255, description="how the answer calls it", examples=["a.jpg"])
-    data: str = Field(description="the file (jpeg, png, webp) as base64, RFC 4648", examples=[_SMALL])
+    data: str = Field(description="the file (jpeg, png, webp) as base64, RFC 4648", examples=["/9j/4AAQSkZJRg..."])
 
 
 class ReadRequest(Form):
     """Photos to read, as JSON."""
 
     photos: list[PhotoIn] = Field(min_length=1, description="1 to 16 photos")
-    faces: Which | None = Field(None, description="every face, the largest, or the whole photo as one portrait")
+    faces: Which | None = Field(
+        None,
+        description="every face, the largest, or the whole photo as one portrait; null: what the model was trained on",
+    )
 
 
 class Fault(Form):
@@ -48,18 +48,10 @@ class Fault(Form):
 
 
 class ErrorAnswer(Form):
-    """Every error, but those of /v2."""
+    """Every error."""
 
     error: Fault
     request_id: str = Field(examples=["0d9c9c0e5c0f4d0e9d4a6f0c8e9b7a61"])
-
-
-class ProtocolError(Form):
-    """Every error of /v2, as the Open Inference Protocol has it: `error` is the line for people."""
-
-    error: str = Field(examples=["inputs.photos: 12 values; expected 49,152 of its shape [1, 128, 128, 3]"])
-    code: str = Field(examples=["invalid"])
-    request_id: str
 
 
 class ModelName(Form):
@@ -81,96 +73,61 @@ class Ready(Form):
     status: Literal["ready"]
 
 
-def attribute_examples(attributes: Sequence[str]) -> dict[str, Any]:
-    """One answer about one face, as `infer.answers.answer` gives it for these attributes."""
-    said = {"mask": "incorrect", "gender": "male", "age_group": "30-59"}
-    sure = {"mask": 0.91, "gender": 0.97, "age_group": 0.92}
-    rest = {
-        "mask": {"worn": 0.06, "incorrect": 0.91, "none": 0.03},
-        "gender": {"male": 0.97, "female": 0.03},
-        "age_group": {"<30": 0.05, "30-59": 0.92, ">=60": 0.03},
-    }
-    whole = len(attributes) == len(labels.ATTRIBUTES)
-    face: dict[str, Any] = {"face": 0, "box": [412.0, 188.5, 560.0, 371.0], "score": 0.93, "quality": "ok"}
-    if whole:
-        face["class"] = 7
-    face |= {name: said[name] for name in attributes}
-    if "age_group" in attributes:
-        face["age"] = 41.2
-    confidence = 1.0
-    for name in attributes:
-        confidence *= sure[name]
-    face["confidence"] = round(confidence, 4)
-    face["confidences"] = {name: sure[name] for name in attributes}
-    face["probabilities"] = {name: rest[name] for name in attributes}
-    if whole:
-        cube = [m * g * a for m in rest["mask"].values() for g in rest["gender"].values()
-                for a in rest["age_group"].values()]  # fmt: skip
-        face["probabilities"]["classes"] = [round(share, 4) for share in cube]
-    return face
+class PhotoAnswer(Form, Generic[ReadingT]):
+    """A photo that was read."""
+
+    name: str
+    width: int = Field(ge=1, description="pixels, as it is shown")
+    height: int = Field(ge=1, description="pixels, as it is shown")
+    faces: list[ReadingT]
 
 
-def face_model(attributes: Sequence[str]) -> type[BaseModel]:
-    """The model of one face's answer when these attributes are served."""
-    share = (float, Field(ge=0, le=1))
-    sure: dict[str, Any] = dict.fromkeys(attributes, share)
-    words = {name: (Literal[(*labels.NAMES[name], INDETERMINATE)], ...) for name in attributes}
-    shares: dict[str, Any] = {name: (_shares(name), ...) for name in attributes}
-    whole = len(attributes) == len(labels.ATTRIBUTES)
-    if whole:
-        count = labels.CLASSES
-        shares["classes"] = (list[float], Field(min_length=count, max_length=count))
-    parts: dict[str, Any] = {
-        "face": (int, Field(ge=0, description="number in the photo; 0 is the largest")),
-        "box": (list[float] | None, Field(description="left, top, right, bottom in pixels; null: the whole photo")),
-        "score": (float | None, Field(ge=0, le=1, description="the face detector's; null without one")),
-        "quality": (Literal[QUALITIES], Field(description="not ok: indeterminate, since it could only be guessed")),
-        **({"code": (int, Field(alias="class", ge=0, lt=labels.CLASSES))} if whole else {}),
-        **words,
-        **(
-            {"age": (float | None, Field(description="years, where the model has them"))}
-            if "age_group" in words
-            else {}
-        ),
-        "confidence": share,
-        "confidences": (create_model("Confidences", __base__=Form, **sure), ...),
-        "probabilities": (create_model("Probabilities", __base__=Form, **shares), ...),
-    }
-    config = ConfigDict(extra="forbid", json_schema_extra={"examples": [attribute_examples(attributes)]})
-    model: type[BaseModel] = create_model("FaceAnswer", __config__=config, **parts)
-    return model
+class PhotoRefused(Form):
+    """A photo that was not read, among others that were."""
+
+    name: str
+    error: Fault
 
 
-def _shares(attribute: str) -> type[BaseModel]:
-    """{word: 0..1} over the values of one attribute."""
-    values: dict[str, Any] = {
-        f"value{n}": (float, Field(ge=0, le=1, alias=word)) for n, word in enumerate(labels.NAMES[attribute])
-    }
-    return create_model(f"Shares{attribute.title().replace('_', '')}", __base__=Form, **values)
+class ReadAnswer(Form, Generic[ReadingT]):
+    """The answer to POST /v1/read."""
 
-
-def read_model(attributes: Sequence[str]) -> type[BaseModel]:
-    """The model of the answer to POST /v1/read."""
-    face = face_model(attributes)
-    side = (int, Field(ge=1, description="pixels, as it is shown"))
-    read: dict[str, Any] = {"name": (str, ...), "width": side, "height": side, "faces": (list[face], ...)}  # type: ignore[valid-type]
-    good = create_model("PhotoAnswer", __base__=Form, **read)
-    bad = create_model("PhotoRefused", __base__=Form, name=(str, ...), error=(Fault, ...))
-    model: type[BaseModel] = create_model(
-        "ReadAnswer", __base__=Form, request_id=(str, ...), model=(ModelName, ...),
-        milliseconds=(float, Field(ge=0, description="from the last byte of the body to the answer")),
-        photos=(list[good | bad], ...),
-    )  # fmt: skip
-    return model
+    request_id: str
+    model: ModelName
+    milliseconds: float = Field(ge=0, description="from the last byte of the body to the answer")
+    photos: list[PhotoAnswer[ReadingT] | PhotoRefused]
 
 
 def read_example(attributes: Sequence[str]) -> dict[str, Any]:
     """An answer to two photos, of which one could not be read."""
+    model = reading_model(attributes)
+    face = model(**model.model_json_schema()["examples"][0]).data()  # the schema's keys are sorted, a reading's are not
     return {
-        "request_id": "0d9c9c0e5c0f4d0e9d4a6f0c8e9b7a61", "model": {"name": "reader", "version": "0.1.0"},
+        "request_id": "0d9c9c0e5c0f4d0e9d4a6f0c8e9b7a61",
+        "model": {"name": "reader", "version": "0.1.0"},
         "milliseconds": 31.4,
         "photos": [
-            {"name": "a.jpg", "width": 1280, "height": 960, "faces": [attribute_examples(attributes)]},
+            {"name": "a.jpg", "width": 1280, "height": 960, "faces": [face]},
             {"name": "b.jpg", "error": {"code": "unreadable", "message": "b.jpg: cut off or damaged"}},
         ],
-    }  # fmt: skip
+    }
+
+
+def read_request(limits: RequestLimits) -> dict[str, Any]:
+    """OpenAPI of the two bodies of POST /v1/read: FastAPI does not see them, since they are read as they arrive."""
+    body = ReadRequest.model_json_schema()
+    photo = body.pop("$defs")["PhotoIn"]
+    photos = body["properties"]["photos"] | {
+        "maxItems": limits.photos,
+        "description": f"jpeg, png or webp; up to {limits.photos}, each up to {limits.photo_bytes / MIB:g} MiB",
+    }
+
+    def with_items(items: dict[str, Any]) -> dict[str, Any]:
+        return body | {"properties": body["properties"] | {"photos": photos | {"items": items}}}
+
+    example = {"photos": [{"name": "a.jpg", "data": "/9j/4AAQSkZJRg..."}], "faces": "all"}
+    content = {
+        "multipart/form-data": {"schema": with_items({"type": "string", "format": "binary"})},
+        "application/json": {"schema": with_items(photo), "example": example},
+    }
+    return {"requestBody": {"required": True, "content": content}}

@@ -1,8 +1,7 @@
 """`Service`: photos that were sent -> answers, in a few threads, so that the event loop always answers.
 
-A photo is measured, waits for its share of memory, is decoded, read and told. More threads than cores, since a thread
-whose faces wait for their batch needs no core; how much they decode at once is bounded by the memory that a photo's
-size asks for.
+A photo's header is read, it waits for its share of memory, is decoded and read. There are more threads than cores,
+since a thread whose faces wait for their batch needs no core.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.metadata
+import logging
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -17,23 +17,24 @@ from typing import Any, TypeVar
 import numpy as np
 from starlette.requests import Request
 
-from threefold.errors import DataError, PhotoError
-from threefold.read.answers import answer, check_attributes
-from threefold.read.reader import Reader, read_image
+from threefold.errors import DataError, PhotoError, ThreefoldError
+from threefold.photos.decode import TooManyPixels, header
+from threefold.read.reader import Reader, Which, read_image
+from threefold.read.reading import check_attributes
 from threefold.serve.batching import BatchingBackend, Overloaded
 from threefold.serve.body import Upload
 from threefold.serve.counters import Metrics
-from threefold.serve.headers import measure
 from threefold.serve.limits import Budget, Load, RequestLimits
 from threefold.serve.refusal import Refusal, busy
 
+LOG = logging.getLogger("threefold.serve")
 T = TypeVar("T")
 PIXEL_BYTES = 12
 """Memory of a pixel while a photo is decoded: RGB, and RGBA over white for a moment, with the detector's copy."""
 
 
 class Service:
-    """A Reader, its limits and what it has in work. Used by one event loop; the reading is done in other threads."""
+    """A Reader, its limits and what it has in work. Used by one event loop; photos are read in other threads."""
 
     def __init__(self, reader: Reader, attributes: Sequence[str], limits: RequestLimits, workers: int) -> None:
         self.events = False  # whether /v1/events and the page /monitor are there
@@ -41,14 +42,17 @@ class Service:
         self.attributes = check_attributes(attributes)
         self.load, self.metrics = Load(limits), Metrics(self.attributes)
         self.budget = Budget(limits.decoded_bytes)
-        self.workers, self.threads = workers, _threads(workers)
-        self.ready, self.fault = False, "the model has not answered yet"
-        self.has_years: bool | None = None
+        self.workers = workers
+        self.start()
+        self.ready = False  # whether the model has answered
+        self.error: ThreefoldError | None = None  # what keeps it from answering
         backend = reader.backend
         self.batching = backend if isinstance(backend, BatchingBackend) else None
         if self.batching:
             self.batching.observers.append(self.metrics.batches.observe)
-        self.metrics.watch(lambda: self.load.photos, lambda: self.load.bytes, lambda: self.open)
+        self.metrics.queue.set_function(lambda: self.load.photos)
+        self.metrics.held.set_function(lambda: self.load.bytes)
+        self.metrics.ready.set_function(lambda: self.open)
 
     @property
     def open(self) -> bool:
@@ -62,118 +66,132 @@ class Service:
         version = info.get("version") or importlib.metadata.version("threefold")
         return {"name": str(info.get("name") or "reader"), "version": str(version)}
 
-    async def read(self, photos: Sequence[Upload], which: str) -> list[dict[str, Any]]:
-        """The answer about each photo, or the error in its place; raises Refusal when none of them can be read."""
+    async def read(self, photos: Sequence[Upload], which: Which | None) -> list[dict[str, Any]]:
+        """The answer about each photo, or the error in its place; raises Refusal when none of them can be read.
+
+        which: see `Reader.faces`; None: the model's own default.
+        """
         with self.load.admit(len(photos)):
-            found = await asyncio.gather(*(self._photo(photo, which) for photo in photos), return_exceptions=True)
-        told: list[dict[str, Any]] = []
-        refused = [item for item in found if isinstance(item, Refusal)]
-        for photo, item in zip(photos, found, strict=True):
-            if isinstance(item, Refusal):
-                self.metrics.photos.labels(item.code).inc()
-                told.append({"name": photo.name, "error": item.body()})
-            elif isinstance(item, BaseException):
-                raise item
+            results = await asyncio.gather(*(self._photo(photo, which) for photo in photos), return_exceptions=True)
+        answers: list[dict[str, Any]] = []
+        refusals: list[Refusal] = []
+        for photo, result in zip(photos, results, strict=True):
+            if isinstance(result, Refusal):
+                self.metrics.photos.labels(result.code).inc()
+                answers.append({"name": photo.name, "error": result.body()})
+                refusals.append(result)
+            elif isinstance(result, BaseException):
+                raise result
             else:
-                self.metrics.count_faces(item["faces"])
-                told.append(item)
-        for refusal in refused:
-            if refusal.code == "overloaded" or len(refused) == len(photos):
+                self.metrics.count_faces(result["faces"])
+                answers.append(result)
+        for refusal in refusals:
+            if refusal.code == "overloaded" or len(refusals) == len(photos):
                 raise refusal
         self.ready = True
-        return told
-
-    async def run(self, memory: int, work: Callable[..., T], *args: Any) -> T:
-        """`work(*args)` in a thread, once `memory` bytes are free. They are given back when it has ended, even where
-        the one who asked has gone."""
-        loop = asyncio.get_running_loop()
-        taken = await self.budget.take(memory)
-        try:
-            task = self.threads.submit(work, *args)
-        except RuntimeError:  # the threads are gone
-            self.budget.give(taken)
-            raise busy("the service is ending; ask another one", 5) from None
-
-        def ended(_: object) -> None:
-            with contextlib.suppress(RuntimeError):  # a loop that is closed needs no memory back
-                loop.call_soon_threadsafe(self.budget.give, taken)
-
-        task.add_done_callback(ended)
-        return await asyncio.wrap_future(task)
+        return answers
 
     async def warm(self) -> None:
-        """Let the model and the face detector answer once; raises what keeps them from it."""
-        await self.run(0, self._warm)
-        self.ready, self.fault = True, ""
-
-    async def years(self) -> bool:
-        """Whether the model tells ages in years: what it says of itself, else what it does."""
-        if self.has_years is None:
-            await self.run(0, self._warm_model)
-        return bool(self.has_years)
+        """Let the model and the face detector answer once; `error` is what keeps them from it."""
+        try:
+            await self._run(0, self._warm)
+            self.ready = True
+        except ThreefoldError as error:
+            self.error = error
+            LOG.error("not ready: %s", error)
+        except Exception as error:  # whatever it is, the service is not ready and says why
+            self.error = ThreefoldError(" ".join(f"{error}".split()) or type(error).__name__)
+            LOG.exception("not ready: %s", self.error)
 
     def start(self) -> None:
-        """Take requests, after a `close` as well."""
-        if self.load.draining:
-            self.load.draining, self.threads = False, _threads(self.workers)
+        """Take requests, also after a `close`."""
+        self.load.draining = False
+        self.threads = ThreadPoolExecutor(self.workers, thread_name_prefix="reading")
 
     def close(self) -> None:
         """Take no more requests and end the threads; what is in work is finished."""
         self.load.draining = True
         self.threads.shutdown()
 
-    async def _photo(self, photo: Upload, which: str) -> dict[str, Any]:
-        _, width, height = measure(photo.data, photo.name)
-        if width * height > self.limits.pixels:
-            limit = f"{self.limits.pixels / 1e6:g} megapixels"
-            raise Refusal("too_large", f"{photo.name}: {width} x {height} pixels; at most {limit}")
-        return await self.run(width * height * PIXEL_BYTES, self._read, photo, which)
+    async def _run(self, memory: int, work: Callable[..., T], *args: Any) -> T:
+        """`work(*args)` in a thread, once `memory` bytes are free. They are given back when it has ended, even where
+        the client has gone meanwhile."""
+        loop = asyncio.get_running_loop()
+        amount = await self.budget.take(memory)
+        try:
+            task = self.threads.submit(work, *args)
+        except RuntimeError:  # the threads have ended
+            self.budget.give(amount)
+            raise busy("the service is ending; ask another one", 5) from None
 
-    def _read(self, photo: Upload, which: str) -> dict[str, Any]:
+        def give_back(_: object) -> None:
+            with contextlib.suppress(RuntimeError):  # a loop that is closed needs no memory back
+                loop.call_soon_threadsafe(self.budget.give, amount)
+
+        task.add_done_callback(give_back)
+        return await asyncio.wrap_future(task)
+
+    async def _photo(self, photo: Upload, which: Which | None) -> dict[str, Any]:
+        # in a thread, since a header that is made to be long takes seconds; not one of ours, which may all be busy
+        pixels = await asyncio.to_thread(count_pixels, photo, self.limits.pixels)
+        return await self._run(pixels * PIXEL_BYTES, self._read, photo, which)
+
+    def _read(self, photo: Upload, which: Which | None) -> dict[str, Any]:
         try:
             with self.batching.expected() if self.batching else contextlib.nullcontext():
-                image = read_image(bytes(photo.data), photo.name, self.limits.pixels)
+                image = read_image(photo.data, photo.name, self.limits.pixels)
                 readings = self.reader.faces(image, which)
         except Overloaded as error:
             raise busy(str(error)) from None
         except (PhotoError, DataError) as error:
             raise Refusal("unreadable", str(error)) from None
         height, width = image.shape[:2]
-        faces = [answer(reading, face=n, attributes=self.attributes) for n, reading in enumerate(readings)]
+        faces = [reading.only(self.attributes).data() for reading in readings]
         return {"name": photo.name, "width": width, "height": height, "faces": faces}
 
     def _warm(self) -> None:
-        self._warm_model()
-        self.reader.faces(np.full((64, 64, 3), 128, dtype=np.uint8), "all")
-
-    def _warm_model(self) -> None:
-        backend = self.reader.backend
-        grey = tuple(np.full((1, *prepare.size, 3), 128, dtype=np.uint8) for prepare in backend.prepares)
-        self.has_years = backend(grey)[1] is not None
+        grey = np.full((64, 64, 3), 128, dtype=np.uint8)
+        self.reader.faces(grey, "none")  # the model
+        self.reader.faces(grey, "all")  # the detector; it finds no face
 
 
-def _threads(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, thread_name_prefix="reading")
+def count_pixels(photo: Upload, limit: int) -> int:
+    """Pixels of a photo by its header; nothing is decoded.
 
-
-async def while_there(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """`work`, given up when the client goes: under load the impatient ask again, and nobody waits for the first answer.
-
-    Of a request whose body was read. Raises ConnectionError when the client has gone.
+    Raises Refusal: unsupported_type where it begins neither as a JPEG, nor as a PNG, nor as a WebP; unreadable where it
+    is empty or its header is cut off or damaged; too_large where it has more than `limit` pixels.
     """
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_gone(request))
+    data = photo.data
+    webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+    if data and not (webp or data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))):
+        raise Refusal("unsupported_type", f"{photo.name}: expected jpeg, png or webp, by content")
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ConnectionError("the client has gone")
-        return task.result()
+        _, width, height = header(data, photo.name)
+    except PhotoError as error:
+        raise Refusal("too_large" if isinstance(error, TooManyPixels) else "unreadable", str(error)) from None
+    if width * height > limit:
+        raise Refusal("too_large", f"{photo.name}: {width} x {height} pixels; at most {limit / 1e6:g} megapixels")
+    return width * height
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """`work`, cancelled when the client leaves: under load, impatient clients ask again, and their first answer would
+    be computed for nobody.
+
+    For a request whose body was read. Raises ConnectionError when the client has left.
+    """
+
+    async def disconnect() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(disconnect())
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ConnectionError("the client has left")
+        return working.result()
     finally:
-        for unneeded in (task, gone):
-            unneeded.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+        working.cancel()
+        leaving.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)

@@ -14,12 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from threefold import labels
-from threefold.read.reader import INDETERMINATE, Reading
+from threefold.photos.quality import OK
+from threefold.read.reading import INDETERMINATE, Reading, reading_model
+from threefold.watch.tracks import Track
 
 LAPSE = 0.02
 """Chance that a reading says nothing about its face (a hand, the back of a head): spread over all values."""
@@ -46,22 +49,6 @@ class Rules:
     slow: float = 0.5
     rare: float = 1.0
     many: int = 30
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What is said of a track. kind: `event` (the first sure mask), `changed` (another one later), `indeterminate`.
-
-    mask, gender, age_group: names as in `labels.NAMES` or INDETERMINATE; None where not asked for. age: years, None
-    where the model has none. confidence: the vote's probability of the mask, or of its likeliest where indeterminate.
-    """
-
-    kind: str
-    mask: str
-    gender: str | None
-    age_group: str | None
-    age: float | None
-    confidence: float
 
 
 class Vote:
@@ -100,13 +87,15 @@ class Vote:
 class Opinion:
     """What is thought of one track: gathers readings, and says something once it is sure, and when that changes.
 
-    attributes: a subset of `labels.ATTRIBUTES` with `mask` in it; of the others nothing is kept.
+    attributes: a subset of `labels.ATTRIBUTES` with `mask` in it; of the others nothing is kept. mask: the one that was
+    announced last; None before.
     """
 
     def __init__(self, attributes: Sequence[str], rules: Rules) -> None:
         self.rules = rules
         self.votes = {name: Vote(labels.SIZES[name], rules.correlation) for name in attributes}
-        self.said: str | None = None
+        self.mask: str | None = None
+        self._model = reading_model(attributes, probabilities=False, classes=False)
         self._doubt: Vote | None = None
         self._read: float | None = None
         self._readings = 0
@@ -120,7 +109,7 @@ class Opinion:
             return True
         if self._doubt is not None:
             pause = rules.quick
-        elif self.said is not None:
+        elif self.mask is not None:
             pause = rules.rare
         else:
             pause = rules.quick if self._readings < rules.many else rules.slow
@@ -132,9 +121,9 @@ class Opinion:
         """
         self._read = time
         self._readings += 1
-        if reading.quality != "ok":
+        if reading.quality != OK:
             return
-        shares = labels.marginals(reading.probabilities[None])
+        shares = labels.marginals(reading.joint[None])
         for name, vote in self.votes.items():
             if name != "mask":
                 vote.add(time, shares[name][0], trust)
@@ -142,36 +131,53 @@ class Opinion:
             self._years, self._years_weight = self._years + trust * reading.age, self._years_weight + trust
         self._mask(time, shares["mask"][0], trust)
 
-    def settle(self, time: float) -> Verdict | None:
-        """What is to be told now: the first sure mask, or a new one; None most of the time."""
-        if self.said is not None:
-            return self._change()
+    def settle(self, time: float) -> str | None:
+        """What is to be told now: `event`, the first sure mask, or `changed`, a new one; None most of the time."""
+        if self.mask is not None:
+            if self._doubt is None or not self._doubt.sure(self.rules):
+                return None
+            self.votes["mask"], self._doubt = self._doubt, None
+            return self._announce("changed")
         if not self.votes["mask"].sure(self.rules):
             self._sure_since = None
             return None
         self._sure_since = time if self._sure_since is None else self._sure_since
         others = all(vote.sure(self.rules) for name, vote in self.votes.items() if name != "mask")
         if others or time - self._sure_since >= self.rules.patience - 1e-9:
-            return self._tell("event")
+            return self._announce("event")
         return None
 
-    def end(self, seconds: float, frames: int) -> Verdict | None:
-        """The track is over after `seconds` in view and `frames` seen: what is left to tell, if anything."""
-        if self.said is not None:
+    def end(self, seconds: float, frames: int) -> str | None:
+        """The track is over after `seconds` in view and `frames` seen: what is left to tell (`event`, or
+        `indeterminate`), if anything."""
+        if self.mask is not None:
             return None
         if self.votes["mask"].sure(self.rules):
-            return self._tell("event")
+            return self._announce("event")
         enough = seconds >= self.rules.least and frames >= self.rules.frames
-        return self._tell("indeterminate") if enough else None
+        return "indeterminate" if enough else None
 
-    def now(self) -> Verdict:
-        """What would be said at this moment, for a picture of it."""
-        kind = "event" if self.said is not None or self.votes["mask"].sure(self.rules) else "indeterminate"
-        return self._verdict(kind)
+    def reading(self, track: Track) -> Reading:
+        """The vote so far as a reading of the face where it was seen last; `face` is the track's number.
+
+        An attribute that is not sure is INDETERMINATE, the mask until it was told. age: the mean of the years that were
+        read, None where there are none. confidence: the vote's probability of the mask, or of its likeliest where it is
+        indeterminate.
+        """
+        words = {}
+        for name, vote in self.votes.items():
+            likeliest = labels.NAMES[name][int(vote.posterior.argmax())]
+            announced = name == "mask" and self.mask is not None
+            words[name] = likeliest if announced or vote.sure(self.rules) else INDETERMINATE
+        confidences = {name: min(1.0, float(vote.posterior.max())) for name, vote in self.votes.items()}
+        values: dict[str, Any] = {**words, "confidence": confidences["mask"], "confidences": confidences}
+        if "age_group" in words:
+            values["age"] = self._years / self._years_weight if self._years_weight else None
+        return self._model(face=track.number, box=track.box, score=track.score, quality=OK, **values)
 
     def _mask(self, time: float, shares: NDArray[np.floating], trust: float) -> None:
-        """Readings that contradict what was said gather in a vote of their own, which one that agrees dissolves."""
-        if self.said is None or labels.NAMES["mask"][int(shares.argmax())] == self.said:
+        """Readings that contradict what was told gather in a vote of their own, which one that agrees dissolves."""
+        if self.mask is None or labels.NAMES["mask"][int(shares.argmax())] == self.mask:
             self.votes["mask"].add(time, shares, trust)
             self._doubt = None
             return
@@ -179,29 +185,6 @@ class Opinion:
             self._doubt = Vote(labels.SIZES["mask"], self.rules.correlation)
         self._doubt.add(time, shares, trust)
 
-    def _change(self) -> Verdict | None:
-        if self._doubt is None or not self._doubt.sure(self.rules):
-            return None
-        self.votes["mask"], self._doubt = self._doubt, None
-        return self._tell("changed")
-
-    def _tell(self, kind: str) -> Verdict:
-        verdict = self._verdict(kind)
-        self.said = verdict.mask if kind != "indeterminate" else None
-        return verdict
-
-    def _verdict(self, kind: str) -> Verdict:
-        mask = self.votes["mask"].posterior
-        words = {name: self._word(name) for name in self.votes if name != "mask"}
-        return Verdict(
-            kind,
-            INDETERMINATE if kind == "indeterminate" else labels.NAMES["mask"][int(mask.argmax())],
-            words.get("gender"),
-            words.get("age_group"),
-            self._years / self._years_weight if self._years_weight else None,
-            float(mask.max()),
-        )
-
-    def _word(self, name: str) -> str:
-        vote = self.votes[name]
-        return labels.NAMES[name][int(vote.posterior.argmax())] if vote.sure(self.rules) else INDETERMINATE
+    def _announce(self, kind: str) -> str:
+        self.mask = labels.NAMES["mask"][int(self.votes["mask"].posterior.argmax())]
+        return kind

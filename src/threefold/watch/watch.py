@@ -11,8 +11,8 @@ import signal
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import takewhile
 from pathlib import Path
@@ -23,26 +23,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threefold import labels
-from threefold.errors import DataError, how_to_install
+from threefold.errors import CheckFailed, DataError, how_to_install
 from threefold.read.annotate import annotate
-from threefold.read.answers import check_attributes
 from threefold.read.reader import Reader, detect_faces, load
-from threefold.watch.events import STATES, Event, Sink, open_events
-from threefold.watch.frames import Folder, Frame, Live, Paced, Say, Source, make_source, read_whole
-from threefold.watch.live import State, View, make_view
+from threefold.read.reading import Reading, check_attributes
+from threefold.results import Result
+from threefold.watch.events import STATES, Event, Events, event_rows
+from threefold.watch.frames import Folder, Frame, Live, OnFault, Paced, Source, make_source, read_whole
 from threefold.watch.record import Recording
 from threefold.watch.tracks import Detection, Track, Tracker
-from threefold.watch.votes import Opinion, Rules, Verdict
+from threefold.watch.view import State, View
+from threefold.watch.votes import Opinion, Rules
 from threefold.watch.webhook import Webhook
 
 if TYPE_CHECKING:
     from threefold.watch.monitor import Monitor
 
 Find = Callable[[NDArray[np.uint8]], Sequence[Detection]]
-Read = Callable[[NDArray[np.uint8], Sequence[Detection]], Sequence[Any]]
-Box = tuple[float, float, float, float]
-PORTRAIT = 1.25
-"""Side of a portrait by the longer side of its face's box, as in `infer.reader`."""
 LATELY = 5.0
 """Seconds over which frames per second are counted."""
 LIVE_FPS = 15.0
@@ -50,10 +47,10 @@ LIVE_FPS = 15.0
 
 
 @dataclass(frozen=True)
-class Watched:
+class Watched(Result):
     """How a watch went. source: its name; frames: processed; dropped: lost to keep up; broken: unreadable ones of a
     folder; seconds: on the source's clock; counts: people by first mask; changed: events of that kind; unsent: events
-    that the webhook did not take.
+    that the webhook did not take; events: the file that keeps them; gone: why a stream was lost for good, or ''.
     """
 
     source: str
@@ -64,34 +61,59 @@ class Watched:
     counts: dict[str, int]
     changed: int
     unsent: int
+    events: Path | None
+    gone: str = ""
 
     @property
-    def line(self) -> str:
-        """All in one line."""
+    def failure(self) -> str:
+        """See `Result`: a stream that is gone."""
+        return self.gone
+
+    def lines(self) -> list[str]:
+        """See `Result`: all in one line."""
         people = sum(self.counts.values())
-        told = [
+        counts = ", ".join(f"{name} {count:,}" for name, count in self.counts.items())
+        parts = [
             f"{self.source}: {self.frames:,} frames, {self.seconds:,.1f} s",
-            f"{people:,} {'person' if people == 1 else 'people'} ("
-            + ", ".join(f"{name} {count:,}" for name, count in self.counts.items()) + ")",
-            f"{self.changed:,} changed" if self.changed else "",
-            f"{self.dropped:,} frames dropped to keep up" if self.dropped else "",
-            f"{self.broken:,} frames could not be read" if self.broken else "",
-            f"{self.unsent:,} events not delivered" if self.unsent else "",
-        ]  # fmt: skip
-        return "; ".join(part for part in told if part)
+            f"{people:,} {'person' if people == 1 else 'people'} ({counts})",
+        ]
+        for count, words in (
+            (self.changed, "changed"),
+            (self.dropped, "frames dropped to keep up"),
+            (self.broken, "frames could not be read"),
+            (self.unsent, "events not delivered"),
+        ):
+            if count:
+                parts.append(f"{count:,} {words}")
+        return ["; ".join(parts)]
+
+    def data(self) -> dict[str, Any]:
+        """See `Result`."""
+        return asdict(self)
+
+    def rows(self) -> list[Sequence[object]] | None:
+        """See `Result`: all events of the file; None without one."""
+        return event_rows(self.events) if self.events else None
 
 
 class Watch:
-    """What is known while watching: tracks, opinions, counts. `step` takes one frame; nothing here reads or waits.
+    """What is known while watching: tracks, opinions, counts. `step` takes one frame; nothing here waits.
 
-    find: faces of an image; read: the Readings of detections in an image. tell: called with every Event.
+    find: faces of an image. keep: called with every Event.
     """
 
     def __init__(
-        self, name: str, attributes: Sequence[str], find: Find, read: Read, tell: Callable[[Event], object],
-        *, rules: Rules | None = None, max_gap: float = 1.0,
-    ) -> None:  # fmt: skip
-        self.name, self.attributes, self.find, self.read, self.tell = name, attributes, find, read, tell
+        self,
+        name: str,
+        attributes: Sequence[str],
+        find: Find,
+        reader: Reader,
+        keep: Callable[[Event], object],
+        *,
+        rules: Rules | None = None,
+        max_gap: float = 1.0,
+    ) -> None:
+        self.name, self.attributes, self.find, self.reader, self.keep = name, attributes, find, reader, keep
         self.rules = rules or Rules()
         self.tracker = Tracker(max_gap)
         self.opinions: dict[int, Opinion] = {}
@@ -99,25 +121,23 @@ class Watch:
         self.changed = self.frames = self.readings = 0
         self.last: Frame | None = None
 
-    def step(self, frame: Frame) -> list[tuple[Track, Opinion]]:
-        """One frame -> the tracks that were seen in it, with what is thought of them now."""
+    def step(self, frame: Frame) -> list[Reading]:
+        """One frame -> what is thought now of the faces that were seen in it."""
         self.last = frame
         seen, ended = self.tracker.update(frame.time, self.find(frame.image))
         for track in ended:
             self._end(track, frame.clock)
-        pairs = [(track, found, self._opinion(track)) for track, found in seen]
-        due = [(found, opinion) for _, found, opinion in pairs if opinion.due(frame.time)]
-        if due:
-            self.readings += len(due)
-            readings = self.read(frame.image, [found for found, _ in due])
-            for (found, opinion), reading in zip(due, readings, strict=True):
-                opinion.add(frame.time, reading, found.score)
-        for track, _, opinion in pairs:
-            verdict = opinion.settle(frame.time)
-            if verdict:
-                self._tell(track, verdict, frame.clock)
+        faces = [(track, detection, self._opinion(track)) for track, detection in seen]
+        due = [(detection, opinion) for _, detection, opinion in faces if opinion.due(frame.time)]
+        self.readings += len(due)
+        readings = self.reader.read((frame.image, detection.box) for detection, _ in due) if due else []
+        for (detection, opinion), reading in zip(due, readings, strict=True):
+            opinion.add(frame.time, reading, detection.score)
+        for track, _, opinion in faces:
+            if kind := opinion.settle(frame.time):
+                self._announce(kind, track, opinion, frame.clock)
         self.frames += 1
-        return [(track, opinion) for track, _, opinion in pairs]
+        return [opinion.reading(track) for track, _, opinion in faces]
 
     def close(self) -> None:
         """All tracks end where they are."""
@@ -129,16 +149,17 @@ class Watch:
         return self.opinions.setdefault(track.number, Opinion(self.attributes, self.rules))
 
     def _end(self, track: Track, clock: datetime) -> None:
-        verdict = self.opinions.pop(track.number).end(track.seconds, track.frames)
-        if verdict:
-            self._tell(track, verdict, clock)
+        opinion = self.opinions.pop(track.number)
+        if kind := opinion.end(track.seconds, track.frames):
+            self._announce(kind, track, opinion, clock)
 
-    def _tell(self, track: Track, verdict: Verdict, clock: datetime) -> None:
-        if verdict.kind == "changed":
+    def _announce(self, kind: str, track: Track, opinion: Opinion, clock: datetime) -> None:
+        reading = opinion.reading(track)
+        if kind == "changed":
             self.changed += 1
         else:
-            self.counts[verdict.mask] += 1
-        self.tell(Event(clock, self.name, track.number, verdict, track.seconds, track.frames))
+            self.counts[reading.mask] += 1
+        self.keep(Event(clock, self.name, kind, reading, track.seconds, track.frames))
 
 
 class Pulse:
@@ -173,7 +194,7 @@ class Pulse:
         counts = {name: self.eye.counts[name] for name in STATES}
         return State(self.eye.frames, self.dropped, self.fps, late * 1000, faces, counts)
 
-    def told(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Any]:
         """The `state` of `/v1/events`."""
         return {
             "running": self.running,
@@ -185,141 +206,143 @@ class Pulse:
 
 
 def watch(
-    source: str | Path | int, *, model: Reader | Path | str | None = None,
+    source: str | Path | int | Source,
+    *,
+    model: Reader | Path | str | None = None,
     attributes: Iterable[str] = tuple(labels.ATTRIBUTES),
-    events: Path | str | None = None, save: Path | str | None = None, webhook: str | None = None,
-    monitor: str | int | None = None, realtime: bool = False, fps: float = 25.0, start: datetime | None = None,
-    retries: int = 20, max_gap: float = 1.0, rules: Rules | None = None, quiet: bool = False,
-    find: Find | None = None, opened: Source | None = None, stop: threading.Event | None = None,
-) -> Watched:  # fmt: skip
-    """Watch `source` (file, folder of frames at `fps`, address, camera index) until it ends or `stop` is set.
+    events: Path | str | None = None,
+    save: Path | str | None = None,
+    webhook: str | None = None,
+    monitor: str | int | None = None,
+    realtime: bool = False,
+    fps: float = 25.0,
+    start: datetime | None = None,
+    retries: int = 20,
+    max_gap: float = 1.0,
+    rules: Rules | None = None,
+    view: View | None = None,
+    find: Find = detect_faces,
+    stop: threading.Event | None = None,
+) -> Watched:
+    """Watch `source` (file, folder of frames at `fps`, address, camera index, a Source) until it ends or `stop` is set.
 
     model: as `load` takes it, or a Reader. attributes: must hold `mask`; of others nothing is computed into events.
-    events: .csv or .sqlite to append to; save: video to make (keeps pictures of people); webhook: http(s) address;
+    events: SQLite file to append to; save: video to make (keeps pictures of people); webhook: http(s) address;
     monitor: [HOST:]PORT. realtime: play a file as if it were live. start: when a recording began (default: now).
-    retries: attempts to open a dead stream again, -1 for ever. max_gap: seconds unseen that end a track. find: faces of
-    an image (default: the detector); opened: a Source of one's own instead of `source`, which is then its label only.
-
-    Ctrl-C and SIGTERM end it cleanly where it runs in the main thread. Raises DataError (exit 2) for what cannot be
-    used or never gave a frame; CheckFailed (exit 1) when a stream is gone for good, after everything was closed.
+    retries: attempts to open a dead stream again, -1 for ever. max_gap: seconds unseen that end a track. view: where it
+    is shown meanwhile (default: nowhere). find: faces of an image. Ctrl-C and SIGTERM end it cleanly where it runs in
+    the main thread. A stream that is gone for good is the result's `failure`. Raises DataError for what cannot be used
+    or never gave a frame.
     """
-    asked, stop = _asked(attributes), stop or threading.Event()
-    with ExitStack() as stack:
-        view = make_view(quiet)
-        stack.callback(view.close)
-        feed = _playable(opened or make_source(str(source), fps=fps, say=view.say), realtime, stop)
-        live = Live(feed, stop, view.say, retries=retries) if feed.live else None
+    names, stop, view = _names(attributes), stop or threading.Event(), view or View()
+    with closing(view), ExitStack() as stack:
+        feed = _feed(source, fps, realtime, stop, view)
+        live = Live(feed, stop, view.fault, retries=retries) if feed.live else None
         reader = model if isinstance(model, Reader) else load(model)
-        sink = open_events(None if events is None else Path(events), asked)
-        stack.callback(sink.close)
+        store = stack.enter_context(closing(Events(Path(events) if events else None, names)))
         recording = Recording(Path(save), LIVE_FPS if live else None) if save else None
-        post = stack.enter_context(closing(Webhook(webhook, view.say))) if webhook else None
-        tell = _teller(asked, sink, view, post)
-        eye = Watch(feed.name, asked, find or detect_faces, _asking(reader), tell, rules=rules, max_gap=max_gap)
+        post = stack.enter_context(closing(Webhook(webhook, view.fault))) if webhook else None
+        eye = Watch(feed.name, names, find, reader, _keeper(store, view, post), rules=rules, max_gap=max_gap)
         pulse = Pulse(eye, live)
         if monitor is not None:
-            stack.callback(_monitor(str(monitor), sink, pulse, None if quiet else view.say).close)
+            stack.enter_context(closing(_monitor(str(monitor), store, pulse, view)))
+        frames = live or _whole(feed, start, stop, view.fault)
+        gone = _loop(frames, feed, eye, pulse, view, recording, stop)
+    return _watched(feed, eye, pulse, post, store, gone)
+
+
+def _names(attributes: Iterable[str]) -> tuple[str, ...]:
+    names = check_attributes(attributes)
+    if "mask" not in names:
+        raise DataError(
+            f"attributes {','.join(names)}: a watch reads the mask at least (mask, or mask,gender,age_group)"
+        )
+    return names
+
+
+def _feed(source: str | Path | int | Source, fps: float, realtime: bool, stop: threading.Event, view: View) -> Source:
+    feed = make_source(str(source), fps=fps, fault=view.fault) if isinstance(source, str | Path | int) else source
+    return Paced(feed, stop) if realtime and not feed.live else feed
+
+
+def _loop(
+    frames: AbstractContextManager[Iterable[Frame]],
+    feed: Source,
+    eye: Watch,
+    pulse: Pulse,
+    view: View,
+    recording: Recording | None,
+    stop: threading.Event,
+) -> str:
+    """Take frames until the end; why a stream is gone for good, else ''."""
+    with ExitStack() as stack:
         stack.enter_context(_signals(stop))
-        frames = stack.enter_context(live) if live else stack.enter_context(_whole(feed, start, stop, view.say))
-        stack.callback(eye.close)  # undone from the last: the video is finished, tracks end, and then all else
+        opened = stack.enter_context(frames)
+        stack.callback(eye.close)  # undone from the last: the video is finished, tracks end, the source is let go
         if recording:
             stack.callback(recording.close)
             recording.fps = recording.fps or feed.fps
-        _loop(eye, frames, pulse, view, recording)
-    counts = {name: eye.counts[name] for name in STATES}
-    played = feed.source if isinstance(feed, Paced) else feed
-    broken = played.broken if isinstance(played, Folder) else 0
-    unsent = post.failed if post else 0
-    return Watched(feed.name, eye.frames, pulse.dropped, broken, pulse.seconds, counts, eye.changed, unsent)
+        try:
+            for frame in opened:
+                begin = monotonic()
+                readings = eye.step(frame)
+                if recording:
+                    recording.add(frame.time, annotate(frame.image, readings))
+                view.state(pulse.beat(frame, begin, len(readings)))
+        except CheckFailed as error:
+            return str(error)
+        finally:
+            pulse.running = False
+    return ""
 
 
-def _loop(eye: Watch, frames: Iterable[Frame], pulse: Pulse, view: View, recording: Recording | None) -> None:
-    try:
-        for frame in frames:
-            begin = monotonic()
-            seen = eye.step(frame)
-            if recording:
-                recording.add(frame.time, annotate(frame.image, [shown(*pair, eye.attributes) for pair in seen]))
-            view.state(pulse.beat(frame, begin, len(seen)))
-    finally:
-        pulse.running = False
-
-
-def shown(track: Track, opinion: Opinion, attributes: Sequence[str]) -> dict[str, Any]:
-    """A track as `infer.answers.answer` tells a face, for `annotate`: the vote so far; `face` is the track's number."""
-    now = opinion.now()
-    words: dict[str, Any] = {"mask": now.mask, "gender": now.gender, "age_group": now.age_group}
-    said: dict[str, Any] = {"face": track.number, "box": list(track.box), "score": track.score, "quality": "ok"}
-    said |= {name: words[name] for name in attributes}
-    if "age_group" in attributes:
-        said["age"] = None if now.age is None else round(now.age, 1)
-    sure = {name: float(vote.posterior.max()) for name, vote in opinion.votes.items()}
-    return said | {"confidence": now.confidence, "confidences": sure}
-
-
-def _asked(attributes: Iterable[str]) -> tuple[str, ...]:
-    asked = check_attributes(attributes)
-    if "mask" not in asked:
-        raise DataError(
-            f"attributes {','.join(asked)}: a watch reads the mask at least (mask, or mask,gender,age_group)"
-        )
-    return asked
-
-
-def _playable(source: Source, realtime: bool, stop: threading.Event) -> Source:
-    return Paced(source, stop) if realtime and not source.live else source
-
-
-def _asking(reader: Reader) -> Read:
-    """A model that crops around faces is given the frame and a box; one of whole portraits is given a portrait."""
-    cut = (lambda image, box: (image, box)) if reader.finds_faces else portrait
-    return lambda image, found: reader.read([cut(image, detection.box) for detection in found])
-
-
-def portrait(image: NDArray[np.uint8], box: Box) -> tuple[NDArray[np.uint8], Box]:
-    """The part of a frame around a face that is like a head-and-shoulders portrait, and the face's box in it."""
-    left, top, right, bottom = box
-    half = PORTRAIT * max(right - left, bottom - top) / 2
-    x, y = (left + right) / 2, (top + bottom) / 2
-    rows, columns = (
-        slice(max(0, round(y - half)), round(y + half) + 1),
-        slice(max(0, round(x - half)), round(x + half) + 1),
+def _watched(feed: Source, eye: Watch, pulse: Pulse, post: Webhook | None, store: Events, gone: str) -> Watched:
+    folder = feed.source if isinstance(feed, Paced) else feed
+    return Watched(
+        source=feed.name,
+        frames=eye.frames,
+        dropped=pulse.dropped,
+        broken=folder.broken if isinstance(folder, Folder) else 0,
+        seconds=pulse.seconds,
+        counts={name: eye.counts[name] for name in STATES},
+        changed=eye.changed,
+        unsent=post.failed if post else 0,
+        events=store.path,
+        gone=gone,
     )
-    return image[rows, columns], (left - columns.start, top - rows.start, right - columns.start, bottom - rows.start)
 
 
-def _teller(asked: Sequence[str], sink: Sink, view: View, post: Webhook | None) -> Callable[[Event], None]:
-    def tell(event: Event) -> None:
-        sink.add(event)  # first of all: what is shown or sent has been kept
-        row = event.row(asked)
+def _keeper(store: Events, view: View, post: Webhook | None) -> Callable[[Event], None]:
+    def keep(event: Event) -> None:
+        store.add(event)  # first of all: what is shown or sent has been kept
+        row = event.row()
         view.event(row)
         if post:
             post.add(row)
 
-    return tell
+    return keep
 
 
-def _monitor(address: str, sink: Sink, pulse: Pulse, note: Say | None) -> Monitor:
+def _monitor(address: str, store: Events, pulse: Pulse, view: View) -> Monitor:
     try:
         from threefold.watch.monitor import Monitor  # the web framework is an extra, and not needed without a page
     except ImportError as error:
         raise DataError(f"monitor: needs a web server ({error}); {how_to_install('serve')}") from None
 
-    def told(hours: int, recent: int) -> dict[str, Any]:
-        return sink.summary(hours, recent) | {"source": pulse.eye.name, "state": pulse.told()}
+    def summary(hours: int, recent: int) -> dict[str, Any]:
+        return store.summary(hours, recent) | {"source": pulse.eye.name, "state": pulse.data()}
 
-    server = Monitor(address, told)
-    if note:
-        note(f"monitor: {server.url}")
+    server = Monitor(address, summary)
+    view.note(f"monitor: {server.url}")
     return server
 
 
 @contextmanager
-def _whole(source: Source, start: datetime | None, stop: threading.Event, say: Say) -> Iterator[Iterator[Frame]]:
+def _whole(source: Source, start: datetime | None, stop: threading.Event, fault: OnFault) -> Iterator[Iterator[Frame]]:
     begin = (start or datetime.now()).astimezone()
     try:
         source.open()
-        yield takewhile(lambda _: not stop.is_set(), read_whole(source, begin, say))
+        yield takewhile(lambda _: not stop.is_set(), read_whole(source, begin, fault))
     finally:
         source.close()
 

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from threefold.errors import DataError
-from threefold.watch.frames import Say, safe_address
+from threefold.watch.frames import OnFault, safe_address
 
 TIMEOUT = 5.0
 """Seconds for one attempt."""
@@ -39,18 +39,23 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 
 
 class Webhook:
-    """POSTs rows to `address`. sent, failed: how many so far; say: told once when it fails, and when it works again.
+    """POSTs rows to `address`. sent, failed: how many so far; fault: told once when it fails, and when it works again.
 
     send: for tests, instead of `post`; it raises OSError (again worth trying) or DataError (not).
     Raises DataError for an address that is neither http nor https.
     """
 
     def __init__(
-        self, address: str, say: Say, *, size: int = QUEUE,
-        send: Callable[[str, bytes], object] | None = None, wait: Callable[[float], bool] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        address: str,
+        fault: OnFault,
+        *,
+        size: int = QUEUE,
+        send: Callable[[str, bytes], object] | None = None,
+        wait: Callable[[float], bool] | None = None,
+    ) -> None:
         check_address(address)
-        self.address, self.say = address, say
+        self.address, self.fault = address, fault
         self.sent = self.failed = 0
         self._send = send or post
         self._queue: queue.Queue[bytes | None] = queue.Queue(size)
@@ -88,7 +93,7 @@ class Webhook:
             self.sent += 1
             if self._failing:
                 self._failing = False
-                self.say(f"webhook {safe_address(self.address)}: works again")
+                self.fault(f"webhook {safe_address(self.address)}: works again")
 
     def _deliver(self, body: bytes) -> str:
         """'' or why it could not be delivered."""
@@ -109,7 +114,7 @@ class Webhook:
         self.failed += 1
         if not self._failing:
             self._failing = True
-            self.say(f"webhook {safe_address(self.address)}: not delivered ({' '.join(reason.split())[:160]})")
+            self.fault(f"webhook {safe_address(self.address)}: not delivered ({' '.join(reason.split())[:160]})")
 
 
 def check_address(address: str) -> None:

@@ -49,14 +49,14 @@ export const people = (hour) => STATES.reduce((sum, state) => sum + hour[state],
 /** Hours with those in which nobody passed put in between, so that the axis is even. */
 export function filled(hours) {
   if (hours.length === 0) return [];
-  const known = new Map(hours.map((hour) => [hour.hour.slice(0, 13), hour]));
-  const times = [...known.keys()].sort();
+  const byHour = new Map(hours.map((hour) => [hour.hour.slice(0, 13), hour]));
+  const times = [...byHour.keys()].sort();
   const clock = (hour) => Date.parse(`${hour}:00:00Z`); // as if UTC: no hour is missing or double
   const last = clock(times.at(-1));
   const all = [];
   for (let time = Math.min(clock(times[0]), last - (SHOWN - 1) * 3_600_000); time <= last; time += 3_600_000) {
     const hour = new Date(time).toISOString().slice(0, 13);
-    all.push(known.get(hour) ?? { hour: `${hour}:00`, worn: 0, incorrect: 0, none: 0, indeterminate: 0 });
+    all.push(byHour.get(hour) ?? { hour: `${hour}:00`, worn: 0, incorrect: 0, none: 0, indeterminate: 0 });
   }
   return all;
 }

@@ -23,13 +23,13 @@ function bar(share, tone = "") {
 
 function row(label, value, share, tone) {
   const line = make("div", "reading");
-  const said = make("dd", "");
-  said.append(make("span", "value", value.key, value.values));
+  const cell = make("dd", "");
+  cell.append(make("span", "value", value.key, value.values));
   if (share !== null) {
     const number = make("span", "share", "bars.sure", { share: () => percent(share) });
-    said.append(bar(share, tone), number);
+    cell.append(bar(share, tone), number);
   }
-  line.append(make("dt", "", label), said);
+  line.append(make("dt", "", label), cell);
   return line;
 }
 
@@ -56,15 +56,15 @@ function every(answer) {
     for (const value of VALUES[part]) {
       const share = answer.probabilities[part][value];
       const line = make("div", "reading");
-      const said = make("dd", "");
+      const cell = make("dd", "");
       const number = make("span", "share");
       const shown = make("span", "");
       shown.append(make("span", "value", `${part}.${value}`));
       say(number, "bars.share", { share: () => percent(share) });
-      said.append(bar(share, part === "mask" ? value : ""), number);
+      cell.append(bar(share, part === "mask" ? value : ""), number);
       const term = make("dt", "");
       term.append(make("span", "unseen", `attribute.${part}`), shown);
-      line.append(term, said);
+      line.append(term, cell);
       list.append(line);
     }
   }

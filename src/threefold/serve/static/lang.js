@@ -3,14 +3,14 @@
 import { STRINGS } from "./strings.js";
 
 const STORE = "threefold.language";
-const given = new WeakMap(); // element -> values of its text; functions are asked at each switch
+const texts = new WeakMap(); // element -> values of its text; functions are asked at each switch
 let language = preferred();
 
 function preferred() {
   const asked = new URLSearchParams(location.search).get("lang");
   if (asked in STRINGS) return asked;
-  const kept = stored();
-  if (kept in STRINGS) return kept;
+  const remembered = stored();
+  if (remembered in STRINGS) return remembered;
   return navigator.language.toLowerCase().startsWith("ko") ? "ko" : "en";
 }
 
@@ -38,7 +38,7 @@ export function t(key, values = {}) {
 /** Give an element a text that follows the language. */
 export function say(element, key, values = {}) {
   element.dataset.t = key;
-  given.set(element, values);
+  texts.set(element, values);
   const text = t(key, values);
   if (element.textContent !== text) element.textContent = text;
   return element;
@@ -54,7 +54,7 @@ export function make(tag, names = "", key = null, values = {}) {
 /** Write every text of the page in the language of the page. */
 export function translate() {
   document.documentElement.lang = language;
-  for (const element of document.querySelectorAll("[data-t]")) say(element, element.dataset.t, given.get(element));
+  for (const element of document.querySelectorAll("[data-t]")) say(element, element.dataset.t, texts.get(element));
   for (const element of document.querySelectorAll("[data-t-label]")) {
     element.setAttribute("aria-label", t(element.dataset.tLabel));
   }

@@ -89,10 +89,10 @@ function showCounts(answer) {
 function showState({ source, state }) {
   $("source").textContent = source ?? "";
   $("source").hidden = !source;
-  const known = (value, digits = 0) => (typeof value === "number" ? number(value, digits) : "-");
-  $("fact-fps").textContent = known(state?.fps, 1);
-  $("fact-frames").textContent = known(state?.frames);
-  $("fact-dropped").textContent = known(state?.dropped);
+  const shown = (value, digits = 0) => (typeof value === "number" ? number(value, digits) : "-");
+  $("fact-fps").textContent = shown(state?.fps, 1);
+  $("fact-frames").textContent = shown(state?.frames);
+  $("fact-dropped").textContent = shown(state?.dropped);
   $("fact-since").textContent = state?.since ? state.since.replace("T", " ").slice(0, 16) : "-";
   say($("fact-running"), state ? (state.running ? "fact.yes" : "fact.no") : "fact.unknown");
 }

@@ -50,14 +50,14 @@ export function askKey() {
   $("key-wrong").hidden = !refusedBefore;
   $("key").value = "";
   asking = new Promise((resolve) => {
-    const finish = (given) => {
+    const finish = (submitted) => {
       asking = null;
-      refusedBefore = given;
-      if (given) setKey($("key").value.trim());
+      refusedBefore = submitted;
+      if (submitted) setKey($("key").value.trim());
       $("key").value = "";
       $("key-form").onsubmit = $("key-cancel").onclick = dialog.oncancel = null;
       dialog.close();
-      resolve(given);
+      resolve(submitted);
     };
     $("key-form").onsubmit = (event) => {
       event.preventDefault();

@@ -25,15 +25,15 @@ export function overlap(a, b) {
 }
 
 function pairs(tracks, answers) {
-  const found = [];
+  const pairs = [];
   tracks.forEach((track, i) => answers.forEach((answer, j) => {
     const share = overlap(track.box, answer.box);
-    if (share >= OVERLAP) found.push([share, i, j]);
+    if (share >= OVERLAP) pairs.push([share, i, j]);
   }));
-  found.sort((a, b) => b[0] - a[0]);
+  pairs.sort((a, b) => b[0] - a[0]);
   const match = new Map();
   const taken = new Set();
-  for (const [, i, j] of found) {
+  for (const [, i, j] of pairs) {
     if (taken.has(i) || match.has(j)) continue;
     taken.add(i);
     match.set(j, i);

@@ -221,9 +221,9 @@ function connectDrop() {
 }
 
 /** Take over what the server says of its limits: {photos, photo_bytes}, where given. */
-export function useLimits(given) {
-  limits.photos = given.photos ?? limits.photos;
-  limits.bytes = given.photo_bytes ?? limits.bytes;
+export function useLimits(served) {
+  limits.photos = served.photos ?? limits.photos;
+  limits.bytes = served.photo_bytes ?? limits.bytes;
   say($("drop-limits"), "drop.limits", { size: () => number(limits.bytes / MIB) });
 }
 

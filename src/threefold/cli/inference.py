@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from threefold.cli.common import Attributes, Faces, Model, Seed, app, attribute_names, need
-from threefold.runs import score_line
+from threefold.cli.common import Attributes, Faces, Json, Model, Seed, app, attribute_names, need, tell
 
 
 @app.command()
 def predict(
-    photos: Annotated[list[Path], typer.Argument(help="photos, folders, videos, or the contest's eval folder")],
+    inputs: Annotated[list[Path], typer.Argument(help="photos, folders, videos, or the contest's eval folder")],
     model: Model = None,
     out: Annotated[
         Path | None, typer.Option(help=".csv, .jsonl or .parquet (default: stdout, or RUN/submission.csv)")
@@ -27,24 +27,28 @@ def predict(
     attributes: Attributes = "mask,gender,age_group",
     every: Annotated[float, typer.Option(min=0, help="seconds between two frames of a video; 0: all")] = 1.0,
     resume: Annotated[bool, typer.Option("--resume", help="go on with a table that was not finished")] = False,
+    json: Json = False,
 ) -> None:
     """Read photos and videos: a table of readings, or a submission for the contest's eval folder."""
     from threefold.read.predict import predict as run
 
-    done = run(photos, model, out=out, answers=answers, plain=plain, faces=faces, boxes=boxes, annotate=annotate,
-               probabilities=probabilities, attributes=attribute_names(attributes), every=every,
-               resume=resume)  # fmt: skip
-    silent = ", ".join(f"{name} {count:,}" for name, count in done.indeterminate.items() if count)
-    speed = f", {done.done / done.seconds:,.0f} photos/s" if done.done and done.seconds else ""
-    for line in (
-        score_line(done.score) if done.score else "",
-        *(f"! {warning}" for warning in done.warnings),
-        f"indeterminate: {silent} of {done.faces:,} faces" if silent else "",
-        f"read: {done.photos:,} photos, {done.faces:,} faces{speed}",
-        f"written: {done.out}" if done.out else "",
-    ):
-        if line:
-            typer.echo(line, err=done.out is None)
+    write = None if json or out else sys.stdout.write
+    result = run(
+        inputs,
+        model,
+        out=out,
+        answers=answers,
+        plain=plain,
+        faces=faces,
+        boxes=boxes,
+        annotate=annotate,
+        probabilities=probabilities,
+        attributes=attribute_names(attributes),
+        every=every,
+        resume=resume,
+        write=write,
+    )
+    tell(result, json=json, err=result.out is None)  # what is read from stdout is the table
 
 
 @app.command()
@@ -66,7 +70,18 @@ def export(
         need(module, "train")
     from threefold.export.export import export as work
 
-    made = work(run, out, int8=int8, half=half, fold=fold, name=name, data=data, licence=licence, timm=timm,
-                photos=photos, seed=seed)  # fmt: skip
+    made = work(
+        run,
+        out,
+        int8=int8,
+        half=half,
+        fold=fold,
+        name=name,
+        data=data,
+        licence=licence,
+        timm=timm,
+        photos=photos,
+        seed=seed,
+    )
     for line in made.lines():
         typer.echo(line)
