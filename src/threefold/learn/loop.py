@@ -111,7 +111,7 @@ class _Trainer:
         self.train = to_device(train, fabric.device)
         self.valid = valid and self.train.at(valid.rows)  # sides of the same photos: one copy on the device
         self.target = train.target.to(fabric.device)
-        self.sampler = plan.make_sampler(train)
+        self.sampler = plan.sampler(train)
         self.sizes = [len(list(chunks(self.order(epoch), plan.batch))) for epoch in range(plan.epochs)]
         self.updates = round(float(np.mean(self.sizes)))  # an epoch's length to the schedule; samplers may vary
         targets = net.head.targets(train.target.take(train.rows))
