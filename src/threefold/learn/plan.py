@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -45,6 +45,8 @@ Images = NDArray[np.uint8] | None
 Colours = tuple[Colour, Colour]
 Losses = dict[str, list[tuple[float, Loss]]]
 BoundLosses = dict[str, list[tuple[float, Callable[[Tensor], Loss]]]]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+PRECISIONS: dict[str, Precision | None] = {"auto": None} | {name: name for name in get_args(Precision)}
 FITTING = {"steps": "bce", "value": "l1"}
 """The loss of an output that is no softmax, where the recipe names none."""
 
@@ -218,15 +220,12 @@ def make_fabric(device: str, precision: str) -> Fabric:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu":
         keep_memory()
-    choices: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
-        "auto": "bf16-mixed" if device == "cuda" else "32-true",
-        "32-true": "32-true",
-        "bf16-mixed": "bf16-mixed",
-        "16-mixed": "16-mixed",
-    }
-    if precision not in choices or (device == "cpu" and precision == "16-mixed"):
-        raise RecipeError(f"train.precision: {precision!r} is not one of {', '.join(choices)} (16-mixed not on a CPU)")
-    return Fabric(accelerator=device, devices=1, precision=choices[precision])
+    if precision not in PRECISIONS or (device == "cpu" and precision == "16-mixed"):
+        raise RecipeError(
+            f"train.precision: {precision!r} is not one of {', '.join(PRECISIONS)} (16-mixed not on a CPU)"
+        )
+    automatic: Precision = "bf16-mixed" if device == "cuda" else "32-true"
+    return Fabric(accelerator=device, devices=1, precision=PRECISIONS[precision] or automatic)
 
 
 def make_prepare(recipe: Recipe, images: Images = None) -> Prepare:
