@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 import threefold as tf
 from threefold import labels, spec
 from threefold.errors import LeakError, RecipeError
+from threefold.learn.ages import bind_age
 from threefold.recipe import make_recipe
 from threefold.train.gather import prepared, read_all, sides
 
@@ -136,6 +137,7 @@ def test_a_recipe_is_parsed_once_however_many_folds(
 
     monkeypatch.setattr(spec, "parse", counting)
     for folds in (2, 3):
+        bind_age.cache_clear()
         tf.train(recipe(data, {**changes, "data.folds": folds}), out=tmp_path / str(folds))
     assert 0 < parsed[2] == parsed[3]
 
