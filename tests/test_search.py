@@ -318,7 +318,7 @@ def test_lead_is_that_of_a_naive_loop():
 
 
 def test_the_lead_of_equal_classifiers_does_not_last_and_that_of_a_better_one_does():
-    """Classifiers that are wrong at random on the same people, over a dozen such sets: nothing is lasting on average."""
+    """Classifiers that are wrong at random on the same people, over a dozen such sets: the lead is gone on average."""
     truth = simulate(100, 3, seed=1)
     right = np.eye(18, dtype=np.float32)[truth.label]
 
