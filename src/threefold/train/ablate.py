@@ -37,28 +37,8 @@ REFUSED = {
 }
 """Keys that are no change, and why."""
 Row = dict[str, Any]
-_EMPTY: Row = dict.fromkeys(
-    (
-        "change",
-        "run",
-        "state",
-        "metric",
-        "score",
-        "difference",
-        "p",
-        "p_holm",
-        "verdict",
-        "persons_needed",
-        "seeds_needed",
-        "person_sd",
-        "seed_sd",
-        "scores",
-        "differences",
-        "other_folds",
-        "seconds",
-        "error",
-    )
-)
+Plan = dict[str, tuple[str, Recipe]]
+"""key=value -> its folder and recipe."""
 
 
 @dataclass(frozen=True)
@@ -86,30 +66,20 @@ class AblateResult(Result):
         """The table, and what it cannot say itself."""
         from threefold.pages.html import duration
 
-        rows = [
-            (
-                row["change"] or BASELINE,
-                _with_interval(row["score"], ".4f"),
-                _with_interval(row["difference"], "+.4f"),
-                row["verdict"] or ("failed" if row["error"] else ""),
-                duration(row["seconds"] or 0),
-                row["error"] or needed(row),
-            )
-            for row in self.trainings
-        ]
         columns = ("change", self.trainings[0]["metric"], "difference", "verdict", "time", "to tell it would take")
+        rows = []
+        for row in self.trainings:
+            score, difference = _with_interval(row["score"], ".4f"), _with_interval(row["difference"], "+.4f")
+            outcome = row["verdict"] or ("failed" if row["error"] else "")
+            effort = row["error"] or needed(row)
+            rows.append((row["change"] or BASELINE, score, difference, outcome, duration(row["seconds"] or 0), effort))
         noise = "other people and other seeds" if self.about["seeds"] > 1 else "other people; seed noise is not in them"
         note = f"{self.about['people']:,} people. 95 % intervals are for {noise}."
-        if self.about["changes"] > 1:
-            note += (
-                f" Verdicts hold for {self.about['changes']} changes together (Holm), an interval for its change alone."
-            )
+        if (count := self.about["changes"]) > 1:
+            note += f" Verdicts hold for {count} changes together (Holm), an interval for its change alone."
         others = [row["change"] for row in self.trainings if row["other_folds"]]
-        return [
-            *table_lines(columns, rows),
-            note,
-            *(f"! {change}: was dealt into other folds than the baseline" for change in others),
-        ]
+        warnings = [f"! {change}: was dealt into other folds than the baseline" for change in others]
+        return [*table_lines(columns, rows), note, *warnings]
 
     def data(self) -> Row:
         """What ablation.json holds."""
@@ -117,13 +87,19 @@ class AblateResult(Result):
 
     def rows(self) -> list[Sequence[object]]:
         """What ablation.csv holds: score and difference are three columns each."""
-        header: list[str] = []
-        for key in _EMPTY:
-            if key in ("score", "difference"):
-                header += [key, f"{key}_low", f"{key}_high"]
-            elif key not in ("scores", "differences"):
-                header.append(key)
-        return [header, *([_cell(row, column) for column in header] for row in self.trainings)]
+        ends = ("value", "low", "high")
+        rows: list[Sequence[object]] = []
+        for row in self.trainings:
+            cells: Row = {}
+            for key in (key for key in row if key not in ("scores", "differences")):
+                if key in ("score", "difference"):
+                    number = row[key] or {}
+                    cells |= {key if end == "value" else f"{key}_{end}": number.get(end) for end in ends}
+                else:
+                    cells[key] = row[key]
+            rows = rows or [list(cells)]
+            rows.append(list(cells.values()))
+        return rows
 
     def page(self, lang: str = "en") -> str:
         """The table with a bar for every difference, and the noises of seeds and persons."""
@@ -152,47 +128,31 @@ def ablate(
     whose training broke is a failure of the result.
     """
     home, start = Path(out), complete_recipe(recipe, data, base)
-    name = "the recipe given" if isinstance(recipe, Recipe) else _file_name(Path(recipe))
+    name = "the recipe given" if isinstance(recipe, Recipe) else Path(recipe).name
+    if name == "recipe.yaml":  # of a run, where all are called so
+        name = f"{Path(str(recipe)).resolve().parent.name}/{name}"
     need_scored(start, seeds)
     need_folder(home, BASELINE, resume)
     plan = plan_changes(start, changes, name)
     for folder in (BASELINE, *(folder for folder, _ in plan.values())):
         need_same(home / folder, seeds)
-    # late: importing torch takes seconds
-    import torch
-
-    from threefold.train.gather import members
-    from threefold.train.repeat import repeat
-
-    for changed in (start, *(changed for _, changed in plan.values())):
-        members(changed)
-    first = repeat(start, home / BASELINE, seeds, resume)
-    rows = [_row("", BASELINE, first, first)]
-    for text, (folder, changed) in plan.items():
-        try:
-            runs = repeat(changed, home / folder, seeds, resume, f"../{BASELINE}")
-        except (RecipeError, DataError, TrainingError, MemoryError, torch.OutOfMemoryError) as error:
-            reason = str(error).partition("\n")[0] or "out of memory"
-            progress.say(f"{text} failed: {reason}")
-            rows.append({**_EMPTY, "change": text, "run": folder, "state": "failed", "error": reason})
-        else:
-            rows.append(_row(text, folder, runs, first, len(plan)))
+    rows, people = _train_all(start, plan, home, seeds, resume)
     # several changes are several questions, of which one is "better" by chance: verdicts are true of all together
     compared = [row for row in rows if row["difference"]]
     for row, p in zip(compared, holm(np.array([row["p"] for row in compared])).tolist(), strict=True):
         row |= {"p_holm": p, "verdict": verdict(row["difference"]["value"], p)}
     rows.sort(key=lambda row: (row["change"] != "", -row["difference"]["value"] if row["difference"] else 9))
-    about = {"recipe": name, "seeds": seeds, "people": first[0].metrics["persons"], "changes": len(compared)}
+    about = {"recipe": name, "seeds": seeds, "people": people, "changes": len(compared)}
     result = AblateResult(home, about, rows)
     write_csv(home / "ablation.csv", result.rows())
     write_json(home / "ablation.json", result.data())
     return result
 
 
-def plan_changes(start: Recipe, changes: Sequence[str], name: str) -> dict[str, tuple[str, Recipe]]:
-    """key=value -> its folder and recipe; name: what the baseline's recipe is called.
+def plan_changes(start: Recipe, changes: Sequence[str], name: str) -> Plan:
+    """Folder and recipe of every change, checked as far as it goes without torch; name: of the baseline's recipe.
 
-    All is checked that takes no torch. RecipeError naming the change, or DataError for photos of it that are not there.
+    RecipeError naming the change, or DataError for photos of it that are not there.
     """
     if not changes:
         raise RecipeError("ablate: no change is named; expected key=value, as in train.mix=none")
@@ -219,6 +179,30 @@ def plan_changes(start: Recipe, changes: Sequence[str], name: str) -> dict[str, 
     return plan
 
 
+def _train_all(start: Recipe, plan: Plan, out: Path, seeds: int, resume: bool) -> tuple[list[Row], int]:
+    """The rows of the baseline and of every change, without verdicts, and how many people they are scored on."""
+    # late: importing torch takes seconds
+    import torch
+
+    from threefold.train.gather import members
+    from threefold.train.repeat import repeat
+
+    for recipe in (start, *(changed for _, changed in plan.values())):
+        members(recipe)
+    first = repeat(start, out / BASELINE, seeds, resume)
+    rows = [_row("", BASELINE, first, first)]
+    for text, (folder, changed) in plan.items():
+        try:
+            runs = repeat(changed, out / folder, seeds, resume, f"../{BASELINE}")
+            rows.append(_row(text, folder, runs, first, len(plan)))
+        except (RecipeError, DataError, TrainingError, MemoryError, torch.OutOfMemoryError) as error:
+            reason = str(error).partition("\n")[0] or "out of memory"
+            progress.say(f"{text} failed: {reason}")
+            failed = {"change": text, "run": folder, "state": "failed", "error": reason}
+            rows.append(dict.fromkeys(rows[0]) | failed)
+    return rows, first[0].metrics["persons"]
+
+
 def needed(row: Row) -> str:
     """`5,400 people or 9 seeds`: about what it would take to tell a difference of this size, either alone."""
     if row["verdict"] != "can't tell":
@@ -231,41 +215,34 @@ def _row(text: str, folder: str, runs: Sequence[Run], first: Sequence[Run], amon
     """The row of a change's runs, one of `among` changes, against the baseline's; the baseline's has no `text`."""
     predictions, baseline = ([run.predictions() for run in side] for side in (runs, first))
     noise = spread(predictions)
-    row: Row = {
-        **_EMPTY,
+    difference: Row = {}
+    if text:
+        difference = asdict(seed_difference(predictions, baseline, among=among))
+        # correcting for many changes can ask for more than a single comparison does: never say fewer than there are
+        for key, now in (("persons_needed", len(np.unique(predictions[0].persons))), ("seeds_needed", len(runs))):
+            difference[key] = difference[key] if (difference[key] or 0) > now else None
+    return {
         "change": text,
         "run": folder,
         "state": "complete",
         "metric": noise.metric,
         "score": noise.recipe,
-        "scores": noise.scores,
+        "difference": difference.get("headline"),
+        "p": difference.get("p"),
+        "p_holm": None,
+        "verdict": None,
+        "persons_needed": difference.get("persons_needed"),
+        "seeds_needed": difference.get("seeds_needed"),
         "person_sd": noise.person_sd,
         "seed_sd": noise.seed_sd,
-        "seconds": sum(run.metrics["seconds"] for run in runs),
+        "scores": noise.scores,
+        "differences": difference.get("differences"),
         # near duplicates are looked for in prepared photos: other preparation may join, and so deal, other people
         "other_folds": runs[0].stamp["folds_digest"] != first[0].stamp["folds_digest"],
+        "seconds": sum(run.metrics["seconds"] for run in runs),
+        "error": None,
     }
-    if text:
-        difference = asdict(seed_difference(predictions, baseline, among=among))
-        row |= {"difference": difference["headline"], "p": difference["p"], "differences": difference["differences"]}
-        # correcting for many changes can ask for more than a single comparison does: never say fewer than there are
-        for key, now in (("persons_needed", len(np.unique(predictions[0].persons))), ("seeds_needed", len(runs))):
-            row[key] = difference[key] if (difference[key] or 0) > now else None
-    return row
-
-
-def _file_name(path: Path) -> str:
-    """A recipe file by its name; that of a run, recipe.yaml like that of every run, with the run's."""
-    return f"{path.resolve().parent.name}/{path.name}" if path.name == "recipe.yaml" else path.name
 
 
 def _with_interval(number: Row | None, form: str) -> str:
     return f"{number['value']:{form}} [{number['low']:{form}}, {number['high']:{form}}]" if number else "-"
-
-
-def _cell(row: Row, column: str) -> object:
-    """A cell of ablation.csv: `difference_low` is the low end of the row's difference."""
-    key, _, end = column.partition("_")
-    if key in ("score", "difference"):
-        return row[key][end or "value"] if row[key] else None
-    return row[column]

@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from threefold import progress
 from threefold.files import write_text
-from threefold.train.tracking import Silent, Tracker, send
+from threefold.train.tracking import Tracker, send
 
 SCALARS = ("train_loss", "valid_loss", "macro_f1", "mask", "gender", "age_group", "lr", "photos_per_second")
 
@@ -22,7 +22,7 @@ class Journal(contextlib.AbstractContextManager["Journal"]):
 
     def __init__(self, home: Path, folds: int, epochs: int, tracker: Tracker | None = None) -> None:
         self.home, self.folds, self.epochs = home, folds, epochs
-        self.tracker: Tracker = tracker or Silent()
+        self.tracker = tracker or Tracker()
         self.rows: list[dict[str, Any]] = []
 
     def __exit__(self, kind: object, *_: object) -> None:

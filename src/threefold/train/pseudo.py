@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from threefold import labels, progress
-from threefold.components import check_names
 from threefold.data.duplicates import fingerprint, near_duplicates
 from threefold.data.face import Face
 from threefold.data.sources import read_faces, split_sources
@@ -28,7 +27,7 @@ from threefold.read.inputs import find_photos
 from threefold.read.reader import Reading, load
 from threefold.recipe import Recipe, make_recipe
 from threefold.runs import Run
-from threefold.train.request import need_photos
+from threefold.train.request import complete_recipe, need_photos
 
 LINK = "photos"
 NOTE = "pseudo.json"
@@ -78,33 +77,26 @@ def pseudo(
         "hypothesis": f"what {run} is sure of in {inputs} helps to train",
         "baseline": os.path.relpath(teacher.path.resolve(), home.resolve()),
     }
-    changed = make_recipe(teacher.recipe.flat() | about, overrides)
-    check_names(changed)
+    changed = complete_recipe(make_recipe(teacher.recipe.flat() | about), "", overrides)
     need_photos(changed)
     recipe = _with_labels(changed, labelled)
-    go_on = resume and (labelled / NOTE).exists()
-    if go_on:
-        _need_same_note(labelled, note)
-    elif not resume:
+    if not resume:
         Run.need_free(home)
+    stored = Run(labelled).read(NOTE) if resume and (labelled / NOTE).exists() else {}
+    for key, value in note.items():
+        if stored and stored.get(key) != value:
+            raise RunError(
+                f"{labelled}: --resume with {key} {value!r}, but the labels were made with {stored.get(key)!r}"
+            )
     # late: importing torch takes seconds
     from threefold.train.gather import members
     from threefold.train.single import train_run
 
-    if not go_on:
+    if not stored:
         first = members(recipe)[0].recipe  # what is wrong with the recipe is said before a photo is read
         _label(teacher, folder, labelled, first, note)
     progress.say(HONESTY)
     return train_run(recipe, home, resume)
-
-
-def _need_same_note(labelled: Path, note: dict[str, Any]) -> None:
-    stored = Run(labelled).read(NOTE)
-    for key, value in note.items():
-        if stored.get(key) != value:
-            raise RunError(
-                f"{labelled}: --resume with {key} {value!r}, but the labels were made with {stored.get(key)!r}"
-            )
 
 
 def _with_labels(recipe: Recipe, labelled: Path) -> Recipe:

@@ -141,11 +141,7 @@ def _labels_in_words(face: Face) -> str:
 
 
 def _sheet(
-    recipe: Recipe,
-    changes: Sequence[Change],
-    batches: Sequence[Tensor],
-    captions: Sequence[str],
-    shares: Sequence[str],
+    recipe: Recipe, changes: Sequence[Change], batches: Sequence[Tensor], captions: Sequence[str], shares: Sequence[str]
 ) -> bytes:
     """The PNG: a header, then one row per photo with its labels, `batches` (all [B, 3, H, W]) and the mix's shares."""
     keys = {key.partition(".")[2]: value for key, value in recipe.flat().items() if key.startswith("prepare.")}

@@ -13,7 +13,7 @@ import os
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 from threefold import progress, spec
@@ -23,8 +23,8 @@ from threefold.files import digest
 Row = dict[str, Any]
 
 
-class Tracker(Protocol):
-    """Contract of every row of TRACKERS."""
+class Tracker:
+    """No tracker; what the others override."""
 
     def start(self, home: Path, recipe: Row, name: str) -> None:
         """Begin, or go on with, the run of the run directory `home`; recipe: every key, flat."""
@@ -42,23 +42,7 @@ class Tracker(Protocol):
         """Nothing more comes; failed: the training ended with an error or was stopped."""
 
 
-class Silent:
-    """No tracker."""
-
-    def start(self, home: Path, recipe: Row, name: str) -> None:
-        """Nothing."""
-
-    def log(self, row: Row) -> None:
-        """Nothing."""
-
-    def summary(self, metrics: Row) -> None:
-        """Nothing."""
-
-    def close(self, failed: bool) -> None:
-        """Nothing."""
-
-
-class Wandb:
+class Wandb(Tracker):
     """Weights & Biases. mode `auto`: what WANDB_MODE says, else online where there is an API key, else offline.
 
     Offline, the files in `RUN/wandb` are written anew after a resume, like log.jsonl: `wandb sync` then sends each
@@ -151,7 +135,7 @@ def send(tracker: Tracker, method: str, *args: Any) -> Tracker:
         getattr(tracker, method)(*args)
     except Exception as error:
         progress.say(f"track: {type(tracker).__name__.lower()} failed and is left out from here on ({_line(error)})")
-        return Silent()
+        return Tracker()
     return tracker
 
 
@@ -184,5 +168,5 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-TRACKERS: spec.Table = {"none": Silent, "wandb": Wandb}
+TRACKERS: spec.Table = {"none": Tracker, "wandb": Wandb}
 """name -> factory(**options) -> Tracker."""

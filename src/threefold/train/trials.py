@@ -50,17 +50,12 @@ class SearchResult(Result):
     def lines(self) -> list[str]:
         """The trials as a table, best first, then the best one and how much of its lead is luck."""
         keys = list(self.best["values"])
-        rows = [
-            (
-                row["run"],
-                with_interval(row),
-                row["state"],
-                row["folds"],
-                f"{row['seconds'] or 0:,.0f}",
-                *(row["values"].get(key) for key in keys),
+        rows = []
+        for row in ordered(self.trials):
+            values = (row["values"].get(key) for key in keys)
+            rows.append(
+                (row["run"], with_interval(row), row["state"], row["folds"], f"{row['seconds'] or 0:,.0f}", *values)
             )
-            for row in ordered(self.trials)
-        ]
         return [
             *table_lines(("trial", "macro F1", "state", "folds", "seconds", *keys), rows),
             f"best: {self.path / self.best['run']}, macro F1 {with_interval(self.best)}",
@@ -82,10 +77,10 @@ class SearchResult(Result):
         """One row a trial, in order: what search.json says of it, values by recipe key."""
         columns = [key for key in self.best if key != "values"]
         keys = list(self.best["values"])
-        return [
-            (*columns, *keys),
-            *((*(row[column] for column in columns), *(row["values"].get(key) for key in keys)) for row in self.trials),
-        ]
+        table: list[Sequence[object]] = [(*columns, *keys)]
+        for row in self.trials:
+            table.append((*(row[column] for column in columns), *(row["values"].get(key) for key in keys)))
+        return table
 
     def page(self, lang: str = "en") -> str:
         """The best values, the history, what mattered, and all trials."""
