@@ -230,5 +230,6 @@ def test_a_classical_baseline_goes_through_the_same_folds(head: str, data: Path,
     ],
 )
 def test_a_wrong_part_is_told_before_any_photo_is_read(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("")
     with pytest.raises(RecipeError, match=words):
-        tf.train(recipe(tmp_path / "nowhere", changes), out=tmp_path / "run")
+        tf.train(recipe(tmp_path, changes), out=tmp_path / "run")
