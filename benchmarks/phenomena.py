@@ -38,8 +38,8 @@ from threefold.evidence.metrics import accuracy
 from threefold.learn.loader import Photos
 from threefold.learn.loop import fit
 from threefold.learn.net import Net, make_net
-from threefold.learn.plan import make_plan, make_prepare
 from threefold.learn.net_backend import NetBackend
+from threefold.learn.plan import make_plan, make_prepare
 from threefold.photos.prepare import Prepare
 from threefold.predictions import Predictions
 from threefold.recipe import Recipe, load_recipe

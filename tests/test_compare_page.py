@@ -248,7 +248,7 @@ def test_the_page_speaks_korean_and_every_sentence_has_its_words(tmp_path, runs)
     english = told(*runs, out=tmp_path / "page.html", lang="ko")
     page = (tmp_path / "page.html").read_text()
     assert english["sentences"][0].startswith("good is better") and english["sentences"][0] not in page
-    assert "good이(가) poor보다 좋습니다" in page and "바르게 착용 여성 30-59" in page and 'lang="ko"' in page
+    assert "good이(가) poor보다 좋습니다" in page and "올바른 착용 여성 30-59" in page and 'lang="ko"' in page
     with pytest.raises(RecipeError, match="lang: 'kr'"):
         told(*runs, out=tmp_path / "page.html", lang="kr")
 

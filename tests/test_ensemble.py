@@ -204,7 +204,7 @@ def test_the_run_made_is_whole(runs, parts, tmp_path):
     assert done.state == "complete" and told["weights"] == [0.2, 0.4, 0.4] and not told["fitted"]
     assert done.metrics["macro_f1"]["value"] == pytest.approx(macro(oof.label, oof.probabilities))
     assert [row["path"] for row in done.read("ensemble.json")["members"]] == ["../a", "../b", "../c"]
-    page = report(done.path, photos=False).read_text()
+    page = report(done.path, photos=False).page()
     assert "soft vote of" in page and "Members of the vote" in page and "Nothing was fitted." in page
     rows = {row.name: row for row in runs_table(tmp_path)}
     assert rows["joined"].group == rows["a"].group and rows["joined"].state == "complete"
@@ -219,7 +219,7 @@ def test_a_fitted_run_reports_the_cross_fit(runs, parts, tmp_path):
     told = done.metrics["ensemble"]
     assert told["fitted"] and told["vote"] == "hard" and told["weights"] == pytest.approx(weights.tolist(), abs=1e-6)
     assert len(done.read("ensemble.json")["members"]) == (weights > 0).sum() <= 2
-    assert "the score above is that of the cross-fit" in report(done.path, photos=False).read_text()
+    assert "the score above is that of the cross-fit" in report(done.path, photos=False).page()
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from threefold.cli.common import Draws, Json, Lang, On, Rule, Seed, app, need
+from threefold.cli.common import Csv, Draws, Html, Json, Lang, On, Photos, Rule, Seed, app, need, tell
+from threefold.files import need_writable, write_text
 
 
 @app.command()
@@ -89,16 +91,22 @@ def shake(
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="run directory")],
-    photos: Annotated[bool, typer.Option(help="embed pictures of people")] = True,
     looks: Annotated[bool, typer.Option(help="ask the networks where they look (takes most of the time)")] = True,
-    out: Annotated[Path | None, typer.Option(help="HTML file to write (default RUN/report.html)")] = None,
+    photos: Photos = True,
+    html: Annotated[Path | None, typer.Option(help="HTML file to write (default RUN/report.html)")] = None,
+    json: Json = False,
     lang: Lang = "en",
 ) -> None:
     """One self-contained HTML page about a run."""
     need("matplotlib", "train")
-    from threefold.pages.report import report as make
+    from threefold.pages.report import report as work
 
-    typer.echo(f"report: {make(run, photos=photos, out=out, lang=lang, looks=looks)}")
+    html = html or run / "report.html"
+    need_writable(html)
+    result = work(run, looks=looks, photos=photos)
+    write_text(html, result.page(lang))
+    tell(result, json=json)
+    typer.echo(f"report: {html}", err=json)
 
 
 @app.command()
@@ -108,15 +116,18 @@ def runs(
     filters: Annotated[
         list[str] | None, typer.Option("--filter", help="train.mix=cutmix, macro_f1>0.5, state!=failed, or words")
     ] = None,
-    csv: Annotated[str | None, typer.Option(help="CSV to write; - prints it")] = None,
-    html: Annotated[Path | None, typer.Option(help="page to write")] = None,
-    json: Json = False,
     verdicts: Annotated[bool, typer.Option(help="judge each run against its baseline (0.2 s a run)")] = True,
+    csv: Csv = None,
+    html: Html = None,
+    json: Json = False,
     lang: Lang = "en",
 ) -> None:
     """The experiment log: hypothesis, what changed, score, verdict against the baseline, and what may be compared."""
     if html:
         need("jinja2", "train")
-    from threefold.pages.runs_page import print_runs
+    from threefold.pages.runs_page import runs as work
 
-    print_runs(folder, sort=sort, filters=filters or [], csv=csv, html=html, json=json, verdicts=verdicts, lang=lang)
+    result = work(folder, sort=sort, filters=filters or [], verdicts=verdicts)
+    if html:
+        result = replace(result, page_folder=html.parent)
+    tell(result, json=json, csv=csv, html=html, lang=lang)

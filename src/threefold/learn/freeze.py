@@ -15,6 +15,7 @@ from torch import nn
 
 from threefold.errors import RecipeError
 from threefold.learn.backbones import Concatenated, Split
+from threefold.spec import need
 
 
 class Freeze(Protocol):
@@ -39,14 +40,14 @@ class Frozen:
             return
         body = net.get_submodule("backbone")
         for network in networks(body):
-            found = stages_of(network)
-            still = self.count(epoch, len(found))
-            for number, stage in enumerate(found):
-                for parameter in stage:
-                    parameter.requires_grad_(number >= still)
+            parts = stages_of(network)
+            frozen = self.count(epoch, len(parts))
+            for number, part in enumerate(parts):
+                for parameter in part:
+                    parameter.requires_grad_(number >= frozen)
         for module in body.modules():
-            own = list(module.parameters())
-            if own and not any(parameter.requires_grad for parameter in own):
+            parameters = list(module.parameters())
+            if parameters and not any(parameter.requires_grad for parameter in parameters):
                 module.eval()
 
 
@@ -65,12 +66,12 @@ def stages_of(network: nn.Module, *, coarse: bool = True) -> list[list[nn.Parame
     """
     matcher: Any = getattr(network, "group_matcher", None)
     if matcher:
-        found = list(group_parameters(network, matcher(coarse=coarse), return_values=True).values())
+        groups = list(group_parameters(network, matcher(coarse=coarse), return_values=True).values())
     else:
         children = flatten_modules(network.named_children())
-        found = [list(network.parameters(recurse=False)), *(list(child.parameters()) for _, child in children)]
+        groups = [list(network.parameters(recurse=False)), *(list(child.parameters()) for _, child in children)]
     stages: list[list[nn.Parameter]] = []
-    for group in found:
+    for group in groups:
         if stages and all(parameter.ndim <= 1 for parameter in group):
             stages[-1] += group
         elif group:
@@ -85,14 +86,14 @@ def none() -> Freeze:
 
 def backbone(*, until: int | None = None) -> Freeze:
     """The head alone is trained; with `until` for that many epochs, then everything."""
-    _check(until is None or until >= 1, "until", until)
+    need(until is None or until >= 1, "train.freeze: until", until, "1 or more")
     return Frozen(lambda epoch, total: total if until is None or epoch < until else 0)
 
 
 def stages(n: int, *, until: int | None = None) -> Freeze:
     """The stem and the first `n` stages after it stay frozen; with `until` for that many epochs."""
-    _check(until is None or until >= 1, "until", until)
-    _check(n >= 0, "n", n)
+    need(until is None or until >= 1, "train.freeze: until", until, "1 or more")
+    need(n >= 0, "train.freeze: n", n, "0 or more")
 
     def count(epoch: int, total: int) -> int:
         if n >= total:
@@ -107,13 +108,8 @@ def gradual(*, every: int = 1) -> Freeze:
 
     Howard & Ruder, "Universal Language Model Fine-tuning for Text Classification", 2018.
     """
-    _check(every >= 1, "every", every)
+    need(every >= 1, "train.freeze: every", every, "1 or more")
     return Frozen(lambda epoch, total: max(0, total - epoch // every))
-
-
-def _check(fine: bool, option: str, value: int | None) -> None:
-    if not fine:
-        raise RecipeError(f"train.freeze: {option} cannot be {value}; expected {0 if option == 'n' else 1} or more")
 
 
 FREEZES: dict[str, Callable[..., Freeze]] = {"none": none, "backbone": backbone, "stages": stages, "gradual": gradual}

@@ -14,7 +14,7 @@ from threefold.data.sources import Answers, read_answers
 from threefold.errors import DataError, PhotoError
 from threefold.evidence.decide import Decision, said
 from threefold.evidence.metrics import measure
-from threefold.files import csv_text, write_json
+from threefold.files import write_json
 from threefold.predictions import Predictions
 from threefold.read.reader import Reader
 from threefold.read.reading import Reading
@@ -56,11 +56,6 @@ def read_whole(reader: Reader, photos: Photos, which: str | None) -> dict[str, R
     if broken:
         raise DataError(f"{len(broken)} photos cannot be read and every one needs an answer: {broken[0]}")
     return readings
-
-
-def submission(readings: dict[str, Reading]) -> str:
-    """`ImageID,ans` as the contest takes it."""
-    return csv_text([("ImageID", "ans"), *((name, reading.code) for name, reading in readings.items())])
 
 
 def score(

@@ -23,7 +23,6 @@ from threefold.errors import LeakError, RecipeError
 from threefold.files import digest
 from threefold.learn.copies import expand, with_copies
 from threefold.learn.loader import Photos, make_photos
-from threefold.learn.net import make_net
 from threefold.learn.plan import Plan, make_plan, make_prepare
 from threefold.learn.target import make_target
 from threefold.photos.cache import open_cache
@@ -56,7 +55,7 @@ def members(recipe: Recipe) -> list[Member]:
     made = [Member(part, own, make_plan(own)) for part, own in named]
     parse_cuts(recipe.data.train_cuts), parse_ages(recipe.data.drop_ages)
     for member in made:  # weights that cannot be had, stages there are not: told before any photo is read
-        member.plan.freeze.at(make_net(member.recipe, make_prepare(member.recipe), pretrained=True), 0)
+        member.plan.freeze.at(member.plan.make_net(member.plan.prepare), 0)
     return made
 
 

@@ -150,7 +150,7 @@ def _luck(out: Path, complete: list[Row], seed: int) -> dict[str, float] | None:
 
 def _page(found: Search, lang: str) -> str:
     return render(
-        "search", lang, name=found.path.resolve().name, found=found, caution=caution, rows=ordered(found.trials),
+        "search", lang, name=found.path.resolve().name, search=found, caution=caution, rows=ordered(found.trials),
         least=LEAST, history=_history(found.trials), width=_WIDTH, height=_HEIGHT, shown=shown,
     )  # fmt: skip
 
