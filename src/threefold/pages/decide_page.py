@@ -148,7 +148,8 @@ def decide(
     on: `oof` (out of fold) or `test` (photos that `predict --answers` scored, of people the run never saw).
     rule, coverage, risk: as `evidence.decide.fit`. With `auto` a rule is kept only where the cross-fit says that it is
     better than the most probable class; else only temperatures are saved and what is said stays as it was. A rule
-    that is asked for by name is kept whatever it is worth.
+    that is asked for by name is kept whatever it is worth. An attribute whose temperature makes the log loss of people
+    it was not fitted on worse keeps 1.
     unlabelled: photos (a folder, a file or the contest's eval folder) of people the run never saw and like those it was
     trained on; at most MOST of them, drawn by `seed`, fit what is saved to the mean of the folds' networks. What is
     reported is of single networks all the same. seed: also of the lots where there is one fold, and of the intervals.
@@ -158,21 +159,8 @@ def decide(
     predictions, path = opened.predictions(on), Path(out) if out else opened.path / FILE
     folds = averaged_folds(opened) if on == "oof" else []
     photos = _unseen(opened, unlabelled, folds, on, seed) if unlabelled else []
-    options: dict[str, Any] = {"rule": rule, "coverage": coverage, "risk": risk, "seed": seed}
-    decision, numbers = _judged(predictions, options)
-    tried = numbers["macro_f1"]
-    keep = rule not in ("auto", "none") or (rule == "auto" and tried["verdict"] == "better")
-    if rule == "auto" and not keep:
-        options["rule"] = "none"
-        decision, numbers = _judged(predictions, options)
-    # An attribute whose temperature makes the log loss of people it was not fitted on worse keeps 1: networks of
-    # different folds may be sure in different ways.
-    worse = [
-        name for name in labels.ATTRIBUTES if name in numbers and (numbers[name]["nll.difference"]["low"] or 0) > 0
-    ]
-    if worse:
-        left = [name for name in labels.ATTRIBUTES if name not in worse]
-        decision, numbers = _judged(predictions, options | {"tempered": left})
+    options = {"rule": rule, "coverage": coverage, "risk": risk, "seed": seed}
+    decision, outcome, numbers = _fitted(predictions, options)
     mean = _for_mean(opened, decision, photos, folds, coverage) if photos else decision
     document = {
         "format": FORMAT,
@@ -184,20 +172,35 @@ def decide(
         "single": decision.to_dict() if photos else None,
         "digest": oof_digest(opened),
         "rule": rule,
-        "kept": keep,
-        "tried": tried,
-        "untempered": worse,
+        **outcome,
         "coverage": coverage,
         "risk": risk,
         "seed": seed,
         "draws": DRAWS,
-        "photos": len(predictions),
-        "persons": len(set(predictions.persons.tolist())),
-        "parts": len(set(sides(predictions, seed=seed).tolist())),
+        **_counts(predictions, seed),
         "review": numbers,
     }
     write_json(path, document)
     return DecideResult(opened.name, path, document)
+
+
+def _fitted(predictions: Predictions, options: dict[str, Any]) -> tuple[Decision, dict[str, Any], dict[str, Any]]:
+    """What is saved; whether its rule is kept, what was tried, attributes without temperature; the review."""
+    rule = options["rule"]
+    decision, numbers = _judged(predictions, options)
+    tried = numbers["macro_f1"]
+    keep = rule not in ("auto", "none") or (rule == "auto" and tried["verdict"] == "better")
+    if rule == "auto" and not keep:
+        options = options | {"rule": "none"}
+        decision, numbers = _judged(predictions, options)
+    # networks of different folds may be sure in different ways, so that one temperature makes some of them worse
+    worse = [
+        name for name in labels.ATTRIBUTES if name in numbers and (numbers[name]["nll.difference"]["low"] or 0) > 0
+    ]
+    if worse:
+        left = [name for name in labels.ATTRIBUTES if name not in worse]
+        decision, numbers = _judged(predictions, options | {"tempered": left})
+    return decision, {"kept": keep, "tried": tried, "untempered": worse}, numbers
 
 
 def _unseen(run: Run, unlabelled: Path | str, folds: Sequence[int], on: str, seed: int) -> list[tuple[str, Path]]:
@@ -228,6 +231,12 @@ def _for_mean(
 def _judged(predictions: Predictions, options: dict[str, Any]) -> tuple[Decision, dict[str, Any]]:
     decided, decision = cross_fit(predictions, **options)
     return decision, review(predictions, decided, draws=DRAWS, seed=options["seed"])
+
+
+def _counts(predictions: Predictions, seed: int) -> dict[str, int]:
+    """Photos, persons, and parts of the cross-fit."""
+    parts = len(set(sides(predictions, seed=seed).tolist()))
+    return {"photos": len(predictions), "persons": len(set(predictions.persons.tolist())), "parts": parts}
 
 
 def _number(number: dict[str, Any], digits: int) -> str:
