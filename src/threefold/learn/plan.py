@@ -195,7 +195,7 @@ def bind_losses(recipe: Recipe, sizes: dict[str, int], kinds: dict[str, str]) ->
         bound[name] = spec.bind(text, LOSSES, where, 1)
         losses = [make(torch.ones(size)) for _, make in bound[name]]
         if any(kind not in getattr(loss, "kinds", {"classes"}) for loss in losses):
-            fit = ", ".join(key for key, loss in LOSSES.items() if kind in loss.kinds)
+            fit = ", ".join(key for key, loss in LOSSES.items() if kind in getattr(loss, "kinds", {"classes"}))
             raise RecipeError(
                 f"{where}: {text} does not fit the output {name} of {recipe.model.head} (those do: {fit})"
             )
