@@ -160,9 +160,9 @@ class Opinion:
     def reading(self, track: Track) -> Reading:
         """The vote so far as a reading of the face where it was seen last; `face` is the track's number.
 
-        An attribute that is not sure is INDETERMINATE, the mask until it was announced. age: the mean of the years that were
-        read, None where there are none. confidence: the vote's probability of the mask, or of its likeliest where it is
-        indeterminate.
+        An attribute that is not sure is INDETERMINATE, the mask until it was announced. age: the mean of the years that
+        were read, None where there are none. confidence: the vote's probability of the mask, or of its likeliest where
+        it is indeterminate.
         """
         words = {}
         for name, vote in self.votes.items():
@@ -176,7 +176,7 @@ class Opinion:
         return self._model(face=track.number, box=track.box, score=track.score, quality=OK, **values)
 
     def _mask(self, time: float, shares: NDArray[np.floating], trust: float) -> None:
-        """Readings that contradict the announced mask gather in a vote of their own, which one that agrees dissolves."""
+        """Readings that contradict the announced mask gather in another vote, which one that agrees dissolves."""
         if self.mask is None or labels.NAMES["mask"][int(shares.argmax())] == self.mask:
             self.votes["mask"].add(time, shares, trust)
             self._doubt = None
