@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from threefold.data.check import scan_all
 from threefold.data.duplicates import fingerprint, near_duplicates
+from threefold.data.scan import scan_all
 from threefold.data.sources import read_faces
 
 STEMS = ["mask1", "mask2", "mask3", "mask4", "mask5", "incorrect_mask", "normal"]
@@ -59,7 +59,7 @@ def main() -> None:
         began = time.perf_counter()
         scans = scan_all(paths)
         middle = time.perf_counter()
-        near_duplicates(np.array([result.print for result in scans], np.uint8), [face.person for face in faces])
+        near_duplicates(np.array([result.fingerprint for result in scans], np.uint8), [face.person for face in faces])
         searched = time.perf_counter()
         naive(paths)
         ended = time.perf_counter()

@@ -30,7 +30,7 @@ from threefold.photos.prepare import Prepare
 from threefold.read.annotate import annotate
 from threefold.read.inputs import find_photos
 from threefold.read.reader import Reader, detect_faces, load, read_image
-from threefold.watch.frames import Video
+from threefold.read.videos import Video
 from threefold.watch.record import Recording
 
 ROWS, COLUMNS, FPS = 720, 1280, 25
@@ -128,7 +128,7 @@ def ours(path: Path, backend: Any, folder: Path, save: bool) -> tuple[Spent, int
     with timed(spent, "all"):
         done = module.watch(
             path, model=Reader(counted), find=clocked(detect_faces, spent, "detector"),
-            events=folder / "out.csv", **out,
+            events=folder / "out.sqlite", **out,
         )  # fmt: skip
     return spent, counted.faces, sum(done.counts.values()) + done.changed
 

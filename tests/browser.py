@@ -22,7 +22,8 @@ import cv2
 import numpy as np
 import pytest
 
-from threefold.draw.camera import draw_person, draw_photo
+from threefold.draw.camera import draw_photo
+from threefold.draw.people import draw_person
 from threefold.labels import Mask
 
 STATIC = Path(__file__).resolve().parents[1] / "src" / "threefold" / "serve" / "static"

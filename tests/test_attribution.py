@@ -10,8 +10,9 @@ from torch import nn
 from threefold import labels
 from threefold.learn import attribution
 from threefold.learn.attribution import grad_cam, occlusion
-from threefold.learn.backbones import CONTEST
-from threefold.learn.net import build_net
+from threefold.learn.backbones import BACKBONES, CONTEST
+from threefold.learn.net import bind_net
+from threefold.photos.prepare import Prepare
 
 
 def photos(count: int, size: tuple[int, int] = (64, 48), seed: int = 0) -> np.ndarray:
@@ -82,13 +83,26 @@ def test_occlusion_reads_in_small_batches_of_large_photos(monkeypatch):
     assert max(sizes) == 4 and sum(sizes) == 36
 
 
+def small_cnn() -> nn.Module:
+    """The contest's own baseline network: three convolutions and mean pooling."""
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 7), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(64, 128, 3), nn.ReLU(), nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+    )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _small_backbone(monkeypatch):
+    monkeypatch.setitem(BACKBONES, "small_cnn", small_cnn)
+
+
 def make(backbone: str, head: str = "multi", size: tuple[int, int] = (64, 48)):
     torch.manual_seed(0)
-    return build_net(backbone, head, size, *CONTEST).eval()
+    return bind_net(backbone, head)(Prepare(size=size, mean=CONTEST[0], std=CONTEST[1])).eval()
 
 
-BODIES = ["test_efficientnet", "test_convnext", "contest_cnn", "multilabel_cnn", "split(test_efficientnet)",
-          "test_efficientnet+contest_cnn", "test_vit"]  # fmt: skip
+BODIES = ["test_efficientnet", "test_convnext", "small_cnn", "multilabel_cnn", "split(test_efficientnet)",
+          "test_efficientnet+small_cnn", "test_vit"]  # fmt: skip
 
 
 @pytest.mark.parametrize("backbone", BODIES)
@@ -108,7 +122,7 @@ def linear(part: nn.Module) -> nn.Linear:
 
 def test_grad_cam_of_two_classes_after_mean_pooling_is_the_weights_times_the_map():
     """The log odds of two classes are the difference of their logits, so the gradient is that of the weights."""
-    net, batch = make("contest_cnn"), photos(3)
+    net, batch = make("small_cnn"), photos(3)
     said = np.array([[0, 1, 0], [0, 0, 0], [0, 1, 0]])
     normal = (torch.from_numpy(batch).permute(0, 3, 1, 2) / 255 - net.mean) / net.std
     with torch.no_grad():
@@ -133,7 +147,7 @@ def test_grad_cam_of_a_split_network_is_of_the_answers_own_branch():
 
 
 def test_grad_cam_adds_up_the_maps_of_joined_backbones_at_the_size_of_the_largest():
-    net, batch = make("contest_cnn+multilabel_cnn"), photos(2)
+    net, batch = make("small_cnn+multilabel_cnn"), photos(2)
     normal = (torch.from_numpy(batch).permute(0, 3, 1, 2) / 255 - net.mean) / net.std
     with torch.no_grad():
         small, large = (attribution._mapped(body, normal)[0] for body in reversed(net.backbone.members))
@@ -149,7 +163,7 @@ def test_grad_cam_adds_up_the_maps_of_joined_backbones_at_the_size_of_the_larges
 
 def test_a_very_sure_answer_still_has_a_map():
     """The probability is 1 to float32 and its logarithm hardly moves; the odds still do."""
-    net, batch = make("contest_cnn"), photos(1)
+    net, batch = make("small_cnn"), photos(1)
     with torch.no_grad():
         linear(net.head.gender).bias += torch.tensor([40.0, 0.0])
     joint, _ = net.read(torch.from_numpy(batch))
@@ -169,14 +183,14 @@ def test_without_places_there_is_no_grad_cam():
 
 def test_channels_last_maps_of_a_transformer_with_places():
     torch.manual_seed(0)
-    net = build_net("swin_tiny_patch4_window7_224", "multi", (64, 64), *CONTEST).eval()
+    net = make("swin_tiny_patch4_window7_224", size=(64, 64))
     found = grad_cam(net, photos(1, (64, 64)), np.zeros((1, 3), dtype=int))
     assert found.shape == (1, 3, 2, 2) and found.max() > 0
 
 
 @pytest.mark.parametrize("head", ["one(age)", "one(age, age=bins11)", "flat18", "multi(age=dldl(sigma=3))", "logistic"])
 def test_every_head_can_be_asked_and_knows_only_what_it_was_told(head):
-    net = make("contest_cnn", head)
+    net = make("small_cnn", head)
     if head == "logistic":
         net.head.gender.fill(dual=torch.randn(128, 2), calibrate=torch.eye(2))
     found = grad_cam(net, photos(2), np.zeros((2, 3), dtype=int))

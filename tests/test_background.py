@@ -21,9 +21,9 @@ from threefold.errors import AssetError
 from threefold.labels import Mask
 from threefold.photos import background as room
 from threefold.photos import decode as photo
-from threefold.photos.background import BACKGROUNDS, FILLS, GrabCut, Segment
+from threefold.photos import networks
+from threefold.photos.background import BACKGROUNDS, FILLS, Segment
 from threefold.photos.cache import open_cache
-from threefold.photos.networks import Spares
 from threefold.photos.prepare import Prepare
 
 Pixels = NDArray[np.uint8]
@@ -38,7 +38,6 @@ def have(name: str) -> bool:
 
 needs_model = pytest.mark.skipif(not have("selfie"), reason="the segmentation is not here: `threefold assets selfie`")
 needs_photos = pytest.mark.skipif(not (SHARED / "portraits_cc").is_dir(), reason="the real photos are not here")
-STYLES = ["grabcut", pytest.param("segment", marks=needs_model)]
 
 
 @cache
@@ -47,50 +46,25 @@ def person(index: int = 0) -> Pixels:
     return draw_photo(draw_person(0, index), Mask.NONE, np.random.default_rng(index), (256, 192))[0]
 
 
-def blob() -> tuple[Pixels, NDArray[np.bool_]]:
-    """An ellipse upon another before a wall, all with noise, and which pixels are not the wall."""
-    marks = np.zeros((256, 192), np.uint8)
-    cv2.ellipse(marks, (96, 108), (42, 64), 0, 0, 360, 1, -1)
-    cv2.ellipse(marks, (96, 256), (80, 77), 0, 0, 360, 2, -1)
-    colours = np.array([(60, 130, 90), (215, 165, 140), (40, 40, 90)])
-    grain = np.random.default_rng(3).integers(-12, 13, (256, 192, 3))
-    return (colours[marks] + grain).clip(1, 254).astype(np.uint8), marks > 0
-
-
 def portraits(count: int) -> list[Pixels]:
     """Studio portraits before a light wall."""
     paths = sorted(p for p in (SHARED / "portraits_cc").rglob("*.jpg"))
     return [photo.decode(path) for path in paths[:: len(paths) // count][:count]]
 
 
-def test_grabcut_keeps_the_person_and_paints_the_wall() -> None:
-    image, where = blob()
-    out = GrabCut(fill="black")(image)
-    stays = (out == image).all(axis=2)
-    assert (stays & where).sum() > 0.97 * where.sum()
-    assert (out == 0).all(axis=2)[~where].mean() > 0.95
-    assert np.array_equal(out[stays], image[stays]) and out.flags.c_contiguous
-
-
+@needs_model
 @pytest.mark.parametrize("fill", FILLS)
-@pytest.mark.parametrize("style", STYLES)
-def test_the_fill_and_every_shape(style: str, fill: str) -> None:
-    paint = BACKGROUNDS[style](fill=fill)
+def test_the_fill_and_every_shape(fill: str) -> None:
+    paint = Segment(fill=fill)  # type: ignore[arg-type]  # a key of FILLS
     out = paint(person())
     assert (out[:20, :10] == FILLS[fill]).all()
     for shape in ((1, 1), (1, 700), (15, 15), (16, 16), (16, 128), (128, 16)):
         for image in (np.full((*shape, 3), 7, np.uint8), np.random.default_rng(1).integers(0, 256, (*shape, 3))):
-            given = image.astype(np.uint8)
-            before = given.copy()
-            out = paint(given)
-            assert out.shape == given.shape and out.dtype == np.uint8
-            assert np.array_equal(given, before), "the photo itself is not painted"
-
-
-def test_more_iterations_are_more_work_on_the_mask() -> None:
-    rng = np.random.default_rng(5)
-    hard = cv2.GaussianBlur(rng.integers(0, 256, (120, 90, 3), dtype=np.uint8), (0, 0), 3)
-    assert not np.array_equal(GrabCut(iterations=1)(hard), GrabCut(iterations=8)(hard))
+            crop = image.astype(np.uint8)
+            before = crop.copy()
+            out = paint(crop)
+            assert out.shape == crop.shape and out.dtype == np.uint8
+            assert np.array_equal(crop, before), "the photo itself is not painted"
 
 
 class Half:
@@ -111,7 +85,7 @@ class Half:
 def test_segment_paints_what_is_under_the_threshold(
     threshold: float, left: int, right: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "_NETWORKS", Spares(Half))
+    monkeypatch.setattr(room._SELFIE, "_spare", [Half()])
     image = np.broadcast_to(np.array([200, 100, 0], np.uint8), (512, 384, 3)).copy()
     out = Segment(fill="black", threshold=threshold)(image)
     assert (out[:, :190, 0] == left).all() and (out[:, -190:, 0] == right).all()
@@ -130,21 +104,20 @@ def test_segment_keeps_faces_and_paints_walls() -> None:
         assert (out[: height // 12, : width // 12] == 0).mean() > 0.9
 
 
-@pytest.mark.parametrize("style", STYLES)
-def test_same_bytes_for_any_number_of_threads(style: str, tmp_path: Path) -> None:
+@needs_model
+def test_same_bytes_for_any_number_of_threads(tmp_path: Path) -> None:
     """OpenCV's threads, ours, and what either did before; through the cache and by Prepare alone."""
     images = [person(0), person(1), person(2)[:200], cv2.GaussianBlur(person(3), (0, 0), 4)[::2, ::2]]
     faces = []
     for i, image in enumerate(images):
         Image.fromarray(image).save(tmp_path / f"{i}.png")
         faces.append(Face(tmp_path / f"{i}.png", f"p{i}", str(i)))
-    ready = Prepare(size=(64, 48), background=style)
+    ready = Prepare(size=(64, 48), background="segment")
     before = cv2.getNumThreads()
     expected = [ready(image).tobytes() for image in images]
     try:
         for threads in (1, 7):
             cv2.setNumThreads(threads)
-            cv2.setRNGSeed(threads)
             with ThreadPoolExecutor(4) as pool:
                 assert list(pool.map(lambda image: ready(image).tobytes(), images)) == expected
             cached = open_cache(faces, ready, root=tmp_path / str(threads), workers=threads)
@@ -158,8 +131,8 @@ def test_without_the_model_segment_says_how_to_get_it(monkeypatch: pytest.Monkey
     def missing(name: str, *, get: bool) -> Path:
         raise AssetError(f"{name}: is not on this machine {get}")
 
-    monkeypatch.setattr(room, "asset_path", missing)
-    monkeypatch.setattr(room, "_NETWORKS", Spares(room._make))
+    monkeypatch.setattr(networks, "asset_path", missing)
+    monkeypatch.setattr(room, "_SELFIE", networks.Tflite("selfie"))
     ready = Prepare(background="segment")
     with pytest.raises(AssetError, match=r"^selfie: is not on this machine True$"):
         ready(person())

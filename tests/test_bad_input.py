@@ -33,7 +33,7 @@ def files(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("train", "recipes/base.yml", "--data", "data"), "no such recipe"),
         (("train", BASE.parent / "bas.yaml", "--data", "data"), "nearest: base.yaml"),
@@ -55,7 +55,7 @@ def files(folder: Path) -> set[str]:
         (("train", BASE, "--data", "data", "--out", "x", *TINY, "model.pretrained=registry"), "no registry package"),
         (("train", BASE, "--data", "data", "train.device=gpu"), "train.device: 'gpu' is not one of"),
         (("train", BASE, "--data", "data", "--out", "x", *TINY, "prepare.crop=face(9)"), "must be from 0.5 to 3"),
-        (("train", BASE, "--data", "data", "prepare.background=blur"), "known: grabcut, keep, segment"),
+        (("train", BASE, "--data", "data", "prepare.background=blur"), "known: keep, segment"),
         (("train", BASE, "--data", "data", "data.train_cuts=60,30"), "data.train_cuts: '60,30'"),
         (("train", BASE, "--data", "data", "data.drop_ages=57-"), "data.drop_ages"),
         (("train", BASE, "--data", "data", "--out", "x", *TINY, "data.patches=no.csv"), "no.csv"),
@@ -71,7 +71,7 @@ def files(folder: Path) -> set[str]:
         (("train", BASE, "--data", "cvs:data"), "csv"),
         (("predict", "data/eval", "--model", "rnu"), "nearest: run"),
         (("predict", "data/evil", "--model", "run"), "nearest: data/eval"),
-        (("predict", "--model", "run"), "photos"),
+        (("predict", "--model", "run"), "inputs"),
         (("predict", "data/eval", "--model", "data"), "not a run directory"),
         (("predict", "data/eval", "--model", "run", "--answers", "data/train/train.csv"), "no column 'imageid'"),
         (("report", "rnu"), "no such run"),
@@ -87,7 +87,7 @@ def files(folder: Path) -> set[str]:
 def test_one_line_that_names_it(
     home: Path,
     words: tuple[object, ...],
-    said: str,
+    message: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -98,10 +98,10 @@ def test_one_line_that_names_it(
     before = files(home)
     with pytest.raises(SystemExit) as end:
         main()
-    told = capsys.readouterr()
-    lines = told.err.splitlines()
-    assert (end.value.code, told.out) == (2, ""), told
-    assert lines[-1].startswith("threefold: ") and said in lines[-1]
+    output = capsys.readouterr()
+    lines = output.err.splitlines()
+    assert (end.value.code, output.out) == (2, ""), output
+    assert lines[-1].startswith("threefold: ") and message in lines[-1]
     assert all("Error" not in line and not line.startswith("threefold: ") for line in lines[:-1])
     assert files(home) == before, "nothing was written"
 
@@ -150,15 +150,15 @@ def test_training_refuses_broken_photos_and_check_lists_them(home: Path, tmp_pat
     victims = sorted((data / "train/images").rglob("mask1.jpg"))[:2]
     victims[0].write_bytes(victims[0].read_bytes()[:300])
     victims[1].write_text("hello")
-    said = refused("train", BASE, "--data", data, "--out", "run", *TINY, cwd=tmp_path)
-    assert "2" in said and "mask1.jpg" in said and "check" in said
+    message = refused("train", BASE, "--data", data, "--out", "run", *TINY, cwd=tmp_path)
+    assert "2" in message and "mask1.jpg" in message and "check" in message
     assert not (tmp_path / "run").exists()
     listed = threefold("check", data, "--json", cwd=tmp_path, check=1)
     assert all(str(victim) in listed.stdout for victim in victims)
 
 
 @pytest.mark.parametrize(
-    ("table", "said"),
+    ("table", "message"),
     [
         ("file,person,gender\na.jpg,p,mal\n", "nearest: male"),
         ("file,person,age\na.jpg,p,old\n", "line 2"),
@@ -170,13 +170,13 @@ def test_training_refuses_broken_photos_and_check_lists_them(home: Path, tmp_pat
         ("file|person|gender\na.jpg|p|male\n", "no column 'file'"),
     ],
 )
-def test_a_wrong_table_is_named_with_its_line(tmp_path: Path, table: str, said: str) -> None:
+def test_a_wrong_table_is_named_with_its_line(tmp_path: Path, table: str, message: str) -> None:
     square(1, 0, 0, 0, 0).save(tmp_path / "a.jpg")
     (tmp_path / "labels.csv").write_text(table)
     with pytest.raises(DataError) as caught:
         train(BASE, data=f"csv:{tmp_path}", out=tmp_path / "run", overrides=TINY)
     line = str(caught.value)
-    assert said in line and ("labels.csv" in line or "missing.jpg" in line) and "\n" not in line
+    assert message in line and ("labels.csv" in line or "missing.jpg" in line) and "\n" not in line
     assert not (tmp_path / "run").exists()
 
 
@@ -200,12 +200,12 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(home: Path, tmp_path: Path) 
     ).returncode:
         pytest.skip("this machine does not let us mount a small disk")
     try:
-        said = refused("sample", disk / "set", "--people", "6", cwd=tmp_path)
-        assert "No space left" in said and str(disk / "set") in said
+        message = refused("sample", disk / "set", "--people", "6", cwd=tmp_path)
+        assert "No space left" in message and str(disk / "set") in message
         assert not list(disk.iterdir())
         train = ("train", BASE, "--data", home / "data", *TINY, "train.epochs=1", "data.folds=2")
-        said = refused(*train, "--out", disk / "run", cwd=tmp_path)
-        assert "No space left" in said
+        message = refused(*train, "--out", disk / "run", cwd=tmp_path)
+        assert "No space left" in message
         (disk / "cache").mkdir()
         done = threefold(*train, "--out", "run2", cwd=tmp_path, check=2, THREEFOLD_CACHE=str(disk / "cache"))
         assert "disk is full" in done.stderr or "free" in done.stderr

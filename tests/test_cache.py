@@ -53,15 +53,15 @@ def expected(faces: list[Face], prepare: Prepare = SMALL) -> np.ndarray[Any, Any
     return np.stack([prepare(photo.decode(face.photo), face.box) for face in faces])
 
 
-def test_rows_in_order_read_only_and_told(faces: list[Face], root: Path) -> None:
-    told: list[tuple[int, int]] = []
+def test_rows_in_order_read_only_and_progress(faces: list[Face], root: Path) -> None:
+    steps: list[tuple[int, int]] = []
     mixed = faces[::-1] + faces[:3]
-    found = open_cache(mixed, SMALL, root=root, workers=4, progress=lambda done, of: told.append((done, of)))
-    assert isinstance(found, np.memmap) and found.shape == (33, 16, 12, 3) and found.dtype == np.uint8
-    assert np.array_equal(found, expected(mixed))
-    assert told == [(n, 33) for n in range(1, 34)]
+    photos = open_cache(mixed, SMALL, root=root, workers=4, progress=lambda done, of: steps.append((done, of)))
+    assert isinstance(photos, np.memmap) and photos.shape == (33, 16, 12, 3) and photos.dtype == np.uint8
+    assert np.array_equal(photos, expected(mixed))
+    assert steps == [(n, 33) for n in range(1, 34)]
     with pytest.raises(ValueError, match="read-only"):
-        found[0] = 0
+        photos[0] = 0
     assert open_cache(faces, SMALL, root=root, workers=1).tobytes() == expected(faces).tobytes()
 
 
@@ -237,7 +237,7 @@ def test_a_damaged_cache_is_built_again(faces: list[Face], root: Path, damage: b
 BUILDER = """
 import sys, time
 from pathlib import Path
-from threefold.data import cache
+from threefold.photos import cache
 from threefold.data.face import Face
 from threefold.photos.prepare import Prepare
 
@@ -248,8 +248,8 @@ def progress(done, of):
     print(done, flush=True)
     time.sleep(wait)
 
-found = cache.open_cache(faces, Prepare(size=(16, 12)), root=root, progress=progress)
-print("sum", int(found.sum()), flush=True)
+photos = cache.open_cache(faces, Prepare(size=(16, 12)), root=root, progress=progress)
+print("sum", int(photos.sum()), flush=True)
 """
 
 
@@ -284,5 +284,5 @@ def test_a_killed_builder_leaves_nothing_that_counts(faces: list[Face], root: Pa
     stale.touch()
     os.utime(stale, (0, 0))
     assert np.array_equal(open_cache(faces, SMALL, root=root), expected(faces))
-    (made,) = files(root)
-    assert made.endswith(".npy")
+    (name,) = files(root)
+    assert name.endswith(".npy")

@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from threefold.data.check import Report, check, scan, scan_all
-from threefold.data.check_verb import check_data
-from threefold.errors import CheckFailed, DataError
+from threefold.data.check import CheckResult, check
+from threefold.data.scan import scan, scan_all
+from threefold.errors import DataError
 
 SEVEN = ["mask1", "mask2", "mask3", "mask4", "mask5", "incorrect_mask", "normal"]
 
@@ -44,7 +44,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def kinds(report: Report) -> Counter[tuple[str, str]]:
+def kinds(report: CheckResult) -> Counter[tuple[str, str]]:
     return Counter((problem.severity, problem.kind) for problem in report.problems)
 
 
@@ -52,10 +52,9 @@ def photo(data: Path, number: int, stem: str) -> Path:
     return next((data / "train/images").glob(f"{number:06}_*/{stem}.jpg"))
 
 
-def test_a_clean_set_passes(data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("threefold.progress.QUIET", 0.0)
-    report = check_data(str(data))
-    assert report.ok and report.problems == ()
+def test_a_clean_set_passes(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = check(str(data))
+    assert report.ok and report.failure == "" and report.problems == ()
     assert (report.photos, report.persons, report.ages) == (42, 6, (20.0, 60.0))
     assert report.people["gender"]["male"] + report.people["gender"]["female"] == 6
     assert sum(report.people["gender and age_group"].values()) == 6
@@ -63,21 +62,21 @@ def test_a_clean_set_passes(data: Path, capsys: pytest.CaptureFixture[str], monk
     assert report.attributes["mask"] == {"worn": 30, "incorrect": 6, "none": 6, "unknown": 0}
     assert (report.sizes, report.formats, report.odd) == ({"72x96": 42}, {"jpeg": 42}, {})
     assert set(report.copies.values()) == {0}
-    out, err = capsys.readouterr()
-    assert "42 photos of 6 persons, ages 20 to 60" in out and "nothing that would corrupt a result" in out
-    assert "42 of 42 photos" in err
+    text = str(report)
+    assert "42 photos of 6 persons, ages 20 to 60" in text and "nothing that would corrupt a result" in text
+    assert capsys.readouterr() == ("", "")
 
 
-def test_unreadable_photos_fail(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unreadable_photos_fail(data: Path) -> None:
     cut, empty, text = (photo(data, number, "mask1") for number in (0, 1, 2))
     cut.write_bytes(cut.read_bytes()[:-200])
     empty.write_bytes(b"")
     text.write_text("not a photo")
-    with pytest.raises(CheckFailed, match=r"3 errors would corrupt a result"):
-        check_data(str(data))
-    out = capsys.readouterr().out
-    assert "error: unreadable photos (3)" in out
-    assert "images/000000_male_Asian_20/mask1.jpg" in out and "empty file" in out and "this would corrupt" in out
+    report = check(data)
+    assert report.failure == f"{data}: 3 errors would corrupt a result"
+    text = str(report)
+    assert "! error: unreadable photos (3)" in text
+    assert "images/000000_male_Asian_20/mask1.jpg" in text and "empty file" in text and "this would corrupt" in text
 
 
 def test_odd_photos_are_read_and_counted(data: Path) -> None:
@@ -163,18 +162,16 @@ def test_empty_classes_and_boxes(tmp_path: Path) -> None:
     assert len(texts) == 1 + 2 + 6
 
 
-def test_json_holds_everything(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_and_the_table_hold_everything(data: Path) -> None:
     for number in range(6):
         photo(data, number, "mask1").write_bytes(b"x")
         photo(data, number, "mask2").write_bytes(b"y")
-    with pytest.raises(CheckFailed, match="12 errors"):
-        check_data(str(data))
-    assert "  ... and 2 more (--json lists all)" in capsys.readouterr().out
-    with pytest.raises(CheckFailed, match="12 errors"):
-        check_data(str(data), json=True)
-    found = json.loads(capsys.readouterr().out)
-    assert found["ok"] is False and len(found["problems"]) == 12 and found["photos"] == 42
-    assert found["problems"][0]["severity"] == "error" and found["classes"]["worn male <30"] == 5
+    report = check(data)
+    assert "  ... and 2 more (--json lists all)" in report.lines() and "12 errors" in report.failure
+    values = json.loads(report.json())
+    assert values["ok"] is False and values["data"] == str(data) and values["photos"] == 42
+    assert len(values["problems"]) == 12 and values["problems"][0]["severity"] == "error"
+    assert values["classes"]["worn male <30"] == 5 and len(report.csv().splitlines()) == 13
 
 
 def test_nothing_to_check_is_bad_input(tmp_path: Path) -> None:
@@ -191,4 +188,4 @@ def test_processes_give_the_same_as_one(data: Path) -> None:
     for path, result in list(zip(paths, scans, strict=True))[::97]:
         alone = scan(path)
         assert (alone.digest, alone.info) == (result.digest, result.info)
-        np.testing.assert_array_equal(alone.print, result.print)
+        np.testing.assert_array_equal(alone.fingerprint, result.fingerprint)

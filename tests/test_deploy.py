@@ -138,7 +138,7 @@ def test_the_korean_readme_has_the_commands_and_links_of_the_english_one() -> No
 
 
 def test_addresses_are_those_of_the_service(tmp_path: Path) -> None:
-    routes = set(app_of(monitor=monitor_router(tmp_path / "e.csv")).openapi()["paths"])
+    routes = set(app_of(monitor=monitor_router(tmp_path / "e.sqlite")).openapi()["paths"])
     routes |= {"/", "/openapi.json", "/monitor"}
     named = set()
     for text in (DEPLOY, READING):

@@ -56,7 +56,7 @@ def landmarks(count: int) -> list[tuple[Path, NDArray[np.float64]]]:
 @needs_model
 @needs_photos
 def test_faces_lie_where_the_landmarks_are() -> None:
-    found = 0
+    hits = 0
     for path, places in landmarks(12):
         image = photo.decode(path)
         box = detect.largest(image)
@@ -68,20 +68,20 @@ def test_faces_lie_where_the_landmarks_are() -> None:
         apart = float(np.linalg.norm(places[19:25].mean(0) - places[25:31].mean(0)))
         expected = [places[19:25].mean(0), places[25:31].mean(0), places[14:19].mean(0)]
         off = np.linalg.norm(np.array(face.points[:3]) - expected, axis=1)
-        found += bool(inside.all(axis=1).mean() > 0.9 and off[:2].max() < 0.15 * apart and off[2] < 0.4 * apart)
-    assert found >= 11
+        hits += bool(inside.all(axis=1).mean() > 0.9 and off[:2].max() < 0.15 * apart and off[2] < 0.4 * apart)
+    assert hits >= 11
 
 
 @needs_model
 @pytest.mark.parametrize("mask", list(Mask))
 def test_drawn_faces_are_found(mask: Mask) -> None:
-    found = 0
+    hits = 0
     for index in range(5):
         image, places = drawn(index, mask)
         box = detect.largest(image)
         inside = box is not None and (places >= np.array(box[:2]) - 8).all(1) & (places <= np.array(box[2:]) + 8).all(1)
-        found += bool(np.mean(inside) > 0.9)
-    assert found >= 4
+        hits += bool(np.mean(inside) > 0.9)
+    assert hits >= 4
 
 
 @needs_model
@@ -150,7 +150,7 @@ def test_photos_of_any_shape_without_a_face(shape: tuple[int, int], capfd: pytes
     assert Prepare(crop="face", size=(16, 12))(image).shape == (16, 12, 3)
 
 
-class Given:
+class Scripted:
     """Stands for the network: answers with rows made beforehand, in the pixels of the scaled photo."""
 
     def __init__(self, rows: list[list[float]]) -> None:
@@ -165,9 +165,9 @@ class Given:
 
 
 @pytest.fixture
-def given(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Given]:
-    def answer(*rows: tuple[float, float, float, float, float]) -> Given:
-        network = Given([[*row[:4], *range(10), row[4]] for row in rows])
+def network_with(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Scripted]:
+    def answer(*rows: tuple[float, float, float, float, float]) -> Scripted:
+        network = Scripted([[*row[:4], *range(10), row[4]] for row in rows])
         monkeypatch.setattr(detect, "_DETECTORS", Spares(lambda: network))
         return network
 
@@ -178,8 +178,8 @@ def red(*shape: int) -> NDArray[np.uint8]:
     return np.broadcast_to(np.array([9, 0, 0], np.uint8), (*shape, 3)).copy()
 
 
-def test_boxes_are_scaled_back_and_end_at_the_photo(given: Callable[..., Given]) -> None:
-    network = given((10, 20, 30, 40, 0.7), (-8, 300, 50, 90, 0.9), (700, 0, 5, 5, 0.8))
+def test_boxes_are_scaled_back_and_end_at_the_photo(network_with: Callable[..., Scripted]) -> None:
+    network = network_with((10, 20, 30, 40, 0.7), (-8, 300, 50, 90, 0.9), (700, 0, 5, 5, 0.8))
     image = red(1280, 640)
     faces = detect.detect(image)
     assert network.looks == [(320, 160)]
@@ -201,9 +201,9 @@ def test_boxes_are_scaled_back_and_end_at_the_photo(given: Callable[..., Given])
     ],
 )
 def test_the_sizes_that_are_looked_at(
-    shape: tuple[int, int], looks: list[tuple[int, int]], given: Callable[..., Given]
+    shape: tuple[int, int], looks: list[tuple[int, int]], network_with: Callable[..., Scripted]
 ) -> None:
-    network = given()
+    network = network_with()
     assert detect.detect(red(*shape)) == [] and network.looks == looks
 
 
@@ -234,11 +234,11 @@ def test_without_a_model_nothing_is_prepared(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_spare_is_never_used_by_two_and_a_broken_one_not_again() -> None:
-    made: list[list[int]] = []
-    spares = Spares(lambda: made.append([]) or made[-1])  # type: ignore[func-returns-value]
+    counts: list[list[int]] = []
+    spares = Spares(lambda: counts.append([]) or counts[-1])  # type: ignore[func-returns-value]
     spares.use(lambda one: spares.use(lambda other: one is not other or pytest.fail("shared")))
     spares.use(lambda one: None)
-    assert len(made) == 2
+    assert len(counts) == 2
 
     def fails(network: list[int]) -> None:
         network.append(1)
@@ -247,7 +247,7 @@ def test_a_spare_is_never_used_by_two_and_a_broken_one_not_again() -> None:
     with pytest.raises(DataError):
         spares.use(fails)
     spares.use(lambda one: spares.use(lambda other: None))
-    assert len(made) == 3 and sum(map(len, made)) == 1
+    assert len(counts) == 3 and sum(map(len, counts)) == 1
 
 
 @needs_model

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from threefold import spec
 from threefold.cli import app
-from threefold.data.sources import SOURCES
+from threefold.data.layouts import SOURCES
 from threefold.learn.ages import AGES
 from threefold.learn.augment import AUGMENTS
 from threefold.learn.backbones import BACKBONES

@@ -45,12 +45,18 @@ def portraits(tmp_path_factory):
 
 
 def test_every_portrait_is_there_bare_worn_and_badly_worn(portraits, tmp_path):
-    out = dress(f"csv:{portraits}", tmp_path / "out", worn=2, incorrect=1, seed=3)
+    result = dress(f"csv:{portraits}", tmp_path / "out", worn=2, incorrect=1, seed=3)
+    out = result.out
+    assert result.lines() == [
+        f"{out}: 7 people in all, 25 photos",
+        "1 left out: unreadable",
+        "1 stay bare: no face was found in them",
+    ]
     faces = read_faces(f"csv:{out}")
     masks = {}
     for face in faces:
         masks.setdefault(face.person, []).append(int(face.mask))
-    assert {person: sorted(found) for person, found in masks.items()} == {
+    assert {person: sorted(codes) for person, codes in masks.items()} == {
         **{f"p{n}": [0, 0, 1, 2] for n in range(6)}, "w": [2]
     }  # fmt: skip
     source = {face.person: face for face in read_faces(f"csv:{portraits}")}
@@ -60,7 +66,7 @@ def test_every_portrait_is_there_bare_worn_and_badly_worn(portraits, tmp_path):
 
 
 def test_a_mask_changes_the_lower_half_of_a_face_and_keeps_size_and_framing(portraits, tmp_path):
-    out = dress(f"csv:{portraits}", tmp_path / "out", worn=1, incorrect=0)
+    out = dress(f"csv:{portraits}", tmp_path / "out", worn=1, incorrect=0).out
     photos = {face.mask: decode(face.photo) for face in read_faces(f"csv:{out}") if face.person == "p0"}
     bare, worn = (photos[code].astype(int) for code in (2, 0))
     assert bare.shape == worn.shape == decode(portraits / "images/0.jpg").shape
@@ -71,7 +77,7 @@ def test_a_mask_changes_the_lower_half_of_a_face_and_keeps_size_and_framing(port
 
 def test_the_same_seed_gives_the_same_bytes_for_any_number_of_workers(portraits, tmp_path):
     def files(name, **options):
-        out = dress(f"csv:{portraits}", tmp_path / name, **options)
+        out = dress(f"csv:{portraits}", tmp_path / name, **options).out
         return {path.relative_to(out): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 
     one = files("a", seed=1, workers=1)

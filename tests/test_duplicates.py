@@ -123,5 +123,5 @@ def test_studio_portraits_of_different_people_are_not_copies() -> None:
     assert len(near_duplicates(prints, [str(n) for n in range(len(prints))])) == 0
     again = np.stack([fingerprint(jpeg(cropped(image, 0.02), 60)) for image in images[:40]])
     both = np.concatenate([prints, again])
-    found = near_duplicates(both, [str(n) for n in range(len(both))]).tolist()
-    assert found == [[n, n + len(prints)] for n in range(40)]
+    pairs = near_duplicates(both, [str(n) for n in range(len(both))]).tolist()
+    assert pairs == [[n, n + len(prints)] for n in range(40)]

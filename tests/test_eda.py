@@ -53,8 +53,8 @@ def random_looks(faces: list[Face], seed: int = 0) -> Looks:
     """Photos that show nothing: the same kind of noise for all, a person's seven alike."""
     rng = np.random.default_rng(seed)
     of = np.unique([face.person for face in faces], return_inverse=True)[1]
-    own = rng.normal(120, 30, (of.max() + 1, 24, 18, 3))[of]
-    thumbs = np.clip(own + rng.normal(0, 10, own.shape), 0, 255).astype(np.uint8)
+    patterns = rng.normal(120, 30, (of.max() + 1, 24, 18, 3))[of]
+    thumbs = np.clip(patterns + rng.normal(0, 10, patterns.shape), 0, 255).astype(np.uint8)
     numbers = (rng.normal(100, 20, (of.max() + 1, 4))[of] + rng.normal(0, 5, (len(of), 4))).astype(np.float32)
     here, nan = np.ones(len(of), dtype=bool), np.full((len(of), 4), np.nan, dtype=np.float32)
     infos: list[PhotoInfo | None] = [PhotoInfo("jpeg", 384, 512, "RGB", 1, 1)] * len(of)
@@ -66,33 +66,36 @@ def groups(faces: list[Face]) -> NDArray[np.int64]:
 
 
 def verdicts(faces: list[Face], looks: Looks) -> dict[tuple[str, str], str]:
-    found = shortcuts(faces, looks, groups(faces), draws=300)
-    return {(one["attribute"], one["part"]): one["verdict"] for one in found}
+    rows = shortcuts(faces, looks, groups(faces), draws=300)
+    return {(one["attribute"], one["part"]): one["verdict"] for one in rows}
 
 
 def test_counts_are_those_of_a_loop(tiny: Path) -> None:
     faces = read_faces(f"contest:{tiny}")
-    found = describe(faces, check(f"contest:{tiny}"), measure(faces))
-    assert found.total == {"photos": 84, "persons": 12} and found.photos_per_person == {7: 12} and found.odd == {}
+    counts = describe(faces, check(f"contest:{tiny}"), measure(faces))
+    assert counts.total == {"photos": 84, "persons": 12} and counts.photos_per_person == {7: 12} and counts.odd == {}
     for code in range(18):
         rows = [face for face in faces if face.label == code]
-        assert found.classes[labels.class_name(code)] == {"photos": len(rows), "persons": len({f.person for f in rows})}
-    assert found.attributes["mask"]["worn"] == {"photos": 60, "persons": 12}
-    assert found.attributes["mask"]["unknown"] == {"photos": 0, "persons": 0}
-    assert found.groups["female >=60"] == {"photos": 14, "persons": 2}
-    assert found.years == {22: {"male": 2, "female": 2}, 44: {"male": 2, "female": 2}, 60: {"male": 2, "female": 2}}
-    assert found.sources["train"]["values"]["age_group"] == {"<30": 28, "30-59": 28, ">=60": 28, "unknown": 0}
-    assert found.faces is None
+        assert counts.classes[labels.class_name(code)] == {
+            "photos": len(rows),
+            "persons": len({f.person for f in rows}),
+        }
+    assert counts.attributes["mask"]["worn"] == {"photos": 60, "persons": 12}
+    assert counts.attributes["mask"]["unknown"] == {"photos": 0, "persons": 0}
+    assert counts.groups["female >=60"] == {"photos": 14, "persons": 2}
+    assert counts.years == {22: {"male": 2, "female": 2}, 44: {"male": 2, "female": 2}, 60: {"male": 2, "female": 2}}
+    assert counts.sources["train"]["values"]["age_group"] == {"<30": 28, "30-59": 28, ">=60": 28, "unknown": 0}
+    assert counts.faces is None
 
 
 def test_a_person_with_other_photos_is_told_and_unknown_labels_are_counted(tiny: Path) -> None:
     faces = [face for face in people(10) if not (face.person == "p3" and face.mask == 2)]
     faces += [Face(Path("x.jpg"), "p4", "x.jpg", source="b")]
-    found = describe(faces, check(f"contest:{tiny}"), random_looks(faces))
-    assert found.odd == {"p3": 6, "p4": 8} and found.photos_per_person == {6: 1, 7: 8, 8: 1}
-    assert found.attributes["gender"]["unknown"] == {"photos": 1, "persons": 1}
-    assert found.sources["b"]["values"]["mask"] == {"worn": 0, "incorrect": 0, "none": 0, "unknown": 1}
-    assert Counter(n for by in found.years.values() for n in by.values()) == Counter([2, 2, 2, 2, 1, 1])
+    counts = describe(faces, check(f"contest:{tiny}"), random_looks(faces))
+    assert counts.odd == {"p3": 6, "p4": 8} and counts.photos_per_person == {6: 1, 7: 8, 8: 1}
+    assert counts.attributes["gender"]["unknown"] == {"photos": 1, "persons": 1}
+    assert counts.sources["b"]["values"]["mask"] == {"worn": 0, "incorrect": 0, "none": 0, "unknown": 1}
+    assert Counter(n for by in counts.years.values() for n in by.values()) == Counter([2, 2, 2, 2, 1, 1])
 
 
 def test_what_is_measured_is_what_the_formulas_say(tmp_path: Path) -> None:
@@ -121,13 +124,13 @@ def test_what_is_measured_is_what_the_formulas_say(tmp_path: Path) -> None:
 def test_quantiles_and_mean_pictures_are_over_the_photos_that_have_the_label(tiny: Path) -> None:
     faces = read_faces(f"contest:{tiny}")
     looks = measure(faces)
-    found = describe(faces, check(f"contest:{tiny}"), looks)
+    counts = describe(faces, check(f"contest:{tiny}"), looks)
     female = truth(faces)[:, 1] == 1
     expected = np.quantile(looks.numbers[female, 0].astype(float), QUANTILES)
-    assert found.looks["brightness"]["gender"]["female"] == pytest.approx(expected, abs=1e-3)
-    assert found.looks["aspect"]["mask"]["none"] == [0.8] * 5 and "unknown" not in found.looks["aspect"]["mask"]
-    own = [look((face.photo, False)) for face in faces if face.label == 5]
-    assert np.abs(looks.pictures["all", 5] - np.mean([one[3] for one in own if one], axis=0)).max() <= 1
+    assert counts.looks["brightness"]["gender"]["female"] == pytest.approx(expected, abs=1e-3)
+    assert counts.looks["aspect"]["mask"]["none"] == [0.8] * 5 and "unknown" not in counts.looks["aspect"]["mask"]
+    single = [look((face.photo, False)) for face in faces if face.label == 5]
+    assert np.abs(looks.pictures["all", 5] - np.mean([one[3] for one in single if one], axis=0)).max() <= 1
 
 
 def test_a_photo_that_cannot_be_read_stops_nothing(tmp_path: Path) -> None:
@@ -137,8 +140,8 @@ def test_a_photo_that_cannot_be_read_stops_nothing(tmp_path: Path) -> None:
     faces = read_faces(f"contest:{root}")
     looks = measure(faces)
     assert [faces[row].photo for row in np.flatnonzero(~looks.read)] == [bad]
-    found = describe(faces, check(f"contest:{root}"), looks)
-    assert found.total["photos"] == 84 and [p.kind for p in found.check.problems] == ["unreadable photos"]
+    counts = describe(faces, check(f"contest:{root}"), looks)
+    assert counts.total["photos"] == 84 and [p.kind for p in counts.check.problems] == ["unreadable photos"]
     used = {one["attribute"]: one["photos"] for one in shortcuts(faces, looks, groups(faces), draws=50)}
     assert used["mask"] == 83
 
@@ -151,10 +154,10 @@ def test_faces_are_looked_for_where_the_detector_is(tiny: Path, monkeypatch: pyt
     faces = read_faces(f"contest:{tiny}")
     looks = measure(faces)
     assert looks.looked.sum() == 40 and np.isfinite(looks.boxes[:, 0]).sum() == 39
-    found = describe(faces, check(f"contest:{tiny}"), looks).faces
-    assert found and (found["photos"], found["found"]) == (40, 39)
-    assert found["height"] == [0.5] * 5 and found["off"] == [0.0] * 5
-    assert sum(c["photos"] for c in found["by_mask"].values()) == 40
+    result = describe(faces, check(f"contest:{tiny}"), looks).faces
+    assert result and (result["photos"], result["found"]) == (40, 39)
+    assert result["height"] == [0.5] * 5 and result["off"] == [0.0] * 5
+    assert sum(c["photos"] for c in result["by_mask"].values()) == 40
 
 
 def test_cells_that_faces_reach_into_are_not_background() -> None:
@@ -171,10 +174,10 @@ def test_cells_that_faces_reach_into_are_not_background() -> None:
 
 
 def test_nothing_is_found_where_there_is_nothing() -> None:
-    told = [verdicts(faces := people(48), random_looks(faces, seed)) for seed in range(2)]
-    assert all(len(each) == 9 for each in told)  # file does not vary and is not tried
-    assert "clear" not in {verdict for each in told for verdict in each.values()}
-    assert sum(verdict == "slight" for each in told for verdict in each.values()) <= 2
+    answers = [verdicts(faces := people(48), random_looks(faces, seed)) for seed in range(2)]
+    assert all(len(answer) == 9 for answer in answers)  # file does not vary and is not tried
+    assert "clear" not in {verdict for answer in answers for verdict in answer.values()}
+    assert sum(verdict == "slight" for answer in answers for verdict in answer.values()) <= 2
 
 
 def test_planted_shortcuts_are_found_each_in_its_place() -> None:
@@ -188,7 +191,7 @@ def test_planted_shortcuts_are_found_each_in_its_place() -> None:
     looks.thumbs[codes[:, 2] == 2, :3] //= 3  # the old stand before a dark wall
     for row in np.flatnonzero(codes[:, 2] == 0):
         looks.infos[row] = PhotoInfo("png", 384, 512, "RGB", 1, 1)  # and the young come as PNG
-    told = verdicts(faces, looks)
+    answers = verdicts(faces, looks)
     planted = {
         ("mask", "light"),
         ("gender", "clothes"),
@@ -196,7 +199,7 @@ def test_planted_shortcuts_are_found_each_in_its_place() -> None:
         ("age_group", "border"),
         ("age_group", "file"),
     }
-    assert {key for key, verdict in told.items() if verdict == "clear"} == planted
+    assert {key for key, verdict in answers.items() if verdict == "clear"} == planted
 
 
 def test_the_scores_are_scikit_learns_and_the_lot_is_what_shuffling_gives(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,9 +217,9 @@ def test_the_scores_are_scikit_learns_and_the_lot_is_what_shuffling_gives(monkey
 
     monkeypatch.setattr(room, "_guess", spied)
     rng = np.random.default_rng(0)
-    for one, (y, said) in zip(shortcuts(faces, looks, groups(faces), draws=200), answers, strict=True):
-        assert one["f1"]["value"] == pytest.approx(f1_score(y, said, average="macro"), abs=1e-4)
-        lot = np.mean([f1_score(y, rng.permutation(said), average="macro") for _ in range(40)])
+    for one, (y, answer) in zip(shortcuts(faces, looks, groups(faces), draws=200), answers, strict=True):
+        assert one["f1"]["value"] == pytest.approx(f1_score(y, answer, average="macro"), abs=1e-4)
+        lot = np.mean([f1_score(y, rng.permutation(answer), average="macro") for _ in range(40)])
         assert one["chance"] == pytest.approx(lot, abs=0.01)
         assert one["gain"]["value"] == pytest.approx(one["f1"]["value"] - one["chance"], abs=2e-4)
         assert one["gain"]["low"] <= one["gain"]["value"] <= one["gain"]["high"]
@@ -229,8 +232,8 @@ def test_persons_who_share_a_photo_do_not_help_each_other_and_rare_values_are_le
         labels.ATTRIBUTES
     )
     few = [face for face in faces if face.age_group != 2 or face.person in ("p4", "p5")]
-    found = shortcuts(few, random_looks(few), groups(few), draws=20)
-    assert {one["persons"] for one in found if one["attribute"] == "age_group"} == {24}
+    rows = shortcuts(few, random_looks(few), groups(few), draws=20)
+    assert {one["persons"] for one in rows if one["attribute"] == "age_group"} == {24}
     assert not shortcuts(faces[:21], random_looks(faces[:21]), groups(faces[:21]))  # three persons: nothing to try
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers import contest
+from helpers import contest, refused, threefold
 
 from threefold.errors import AssetError, DataError, RecipeError
 from threefold.pages.eda_page import eda
@@ -47,20 +47,22 @@ def words(page: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)))
 
 
-def test_the_page_says_and_shows_what_was_planted(
-    faulty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    page = eda(f"contest:{faulty}", out=tmp_path / "a.html", json=True).read_text(encoding="utf-8")
-    found, text = json.loads(capsys.readouterr().out), words(page)
-    assert found["total"] == {"photos": 251, "persons": 36} and found["odd"] == {"000003_female_Drawn_44": 6}
-    light = next(one for one in found["shortcuts"] if (one["attribute"], one["part"]) == ("mask", "light"))
-    assert light["verdict"] == "clear" and light["gain"]["low"] > 0.05 and found["faces"] is None
+def test_the_page_says_and_shows_what_was_planted(faulty: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    result = eda(f"contest:{faulty}")
+    page, data = result.page(), json.loads(result.json())
+    text = words(page)
+    assert data["total"] == {"photos": 251, "persons": 36} and data["odd"] == {"000003_female_Drawn_44": 6}
+    light = next(one for one in data["shortcuts"] if (one["attribute"], one["part"]) == ("mask", "light"))
+    assert light["verdict"] == "clear" and light["gain"]["low"] > 0.05 and data["faces"] is None
+    assert result.lines()[0] == "251 photos of 36 people" and "! 2 errors would corrupt" in result.lines()[1]
+    assert any(line.startswith("! mask can be guessed from light: macro F1 ") for line in result.lines())
+    assert capfd.readouterr() == ("", "")
     assert "251 photos of 36 people; 18 of the 18 classes are there." in text
     assert "Mask can be guessed without looking at the face, macro F1 from light" in text
     assert f"({light['f1']['value']:.3f}; by lot {light['chance']:.3f})" in text
     assert "join so many of them to others: 1. Training" in text and "One picture, two people" in text
     assert "threefold assets yunet brings it" in text and "cut off or damaged" in text
-    assert f"differ by less than {found['noise']['all']['difference']:.3f} on all people" in text
+    assert f"differ by less than {data['noise']['all']['difference']:.3f} on all people" in text
     copies = page[page.index("One picture, two people") :]
     assert "mask2.jpg" in copies and "mask3.jpg" in copies
     examples = page[page.index('id="examples"') : page.index('id="outliers"')]
@@ -73,13 +75,14 @@ def test_the_page_says_and_shows_what_was_planted(
 
 
 def test_without_photos_nobody_is_shown_or_named_and_korean_is_korean(faulty: Path, tmp_path: Path) -> None:
-    page = eda(f"contest:{faulty}", out=tmp_path / "b.html", photos=False, lang="ko").read_text(encoding="utf-8")
+    threefold("eda", f"contest:{faulty}", "--no-photos", "--lang", "ko", cwd=tmp_path)
+    page = (tmp_path / "eda.html").read_text(encoding="utf-8")
     text = words(page)
     assert '<html lang="ko">' in page and "<img" not in page and "Drawn" not in page and "normal.jpg" not in page
-    assert "사람 36명의 사진 251장" in text and "바르게 착용" in text and "읽을 수 없는 사진: 1" in text
+    assert "사람 36명의 사진 251장" in text and "올바른 착용" in text and "읽을 수 없는 사진: 1" in text
     english = re.findall(r"[A-Za-z]{3,}", re.sub(r"\S*/\S*", "", text))  # paths aside
-    kept = {"threefold", "eda", "macro", "train", "contest", "Hasler", "sstrunk", "jpeg", "assets", "yunet"}
-    assert set(english) <= kept | {"check", "json"}
+    names = {"threefold", "eda", "macro", "train", "contest", "Hasler", "sstrunk", "jpeg", "assets", "yunet"}
+    assert set(english) <= names | {"check", "json"}
 
 
 def test_partly_labelled_sources_joined_make_a_page(tmp_path: Path) -> None:
@@ -93,7 +96,7 @@ def test_partly_labelled_sources_joined_make_a_page(tmp_path: Path) -> None:
             cv2.imwrite(str(folder / f"{i}.png"), rng.integers(0, 255, (40, 30 + i % 2, 3)).astype(np.uint8))
             rows.append(row.format(i=i, mask=("worn", "none")[i % 2], age=20 + 10 * (i % 4)))
         (folder / "labels.csv").write_text("\n".join(rows))
-    page = eda(f"csv:{tmp_path / 'masks<i>'},csv:{tmp_path / 'ages'}", out=tmp_path / "c.html").read_text()
+    page = eda(f"csv:{tmp_path / 'masks<i>'},csv:{tmp_path / 'ages'}").page()
     text = words(page)
     assert "24 photos of 24 people; 0 of the 18 classes are there." in text and "It takes ten people" in text
     assert "masks&lt;i&gt;" in page and "<i>" not in page
@@ -102,13 +105,11 @@ def test_partly_labelled_sources_joined_make_a_page(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_is_refused_before_anything_is_read(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="lang: 'kr' is not known"):
-        eda("contest:nowhere", out=tmp_path / "x.html", lang="kr")
     with pytest.raises(DataError, match="nowhere"):
-        eda(f"contest:{tmp_path / 'nowhere'}", out=tmp_path / "x.html")
-    with pytest.raises(DataError, match="is a folder; expected the name of a file"):
-        eda("contest:nowhere", out=tmp_path)
-    assert not (tmp_path / "x.html").exists()
+        eda(f"contest:{tmp_path / 'nowhere'}")
+    assert "is a folder; expected the name of a file" in refused(
+        "eda", "contest:nowhere", "--html", tmp_path, cwd=tmp_path
+    )
 
 
 def test_photos_none_of_which_can_be_read_make_a_page(tmp_path: Path) -> None:
@@ -117,5 +118,8 @@ def test_photos_none_of_which_can_be_read_make_a_page(tmp_path: Path) -> None:
     )
     for i in range(3):
         (tmp_path / f"{i}.jpg").write_bytes(b"no photo")
-    text = words(eda(f"csv:{tmp_path}", out=tmp_path / "d.html").read_text())
+    result = eda(f"csv:{tmp_path}")
+    text = words(result.page())
+    with pytest.raises(RecipeError, match="lang: 'kr' is not known"):
+        result.page("kr")
     assert "Errors that would corrupt a result: 3." in text and "Nothing could be tried" in text

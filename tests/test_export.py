@@ -15,6 +15,7 @@ import pytest
 import timm
 import torch
 from fake_run import simulate, write_run
+from helpers import every
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -51,11 +52,13 @@ onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 SIZE = (16, 12)
-OPTIONS = {"bins": "bins(starts=[0,18,30,60])", "corn": "corn(starts=[0,18,30,60])"}
 ONE = [
-    "flat18(hidden=[6])", "multi(split=True, hidden=[4])", "multi(conditioned=True, age=dldl)", "one(mask)",
-    "one(gender)", "logistic", "svm", *(f"one(age, age={OPTIONS.get(name, name)})" for name in AGES),
-]  # fmt: skip
+    *every(HEADS | CLASSICAL),
+    "multi(split=True, hidden=[4])",
+    "multi(conditioned=True, age=dldl)",
+    "one(gender)",
+    *(f"one(age, age={age})" for age in every(AGES)),
+]
 
 
 class Means(nn.Module):
@@ -75,7 +78,7 @@ def net_of(head: str, *, normalise: str = "half", tta: str = "none", seed: int =
         features = rng.normal(0, 1, (60, 9)).astype(np.float32)
         features[:, 0] += codes / 3
         made.fit(features, target, np.arange(60).astype(str), 0)
-    colours = make_prepare(make_recipe({"prepare.normalise": normalise, "model.backbone": "contest_cnn"}), photos(9))
+    colours = make_prepare(make_recipe({"prepare.normalise": normalise, "model.backbone": "multilabel_cnn"}), photos(9))
     net = Net(Means(), made, colours.mean, colours.std, make_views(tta))
     for weight in net.head.parameters():  # heads start near nothing: answers that are all alike prove little
         weight.data = weight.data * 4 + 0.1 * torch.randn_like(weight)
@@ -129,8 +132,6 @@ def agree(module: nn.Module, backends: Sequence[Backend]) -> None:
 
 
 def test_every_head_and_age_says_the_same_in_a_graph() -> None:
-    named = {spec.parse(head, "head")[0].name for head in ONE}
-    assert named == {*HEADS, *CLASSICAL}, "a new head belongs into ONE"
     nets = [net_of(head, seed=seed) for seed, head in enumerate(ONE)]
     backends = [NetBackend([net], Prepare(size=SIZE)) for net in nets]
     spread = [np.ptp(backend((photos(5),))[0], axis=0).max() for backend in backends]
@@ -139,12 +140,11 @@ def test_every_head_and_age_says_the_same_in_a_graph() -> None:
 
 
 def test_every_normalisation_view_mean_and_vote_says_the_same_in_a_graph() -> None:
-    given = {"given": "given(mean=[0.1,0.5,0.9], std=[0.2,0.3,0.4])"}
-    rules = [given.get(name, name) for name in NORMALISES]
+    rules = every(NORMALISES)
     heads = ["flat18", "flat18", "one(mask)", "one(gender)", "one(age, age=regression)"]
     assert len(heads) >= len(rules), "every rule is that of a network"
     nets = [net_of(head, normalise=rule, seed=3) for head, rule in zip(heads, rules, strict=True)]
-    looks = net_of("multi(age=regression)", tta="flip|crops(0.7)", seed=4)
+    looks = net_of("multi(age=regression)", tta="flip", seed=4)
     flat, other, mask, gender, age, views = (NetBackend([net], Prepare(size=SIZE)) for net in [*nets, looks])
     mean = NetBackend([nets[0], looks], Prepare(size=SIZE))
     assert len({backend((photos(2),))[0].tobytes() for backend in (flat, other)}) == 2
@@ -348,7 +348,7 @@ def test_a_full_disk_leaves_what_was_there(again: Any, monkeypatch: Any, tmp_pat
 def test_systems_of_several_preprocessings_are_one_graph(tmp_path: Path) -> None:
     """An ensemble of three separate networks and of one more, four preprocessings, no photos, no timm network."""
     parts = {f"parts.{name}.prepare.size": size for name, size in zip(PARTS, ("20x16", "24x24", "16x16"), strict=True)}
-    cnn = {"model.backbone": "contest_cnn"}
+    cnn = {"model.backbone": "multilabel_cnn"}
     make_run(tmp_path / "parts", cnn | parts, pictures=False)
     make_run(tmp_path / "one", cnn | {"tta": "flip"}, pictures=False, seed=7)
     joined = ensemble([tmp_path / "parts", tmp_path / "one"], out=tmp_path / "both", weights=[0.3, 0.7])
@@ -364,7 +364,7 @@ def test_systems_of_several_preprocessings_are_one_graph(tmp_path: Path) -> None
 
 
 def test_which_fold_judges(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", {"model.backbone": "contest_cnn"}, 2)
+    run = make_run(tmp_path / "run", {"model.backbone": "multilabel_cnn"}, 2)
     assert [stage._unseen_fold(run.path, fold) for fold in (None, 0, 1)] == [None, 0, 1]
     prepares = open_run(run.path).prepares
     judging, fitting = parity.own_photos(run, prepares, 1, 100, 5, 0)

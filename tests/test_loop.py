@@ -139,7 +139,7 @@ def test_a_loss_that_is_not_finite_names_step_and_photos(tmp_path: Path) -> None
 def test_clipping_bounds_the_step(tmp_path: Path) -> None:
     """With SGD without momentum an update is lr times the gradient, so its norm is at most lr * clip."""
     made = recipe(
-        train__clip=1e-3, optim="sgd(lr=1.0, momentum=0, weight_decay=0)", train__epochs=1, schedule="constant"
+        train__clip=1e-3, optim="sgd(lr=1.0, momentum=0, weight_decay=0)", train__epochs=1, schedule="cosine(floor=1)"
     )
     torch.manual_seed(made.seed)
     before = make_net(made, make_prepare(made), pretrained=True)

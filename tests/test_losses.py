@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from helpers import every
 from sklearn.metrics import f1_score
 from torch.nn import functional as F  # noqa: N812
 
@@ -14,10 +15,16 @@ from threefold.spec import build_one
 
 COUNTS = torch.tensor([60.0, 30.0, 10.0])
 SPECS = [
-    *LOSSES, "ce(weight=inverse)", "ce(weight=[1,2,3], smoothing=0.1)", "focal(gamma=0.5, weight=inverse)",
-    "class_balanced(beta=0.9, gamma=2)", "merged_ce(groups=[2,1], weight=[1,3])", "merged_ce(merge=minmax)",
-    "sce(alpha=6, beta=0.1)", "bce(weight=[1,2,3])", "huber(delta=0.5)",
-]  # fmt: skip
+    *every(LOSSES),
+    "ce(weight=inverse)",
+    "ce(weight=[1,2,3], smoothing=0.1)",
+    "focal(gamma=0.5, weight=inverse)",
+    "class_balanced(beta=0.9, gamma=2)",
+    "merged_ce(groups=[2,1], weight=[1,3])",
+    "merged_ce(merge=minmax)",
+    "sce(alpha=6, beta=0.1)",
+    "bce(weight=[1,2,3])",
+]
 
 
 def loss(text: str, counts: torch.Tensor = COUNTS) -> Loss:
@@ -52,7 +59,6 @@ class Case:
         target = {
             "classes": torch.eye(3),
             "steps": torch.ones(3, 3).tril(),
-            "conditional": torch.ones(3, 3).tril(),
             "value": torch.tensor([[18.0], [40], [60]]),
         }
         right = target[self.kind] if self.kind == "value" else 8 * (2 * target[self.kind] - 1)
@@ -65,7 +71,7 @@ def each(request: pytest.FixtureRequest) -> Case:
 
 
 def test_every_kind_of_output_has_losses() -> None:
-    assert set().union(*(row.kinds for row in LOSSES.values())) == {"classes", "steps", "conditional", "value"}
+    assert set().union(*(row.kinds for row in LOSSES.values())) == {"classes", "steps", "value"}
 
 
 def test_scalar_finite_and_never_negative(each: Case) -> None:
@@ -230,26 +236,9 @@ def test_binary_is_torchs() -> None:
     assert torch.allclose(loss("bce(weight=[1,2,3])")(raw, target, ones), expected)
 
 
-def test_conditional_trains_a_step_on_those_who_reached_it() -> None:
-    raw, rank = torch.randn(8, 3), torch.arange(8) % 4
-    target = (rank[:, None] > torch.arange(3)).float()
-    naive = 0.0
-    for k in range(3):  # Shi et al., eq. 9: of the photos with y > k - 1, whether y > k
-        for i in range(8):
-            if rank[i] > k - 1:
-                p = float(raw[i, k].sigmoid())
-                naive -= math.log(p if rank[i] > k else 1 - p) / (8 * 3)
-    assert float(loss("corn")(raw, target, torch.ones(8))) == pytest.approx(naive, rel=1e-5)
-    half = loss("corn")(raw[:1], torch.tensor([[0.8, 0.2, 0.0]]), torch.ones(1))  # mass 0.8 has y > 0, a quarter y > 1
-    steps = [F.binary_cross_entropy_with_logits(raw[0, k], torch.tensor(q)) for k, q in enumerate((0.8, 0.25, 0.0))]
-    assert torch.allclose(half, (steps[0] + 0.8 * steps[1] + 0.2 * steps[2]) / 3)
-
-
-def test_losses_of_years_are_torchs() -> None:
+def test_the_loss_of_years_is_torchs() -> None:
     raw, years, ones = 40 + 9 * torch.randn(16, 1), torch.linspace(18, 60, 16)[:, None], torch.ones(16)
     assert torch.allclose(loss("l1")(raw, years, ones), F.l1_loss(raw, years))
-    assert torch.allclose(loss("l2")(raw, years, ones), F.mse_loss(raw, years))
-    assert torch.allclose(loss("huber(delta=5)")(raw, years, ones), F.huber_loss(raw, years, delta=5))
 
 
 @pytest.mark.parametrize(
@@ -268,7 +257,6 @@ def test_losses_of_years_are_torchs() -> None:
         ("merged_ce(weight=[1,2])", "expected 3 numbers"),
         ("merged_ce(merge=max)", "cannot be 'max'"),
         ("bce(weight=[1])", "expected 3 numbers"),
-        ("huber(delta=0)", "delta cannot be 0"),
     ],
 )
 def test_values_that_cannot_be_are_refused(text: str, words: str) -> None:

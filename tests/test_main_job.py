@@ -99,7 +99,7 @@ def test_report_and_runs(home: Path) -> None:
     assert "report: runs/whole/report.html" in threefold("report", "runs/whole", cwd=home).stdout
     page = (home / "runs/whole/report.html").read_text()
     assert "<img" in page and "http://" not in page.replace("http://www.w3.org", "")
-    threefold("report", "runs/whole", "--no-photos", "--out", "plain.html", cwd=home)
+    threefold("report", "runs/whole", "--no-photos", "--html", "plain.html", cwd=home)
     assert len((home / "plain.html").read_text()) < len(page)
     table = threefold("runs", "runs", cwd=home, COLUMNS="200").stdout
     assert "whole" in table and "complete" in table
@@ -251,7 +251,7 @@ def test_the_verbs_are_functions_too(home: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("THREEFOLD_CACHE", str(home / "cache"))
     short = [*TINY, "train.epochs=1", "data.folds=2"]
     run = tf.train(str(BASE), data=str(home / "data"), out=str(home / "runs/api"), overrides=short)
-    assert run.state == "complete" and tf.report(str(run.path)).exists()
+    assert run.state == "complete" and "<h1>api</h1>" in tf.report(str(run.path)).page()
     photo = next((home / "data/eval/images").glob("*.jpg"))
     reading = tf.load(str(run.path))(str(photo))
     assert reading.mask in ("worn", "incorrect", "none") and 0 < reading.confidence <= 1

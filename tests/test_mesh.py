@@ -33,24 +33,24 @@ def portraits(models):
         pytest.skip("../shared/data is not here")
     with np.load(AAF / "landmarks49.npz") as table:
         names, places = table["files"], table["xy"]
-    found = []
+    photos = []
     for row in range(0, len(names), len(names) // 12):
         photo = decode(AAF / str(names[row]))
         faces = detect(photo)
         if faces:
-            found.append((photo, faces[0], places[row]))
-    return found
+            photos.append((photo, faces[0], places[row]))
+    return photos
 
 
 def test_points_lie_where_those_that_came_with_the_photos_do(portraits):
     """Mean distance of eyes, nose and mouth under a fifth of the eye distance on every photo, a tenth on most."""
     far = []
-    for photo, face, given in portraits:
+    for photo, face, expected in portraits:
         points = landmarks(photo, face)
         assert points is not None and points.shape == (68, 2)
         inner = np.delete(points, [*range(17), 60, 64], axis=0)
-        eyes = np.linalg.norm(given[19:25].mean(0) - given[25:31].mean(0))
-        far.append(float(np.linalg.norm(inner[10:] - given[10:], axis=1).mean() / eyes))
+        eyes = np.linalg.norm(expected[19:25].mean(0) - expected[25:31].mean(0))
+        far.append(float(np.linalg.norm(inner[10:] - expected[10:], axis=1).mean() / eyes))
     assert len(far) > 8 and max(far) < 0.2 and np.median(far) < 0.1
 
 

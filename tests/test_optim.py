@@ -12,15 +12,16 @@ from torch import nn
 
 from threefold.errors import RecipeError
 from threefold.learn.backbones import Concatenated
-from threefold.learn.net import Net, build_net
+from threefold.learn.net import Net, bind_net
 from threefold.learn.optim import OPTIMS, SCHEDULES, Schedule
+from threefold.photos.prepare import Prepare
 from threefold.spec import build_one
 
 EPOCHS, UPDATES = 10, 20
 
 
 def optimizer(text: str, net: nn.Module | None = None) -> torch.optim.Optimizer:
-    made: torch.optim.Optimizer = build_one(text, OPTIMS, "optim", net or nn.Linear(3, 2))
+    made: torch.optim.Optimizer = build_one(text, OPTIMS, "optim")(net or nn.Linear(3, 2))
     return made
 
 
@@ -30,7 +31,7 @@ def schedule(text: str, made: torch.optim.Optimizer) -> Schedule:
 
 
 def small_net(backbone: str) -> Net:
-    return build_net(backbone, "multi", (32, 32), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    return bind_net(backbone, "multi")(Prepare(size=(32, 32)))
 
 
 def rates(text: str, lr: float = 0.1) -> list[float]:
@@ -76,9 +77,8 @@ def test_biases_are_not_decayed(text: str) -> None:
 def test_options_arrive() -> None:
     assert all(group["betas"] == (0.8, 0.99) for group in optimizer("adamp(betas=[0.8,0.99])").param_groups)
     assert optimizer("madgrad(momentum=0.5)").param_groups[0]["momentum"] == 0.5
-    kinds = {name: type(optimizer(name)).__name__ for name in OPTIMS}
-    assert kinds == {"adam": "Adam", "adamw": "AdamW", "adamp": "AdamP", "radam": "RAdam", "lion": "Lion",
-                     "madgrad": "MADGRAD", "sgd": "SGD"}  # fmt: skip
+    kinds = [type(optimizer(name)).__name__ for name in OPTIMS]
+    assert {name.lower() for name in kinds} == {*OPTIMS}
 
 
 def scales(groups: list[dict], net: nn.Module) -> dict[str, tuple[float, float]]:
@@ -153,8 +153,8 @@ def test_warm_up_climbs_from_nothing_to_the_rate_and_ends_on_time(text: str) -> 
     assert max(found) == pytest.approx(0.1)
 
 
-def test_constant_is_constant() -> None:
-    assert set(rates("constant")) == {0.1}
+def test_a_cosine_whose_floor_is_the_rate_is_constant() -> None:
+    assert set(rates("cosine(floor=1)")) == {0.1}
 
 
 def test_cosine_is_half_a_cosine_to_its_floor() -> None:
@@ -176,24 +176,6 @@ def test_multistep_is_torchs_and_counts_the_warm_up(text: str, at: list[int]) ->
     assert rates(text) == pytest.approx(steps(reference, theirs))
     warm = rates(text.replace("multistep(", "multistep(warmup=0.1, ") if "(" in text else f"{text}(warmup=0.1)")
     assert warm[20:] == pytest.approx(rates(text)[20:])
-
-
-@pytest.mark.parametrize(("peak", "div", "final_div"), [(0.3, 25.0, 1e4), (0.05, 4.0, 10.0), (1.0, 2.0, 1.0)])
-def test_onecycle_is_torchs(peak: float, div: float, final_div: float) -> None:
-    theirs = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
-    reference = torch.optim.lr_scheduler.OneCycleLR(
-        theirs, 0.1, EPOCHS * UPDATES, pct_start=peak, div_factor=div, final_div_factor=final_div, cycle_momentum=False
-    )
-    found = rates(f"onecycle(peak={peak}, div={div}, final_div={final_div})")
-    assert found == pytest.approx(steps(reference, theirs))
-
-
-def test_onecycle_of_one_update_or_without_a_climb() -> None:
-    made = optimizer("sgd(lr=0.1)")
-    build_one("onecycle", SCHEDULES, "schedule", made, 1, 1).step_update(0)
-    assert made.param_groups[0]["lr"] == pytest.approx(0.1)
-    found = rates("onecycle(peak=0)")
-    assert found[0] == pytest.approx(0.1) and found == sorted(found, reverse=True)
 
 
 METRICS = [0.1, 0.3, 0.2, 0.3, 0.25, 0.2, 0.1, 0.1, 0.4, 0.4, 0.3, 0.2]
@@ -256,8 +238,6 @@ def test_restarts_start_again_lower_each_time() -> None:
         ("schedule", "multistep(at=[])", "at cannot be"),
         ("schedule", "multistep(at=[0])", "at cannot be"),
         ("schedule", "cosine(floor=2)", "floor cannot be 2"),
-        ("schedule", "onecycle(peak=1.5)", "peak cannot be 1.5"),
-        ("schedule", "onecycle(div=0)", "div, final_div cannot be"),
         ("schedule", "plateau(patience=-1)", "patience cannot be -1"),
         ("schedule", "plateau(factor=1)", "factor cannot be 1"),
         ("schedule", "cosin", "nearest: cosine"),

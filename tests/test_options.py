@@ -199,11 +199,11 @@ def test_the_shipped_disputed_list_is_another_list():
 
 def test_cuts_change_training_alone():
     assert parse_cuts("30,58") == (30, 58) == parse_cuts(" 30 , 58 ")
-    said = ((17.0, 0), (29.5, 0), (30.0, 1), (57.9, 1), (58.0, 1), (60.0, 2), (None, 1), (None, None))
-    faces = [Face(Path("x"), "p", "p", 0, 1, age, group) for age, group in said]
+    cases = ((17.0, 0), (29.5, 0), (30.0, 1), (57.9, 1), (58.0, 1), (60.0, 2), (None, 1), (None, None))
+    faces = [Face(Path("x"), "p", "p", 0, 1, age, group) for age, group in cases]
     recut = make_target(truth(faces), ages(faces), (30, 58))
-    known = recut.age_group.sum(1)
-    assert np.where(known > 0, recut.age_group.argmax(1), -1).tolist() == [0, 0, 1, 1, 2, 2, 1, -1]
+    labelled = recut.age_group.sum(1)
+    assert np.where(labelled > 0, recut.age_group.argmax(1), -1).tolist() == [0, 0, 1, 1, 2, 2, 1, -1]
     assert truth(faces)[:, 2].tolist() == [0, 0, 1, 1, 1, 2, 1, -1]
 
 
@@ -225,9 +225,9 @@ def test_years_left_out():
 
 def test_statistics_count_people():
     faces = [*FACES, Face(Path("x"), "q", "q", None, 0, 60.4, None), Face(Path("x"), "q", "r", 1, 0, 60.4, None)]
-    found = statistics(faces)
-    assert found["mask"] == {"incorrect": 7, "none": 6, "unknown": 1, "worn": 6}
-    assert found["gender"] == {"female": 3, "male": 4}
-    assert found["age_group"] == {"30-59": 3, "<30": 3, "unknown": 1}
-    assert found["gender and age_group"] == {"female 30-59": 1, "female <30": 2, "male 30-59": 2, "male <30": 1}
-    assert list(found["age"].items()) == [("19", 1), ("20", 1), ("23", 1), ("40", 1), ("50", 1), ("59", 1), ("60", 1)]
+    counts = statistics(faces)
+    assert counts["mask"] == {"incorrect": 7, "none": 6, "unknown": 1, "worn": 6}
+    assert counts["gender"] == {"female": 3, "male": 4}
+    assert counts["age_group"] == {"30-59": 3, "<30": 3, "unknown": 1}
+    assert counts["gender and age_group"] == {"female 30-59": 1, "female <30": 2, "male 30-59": 2, "male <30": 1}
+    assert list(counts["age"].items()) == [("19", 1), ("20", 1), ("23", 1), ("40", 1), ("50", 1), ("59", 1), ("60", 1)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import threefold as tf
-from threefold import labels
+from threefold import labels, spec
 from threefold.errors import LeakError, RecipeError
+from threefold.learn.ages import bind_age
 from threefold.recipe import make_recipe
 from threefold.train.gather import prepared, read_all, sides
 
@@ -103,7 +105,7 @@ def test_a_cut_off_run_goes_on_to_the_same_bytes(changes: dict[str, Any], data: 
     from threefold.learn import loop
 
     saves: list[int] = []
-    plain = loop._Worker.save
+    plain = loop._Trainer.save_checkpoint
 
     def dying(self: Any, state: Any) -> None:
         plain(self, state)
@@ -111,13 +113,33 @@ def test_a_cut_off_run_goes_on_to_the_same_bytes(changes: dict[str, Any], data: 
         if len(saves) == 1 + int(chosen.train.epochs > 3):
             raise Killed
 
-    loop._Worker.save = dying  # type: ignore[method-assign]
+    loop._Trainer.save_checkpoint = dying  # type: ignore[method-assign]
     try:
         with pytest.raises(Killed):
             tf.train(chosen, out=tmp_path / "cut")
     finally:
-        loop._Worker.save = plain  # type: ignore[method-assign]
+        loop._Trainer.save_checkpoint = plain  # type: ignore[method-assign]
     assert digests(tf.train(chosen, out=tmp_path / "cut", resume=True)) == digests(whole)
+
+
+def test_a_recipe_is_parsed_once_however_many_folds(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {
+        "train.epochs": 1, "model.head": "multi(age=coral, conditioned=True)", "train.sampler": "weighted(power=0.5)",
+        "train.mix": "mixup|cutmix", "loss.default": "0.5*ce+focal", "tta": "flip", "train.final": False,
+    }  # fmt: skip
+    plain, parsed = spec.parse, Counter[int]()
+
+    def counting(*args: Any, **options: Any) -> Any:
+        parsed[folds] += 1
+        return plain(*args, **options)
+
+    monkeypatch.setattr(spec, "parse", counting)
+    for folds in (2, 3):
+        bind_age.cache_clear()
+        tf.train(recipe(data, {**changes, "data.folds": folds}), out=tmp_path / str(folds))
+    assert 0 < parsed[2] == parsed[3]
 
 
 def test_averaged_weights_are_the_mean_of_the_best_epochs(data: Path, tmp_path: Path) -> None:

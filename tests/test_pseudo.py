@@ -17,7 +17,7 @@ from threefold.data.sources import read_faces
 from threefold.errors import DataError, RecipeError, RunError
 from threefold.photos.prepare import Prepare
 from threefold.read.reader import Reader
-from threefold.runs import list_runs
+from threefold.runs import run_folders
 from threefold.train import pseudo as module
 from threefold.train import single
 from threefold.train.pseudo import pseudo
@@ -84,7 +84,7 @@ def test_the_sure_photos_are_a_source_that_train_can_read(home):
     assert files(home / "new") == before, "nothing is written into the folder of photos"
     note = json.loads((home / "out.pseudo/pseudo.json").read_text())
     assert (note["read"], note["unreadable"], note["copies"], note["used"]) == (8, 1, 0, 6)
-    assert [run.name for run in list_runs(home)] == ["teacher"]
+    assert [folder.name for folder in run_folders(home)] == ["teacher"]
 
 
 def test_the_limit_is_per_class_and_takes_the_surest(home):

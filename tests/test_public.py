@@ -85,9 +85,10 @@ work({arguments})
 @pytest.mark.parametrize(
     ("module", "verb", "arguments"),
     [
-        ("runs_page", "print_runs", "Path('runs')"),
-        ("compare_page", "compare_runs", "[Path('runs/a'), Path('runs/b')], draws=100"),
-        ("shake_page", "shake_runs", "[Path('runs/a'), Path('runs/b')], draws=100"),
+        ("runs_page", "runs", "Path('runs')"),
+        ("report", "report", "Path('runs/a')"),
+        ("compare_page", "compare", "[Path('runs/a'), Path('runs/b')], draws=100"),
+        ("shake_page", "shake", "[Path('runs/a'), Path('runs/b')], draws=100"),
         ("decide_page", "decide", "Path('runs/a')"),
     ],
 )
@@ -103,7 +104,7 @@ def test_the_small_install_answers_what_needs_no_page(tmp_path, monkeypatch, mod
     [
         pytest.param("import threefold", id="package"),
         pytest.param(HELP, id="help"),
-        pytest.param("import threefold.read.reader; from threefold import Predictions, Recipe, list_runs", id="reader"),
+        pytest.param("import threefold.read.reader; from threefold import Predictions, Recipe, Run", id="reader"),
         pytest.param("\n".join(f"import {room}" for room in ROOMS), id="data and evidence"),
     ],
 )

@@ -13,7 +13,7 @@ from sklearn.metrics import f1_score
 
 from threefold.errors import DataError, RecipeError, RunError
 from threefold.evidence.bootstrap import LEVEL
-from threefold.evidence.compare import compare, verdict
+from threefold.evidence.compare import compare_predictions, verdict
 from threefold.evidence.metrics import macro_f1
 from threefold.evidence.seeds import seed_difference, spread
 from threefold.evidence.student import t_beyond, t_quantile
@@ -97,7 +97,7 @@ def test_intervals_add_the_variances_on_each_side_by_students_t() -> None:
 def test_one_seed_is_the_comparison_of_two_runs() -> None:
     one = simulate(100, 2)
     other = retrained(one, 3, 1.0)
-    difference, pair = seed_difference([one], [other], draws=1000), compare(one, other, draws=1000)
+    difference, pair = seed_difference([one], [other], draws=1000), compare_predictions(one, other, draws=1000)
     assert difference.headline == pytest.approx(pair.headline) and difference.p == pytest.approx(pair.p)
     assert difference.verdict == pair.verdict
     assert difference.persons_needed == pytest.approx(pair.persons_needed, rel=0.01)
@@ -142,7 +142,7 @@ def test_where_seeds_are_the_noise_people_do_not_help() -> None:
     one, other = rights(np.array([[0.72], [0.7]]) + np.zeros((2, 300)), 300)
     alike = seed_difference([one] * 3, [other] * 3, draws=500)  # no seed noise at all: a question of people only
     assert alike.seed_share == 0 and alike.seeds_needed is None
-    assert alike.persons_needed == pytest.approx(compare(one, other, draws=500).persons_needed, rel=0.01)
+    assert alike.persons_needed == pytest.approx(compare_predictions(one, other, draws=500).persons_needed, rel=0.01)
     assert verdict(0.1, 0.04) == "better" and verdict(-0.1, 0.04) == "worse" and verdict(0.1, 0.06) == "can't tell"
 
 

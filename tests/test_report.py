@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import simplejpeg
 from fake_run import simulate, write_run
+from helpers import refused, threefold
 from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
-from threefold.errors import DataError, RunError
+from threefold.errors import RunError
 from threefold.evidence.metrics import measure
 from threefold.files import write_json
 from threefold.labels import decode_all
@@ -31,9 +32,9 @@ VOID = {"meta", "img", "br", "link", "input", "hr"}
 class Page(HTMLParser):
     """Tags with attributes, all text, and every table as rows of cell texts."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, source: str) -> None:
         super().__init__()
-        self.source = path.read_text(encoding="utf-8")
+        self.source = source
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.open: list[str] = []
         self.tables: list[list[list[str]]] = []
@@ -67,6 +68,11 @@ class Page(HTMLParser):
         return [attributes[key] or "" for name, attributes in self.tags if name == tag and key in attributes]
 
 
+def read(run: Path, lang: str = "en", **options: bool) -> Page:
+    """The page of a run's report."""
+    return Page(report(run, **options).page(lang))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _few_draws():
     with pytest.MonkeyPatch.context() as patch:
@@ -91,7 +97,7 @@ def page(oof, tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     recipe = {"hypothesis": "cutmix helps", "train.mix": "cutmix", "data.source": "contest:x"}
     run = write_run(root / "first", oof, pictures=root / "pictures", recipe=recipe, curves=4)
-    return Page(report(run.path))
+    return read(run.path)
 
 
 def test_one_file_that_asks_nobody_for_anything(page):
@@ -115,17 +121,17 @@ def test_it_can_be_found_and_heard(page):
 
 
 def test_it_says_the_score_and_what_it_means(page, oof):
-    found = measure(oof, draws=200)
-    assert f"{found['macro_f1']['value']:.3f}" in page.text
-    assert f"{found['macro_f1']['low']:.3f} – {found['macro_f1']['high']:.3f}" in page.text
+    scores = measure(oof, draws=200)
+    assert f"{scores['macro_f1']['value']:.3f}" in page.text
+    assert f"{scores['macro_f1']['low']:.3f} – {scores['macro_f1']['high']:.3f}" in page.text
     for part in ("mask", "gender", "age_group"):
-        assert f"{found[part]['macro_f1']['value']:.3f}" in page.text
-    for words in (
-        "mean of the F1 of all 18 classes", "neither occurs nor is predicted counts 0", "bootstrap over persons",
-        "practice sets", "twins", "are not contest scores", "cutmix helps", "Nobody is on both sides", "40 people",
-        "threefold train recipes/base.yaml", "torch 2.12.0", "12 min 34 s", "156 photos a second", "cpu, 2 cores",
-    ):  # fmt: skip
-        assert words in page.text, words
+        assert f"{scores[part]['macro_f1']['value']:.3f}" in page.text
+    expected = (
+        *("mean of the F1 of all 18 classes", "neither occurs nor is predicted counts 0", "bootstrap over persons"),
+        *("practice sets", "drawn masks", "are not contest scores", "cutmix helps", "Nobody is on both sides"),
+        *("threefold train recipes/base.yaml", "torch 2.12.0", "12 min 34 s", "156 photos a second", "cpu, 2 cores"),
+    )
+    assert [words for words in expected if words not in page.text] == []
 
 
 def test_counts_and_confusion_are_those_of_the_predictions(page, oof):
@@ -161,12 +167,12 @@ def test_worst_photos_are_the_surest_mistakes_of_each_attribute_one_per_person(p
             best[oof.persons[row]] = max(float(part[row, said[row]]), best.get(oof.persons[row], 0.0))
         expected += sorted(best.values(), reverse=True)[:WORST]
     assert 2 * WORST > len(expected) > WORST  # ages fill their part; masks, which are read best, still have one
-    told = re.findall(r"\(age (\d+), said (\d+)\)", page.text)
+    told = re.findall(r"\(age (\d+), predicted (\d+)\)", page.text)
     pairs = {(str(round(a)), str(round(y))) for a, y in zip(oof.ages.tolist(), oof.years.tolist(), strict=True)}
     assert len(told) == len(expected) and set(told) <= pairs
     assert re.findall(r"([\d.]+) % sure", page.text) == [f"{100 * value:.1f}" for value in expected]
     pictures = [attributes for tag, attributes in page.tags if tag == "img"]
-    jpegs = [each["src"] for each in pictures if re.match(r"Photo \d+, said to be .* labelled", each["alt"])]
+    jpegs = [each["src"] for each in pictures if re.match(r"Photo \d+, predicted .* labelled", each["alt"])]
     assert len(jpegs) == len(expected)
     data = base64.b64decode(jpegs[0].partition(",")[2])
     assert simplejpeg.decode_jpeg(data).shape == (152, 114, 3)
@@ -175,11 +181,27 @@ def test_worst_photos_are_the_surest_mistakes_of_each_attribute_one_per_person(p
 
 def test_without_photos_nobody_can_be_recognised(tmp_path, oof):
     run = write_run(tmp_path / "run", oof, pictures=tmp_path / "pictures")
-    page = Page(report(run.path, photos=False, out=tmp_path / "public.html"))
+    page = read(run.path, photos=False)
     assert "Worst photos" not in page.text
     assert "image/jpeg" not in page.source
     assert not [person for person in set(oof.persons.tolist()) if person in page.source]
-    assert not (run.path / "report.html").exists()
+    assert not (run.path / "report.html").exists()  # the command line alone writes it
+
+
+def test_the_result_has_the_numbers_of_the_page_a_person_on_both_sides_is_shouted(tmp_path, oof, capfd):
+    fold = oof.fold.copy()
+    fold[:1] = 1 - fold[:1]
+    result = report(str(write_run(tmp_path / "run", replace(oof, fold=fold)).path))
+    data = json.loads(result.json())
+    assert data["scores"]["oof"]["macro_f1"] == measure(oof, draws=200)["macro_f1"]
+    assert data["data"]["total"] == {"photos": 280, "people": 40} and len(data["fairness"]["rows"]) == 6
+    assert data["cost"]["epochs"] == 12 and data["folds"]["shared"] == 1
+    assert data["warnings"] == ["people on more than one side of the split: 1; the scores are too high"]
+    assert result.lines()[0].startswith("run: macro F1 0.") and result.lines()[1] == f"! {data['warnings'][0]}"
+    page = Page(result.page())
+    assert "1 person is on more than one side of the split" in page.text
+    assert "Nobody is on both sides" not in page.text
+    assert capfd.readouterr() == ("", "")  # a library call prints nothing
 
 
 def test_photos_that_are_gone_or_broken_are_no_reason_to_stop(tmp_path, oof):
@@ -187,7 +209,7 @@ def test_photos_that_are_gone_or_broken_are_no_reason_to_stop(tmp_path, oof):
     pictures = sorted((tmp_path / "pictures").rglob("*.jpg"))
     for number, path in enumerate(pictures):
         path.unlink() if number % 2 else path.write_bytes(b"not a photo")
-    page = Page(report(run.path))
+    page = read(run.path)
     worst = page.text[page.text.index("The mistakes the networks were surest of") :]
     worst = worst[: worst.index("A person has one gender")]
     assert worst.count("photo not here") == len(re.findall("% sure", worst)) > 0
@@ -204,7 +226,7 @@ def test_nothing_from_a_file_becomes_markup(tmp_path, oof):
     run = write_run(
         tmp_path / "run", replace(oof, persons=persons, photos=photos), recipe=recipe, command=evil, device=evil
     )
-    page = Page(report(run.path))
+    page = read(run.path)
     assert "script" not in {tag for tag, _ in page.tags}
     assert all(src.startswith("data:") for src in page.all("img", "src"))
     assert page.text.count(evil) > 6
@@ -212,7 +234,7 @@ def test_nothing_from_a_file_becomes_markup(tmp_path, oof):
 
 def test_partly_labelled_photos_get_no_18_class_score(tmp_path):
     oof = simulate(30, 3, known=(True, True, False))
-    page = Page(report(write_run(tmp_path / "run", oof).path))
+    page = read(write_run(tmp_path / "run", oof).path)
     assert "No photo here has all three labels" in page.text
     assert "no photo has this label" in page.text
     assert "unknown 210 30" in " ".join(" ".join(row) for table in page.tables for row in table).replace("  ", " ")
@@ -223,18 +245,10 @@ def test_partly_labelled_photos_get_no_18_class_score(tmp_path):
 def test_classes_that_do_not_occur_are_told(tmp_path):
     oof = simulate(30, 3)
     young = oof.take(oof.truth[:, 2] != 2)
-    page = Page(report(write_run(tmp_path / "run", young).path))
+    page = read(write_run(tmp_path / "run", young).path)
     value = measure(young, draws=2)["macro_f1"]["value"]
     assert "Only 12 of the 18 classes occur in these photos. The others count 0, as in the contest" in page.text
     assert f"over the 12 that occur, macro F1 is {value * 1.5:.3f}" in page.text
-
-
-def test_a_person_on_both_sides_is_shouted(tmp_path, oof):
-    fold = oof.fold.copy()
-    fold[:1] = 1 - fold[:1]
-    page = Page(report(write_run(tmp_path / "run", replace(oof, fold=fold)).path))
-    assert "1 person is on more than one side of the split" in page.text
-    assert "Nobody is on both sides" not in page.text
 
 
 def test_what_differs_from_the_baseline(tmp_path, oof, monkeypatch):
@@ -242,11 +256,11 @@ def test_what_differs_from_the_baseline(tmp_path, oof, monkeypatch):
     (tmp_path / "base.yaml").write_text("train.epochs: 7\n")
     run = write_run(tmp_path / "run", oof, recipe=recipe)
     monkeypatch.chdir(tmp_path)
-    page = Page(report(run.path))
+    page = read(run.path)
     table = next(t for t in page.tables if [c.strip() for c in t[0]] == ["key", "here", "baseline"])
     assert [[c.strip() for c in row] for row in table[1:]] == [["train.mix", "cutmix", "none"]]
     (tmp_path / "base.yaml").unlink()
-    page = Page(report(run.path))
+    page = read(run.path)
     assert "The baseline cannot be read from here: baseline 'base.yaml' is not here" in page.text
     assert "train.epochs 7 10" in " ".join(" ".join(c.split()) for t in page.tables for r in t for c in r)
 
@@ -254,7 +268,7 @@ def test_what_differs_from_the_baseline(tmp_path, oof, monkeypatch):
 def test_a_baseline_that_is_a_run_brings_its_score(tmp_path, oof):
     write_run(tmp_path / "base", oof)
     run = write_run(tmp_path / "run", oof, recipe={"optim": "adamp", "baseline": "base"})
-    page = Page(report(run.path))  # found beside the run
+    page = read(run.path)  # found beside the run
     assert f"The baseline run scored macro F1 {measure(oof, draws=200)['macro_f1']['value']:.3f}" in page.text
     assert "paired comparison" in page.text
 
@@ -265,7 +279,7 @@ def test_the_score_outside_training_stands_beside_it(tmp_path, oof, shift, words
     outside = measure(simulate(40, 4), draws=50)
     outside["macro_f1"]["value"] = abs(outside["macro_f1"]["value"] - shift)
     write_json(run.path / "eval.json", outside)
-    page = Page(report(run.path))
+    page = read(run.path)
     assert "People outside training" in page.text
     assert words in page.text
 
@@ -274,12 +288,12 @@ def test_a_score_outside_training_of_masks_only_is_shown_as_such(tmp_path, oof):
     run = write_run(tmp_path / "run", oof)
     masks = measure(simulate(40, 4, known=(True, False, False)), draws=50)
     write_json(run.path / "eval.json", masks)
-    page = Page(report(run.path))
+    page = read(run.path)
     assert "People outside training: Mask" in page.text and "People outside training: Gender" not in page.text
     assert f"{masks['mask']['macro_f1']['value']:.3f}" in page.text
     only = write_run(tmp_path / "only", simulate(40, 2, known=(True, False, False)))
     write_json(only.path / "eval.json", measure(simulate(40, 4), draws=50))
-    assert "People outside training" in Page(report(only.path)).text
+    assert "People outside training" in read(only.path).text
 
 
 def test_a_run_that_held_nobody_back(tmp_path, oof):
@@ -290,7 +304,7 @@ def test_a_run_that_held_nobody_back(tmp_path, oof):
     folds = [{"fold": -1, "macro_f1": None, "best_epoch": 3, "epochs": 3}]
     nothing = {"photos": 0, "persons": 0, "macro_f1": None, "accuracy": None}
     write_json(run.path / "metrics.json", {**nothing, "folds": folds, "seconds": 3.0})
-    page = Page(report(run.path))
+    page = read(run.path)
     assert "This run held nobody back" in page.text
     assert "Nobody is on both sides" in page.text
 
@@ -298,10 +312,9 @@ def test_a_run_that_held_nobody_back(tmp_path, oof):
 def test_an_incomplete_run_is_refused_and_nothing_is_written(tmp_path, oof):
     run = write_run(tmp_path / "run", oof, complete=False)
     before = sorted(path.name for path in run.path.iterdir())
-    with pytest.raises(RunError, match="run is stopped, not complete"):
-        report(run.path)
-    with pytest.raises(RunError, match="no such run"):
-        report(tmp_path / "nowhere")
+    for path, words in ((run.path, "run is stopped, not complete"), (tmp_path / "nowhere", "no such run")):
+        with pytest.raises(RunError, match=words):
+            report(path)
     assert sorted(path.name for path in run.path.iterdir()) == before
 
 
@@ -313,24 +326,12 @@ def test_an_incomplete_run_is_refused_and_nothing_is_written(tmp_path, oof):
         ("split.csv", "photo,person,fold\n", "does not know 'train/000000_asian/0.jpg'"),
         ("split.csv", "photo,person,fold\na,b,c\n", "split.csv, line 2, column fold: cannot be read .*'c'"),
         ("photos.csv", None, r"photos.csv: cannot be read \(No such file"),
-        (
-            "photos.csv",
-            "photo,path,person,mask,gender,age,age_group\n",
-            "does not list 'train/.*, which oof.npz judges",
-        ),
+        ("photos.csv", "photo,path,person,mask,gender,age,age_group\n", "does not list 'train/.*, which oof.npz"),
         ("oof.npz", "x", "not a predictions file"),
         ("metrics.json", "{}", "lacks what the report needs .*'photos'"),
-        (
-            "metrics.json",
-            '{"photos": 0, "folds": null, "seconds": 1}',
-            "metrics.json: folds is 'None'; expected a list",
-        ),
+        ("metrics.json", '{"photos": 0, "folds": null, "seconds": 1}', "folds is 'None'; expected a list"),
         ("metrics.json", '{"photos": 0, "folds": [], "seconds": "1"}', "seconds is '1'; expected a number"),
-        (
-            "metrics.json",
-            '{"photos": 9, "folds": [], "seconds": 1}',
-            "metrics.json: lacks what the report .*'macro_f1'",
-        ),
+        ("metrics.json", '{"photos": 9, "folds": [], "seconds": 1}', "metrics.json: lacks what .*'macro_f1'"),
         ("eval.json", "{", "eval.json: cannot be read"),
         ("eval.json", "{}", "eval.json: lacks what the report needs .*'macro_f1'"),
         ("stamp.json", json.dumps({"format": 1}), "lacks what the report needs .*'created'"),
@@ -339,24 +340,28 @@ def test_an_incomplete_run_is_refused_and_nothing_is_written(tmp_path, oof):
         ("decision.json", "{}", "decision.json: lacks 'decision'; `threefold decide .*` writes it again"),
     ],
 )
-def test_a_broken_file_is_one_line_and_the_old_report_stays(tmp_path, oof, name, content, words):
+def test_a_broken_file_is_one_line(tmp_path, oof, name, content, words):
     run = write_run(tmp_path / "run", oof)
-    (run.path / "report.html").write_text("old")
     (run.path / name).unlink(missing_ok=True) if content is None else (run.path / name).write_text(content)
     with pytest.raises(RunError, match=words) as caught:
-        report(run.path)
+        read(run.path)
     assert "\n" not in str(caught.value)
-    assert (run.path / "report.html").read_text() == "old"
-    assert not list(run.path.glob(".report*"))
 
 
-def test_a_page_that_cannot_be_written_is_told_before_any_work(tmp_path, oof, monkeypatch):
+def test_the_command_writes_the_page_and_leaves_the_old_one_where_it_cannot(tmp_path, oof):
     run = write_run(tmp_path / "run", oof)
-    (tmp_path / "file").write_text("x")
-    monkeypatch.setattr("threefold.pages.report.render", lambda *_, **__: pytest.fail("it has begun"))
-    for out, words in ((tmp_path, "is a folder; expected"), (tmp_path / "file" / "page.html", "cannot be written")):
-        with pytest.raises(DataError, match=f"{re.escape(str(out))}: {words}"):
-            report(run.path, out=out)
+    (run.path / "oof.npz").rename(tmp_path / "oof.npz")
+    (run.path / "report.html").write_text("old")
+    assert "oof.npz" in refused("report", "run", cwd=tmp_path)
+    assert (run.path / "report.html").read_text() == "old"
+    (tmp_path / "oof.npz").rename(run.path / "oof.npz")
+    options = ("--no-looks", "--no-photos")
+    for html, words in ((".", "is a folder; expected"), ("oof.csv/page.html", "cannot be written")):
+        (tmp_path / "oof.csv").touch()
+        assert f"{html}: {words}" in refused("report", "run", *options, "--html", html, cwd=tmp_path)
+    done = threefold("report", "run", *options, "--json", "--html", "a/page.html", "--lang", "ko", cwd=tmp_path)
+    assert json.loads(done.stdout)["name"] == "run" and done.stderr == "report: a/page.html\n"
+    assert '<html lang="ko">' in (tmp_path / "a/page.html").read_text(encoding="utf-8")
 
 
 def test_folds_and_classes_are_told_in_parts(page, oof):
@@ -376,7 +381,7 @@ def test_folds_and_classes_are_told_in_parts(page, oof):
 
 def test_the_same_run_gives_the_same_bytes(tmp_path, oof):
     run = write_run(tmp_path / "run", oof, pictures=tmp_path / "pictures")
-    assert report(run.path, out=tmp_path / "a").read_bytes() == report(run.path, out=tmp_path / "b").read_bytes()
+    assert report(run.path).page() == report(run.path).page()
 
 
 @pytest.mark.parametrize("right", [True, False])

@@ -14,19 +14,19 @@ import pytest
 import torch
 from fake_run import simulate, write_run
 from safetensors.torch import save_file
-from test_report import Page
+from test_calibrate import ece
+from test_report import read
 
 from threefold import labels
 from threefold.errors import AssetError, RecipeError, RunError
-from threefold.evidence.calibrate import ece, reliability
-from threefold.evidence.compare import compare
+from threefold.evidence.calibrate import reliability
+from threefold.evidence.compare import compare_predictions
 from threefold.evidence.groups import majority
 from threefold.files import write_json
 from threefold.learn.net import make_net
 from threefold.pages import figures, report_looks, report_parts
 from threefold.pages.decide_page import decide
 from threefold.pages.html import catalogue
-from threefold.pages.report import report
 from threefold.pages.report_looks import REGIONS, looks, regions, shares, unseen
 from threefold.photos.decode import decode
 from threefold.photos.prepare import Prepare
@@ -34,7 +34,7 @@ from threefold.read.backends import oof_digest
 from threefold.recipe import make_recipe, write_recipe
 from threefold.runs import Run
 
-NET = {"model.backbone": "contest_cnn", "model.pretrained": "none", "prepare.size": "32x24"}
+NET = {"model.backbone": "multilabel_cnn", "model.pretrained": "none", "prepare.size": "32x24"}
 FACE = (48.0, 45.0, 144.0, 195.0)  # of the drawn photos, 192 x 256
 
 
@@ -87,7 +87,7 @@ def paths_of(run: Run) -> dict[str, Path]:
 
 
 def test_confidence_is_told_with_its_error(tmp_path, oof):
-    page = Page(report(write_run(tmp_path / "run", oof).path))
+    page = read(write_run(tmp_path / "run", oof).path)
     for name, truth, marginal in zip(labels.ATTRIBUTES, oof.truth.T, oof.marginals().values(), strict=True):
         error = ece(reliability(marginal.max(1), marginal.argmax(1) == truth))
         assert f"{figures.TITLES[name]} ECE {error:.3f} (" in page.text
@@ -102,8 +102,8 @@ def test_confidence_is_told_with_its_error(tmp_path, oof):
 
 def test_a_decision_is_shown_with_its_cross_fit(tmp_path, oof):
     run = write_run(tmp_path / "run", oof)
-    told = decide(run.path, rule="age", coverage=0.9, json=False)
-    page = Page(report(run.path))
+    told = decide(run.path, rule="age", coverage=0.9).data()
+    page = read(run.path)
     tried = told["tried"]
     assert f"by the rule (age) {tried['decided']['value']:.3f}: difference" in page.text
     assert "The rule is saved" in page.text and "threefold decide RUN" not in page.text
@@ -113,30 +113,30 @@ def test_a_decision_is_shown_with_its_cross_fit(tmp_path, oof):
     assert "was fitted on other predictions" not in page.text
     changed = replace(oof, years=oof.years + 1)
     changed.save(run.path / "oof.npz")
-    assert "was fitted on other predictions" in Page(report(run.path)).text
+    assert "was fitted on other predictions" in read(run.path).text
 
 
 def test_a_decision_for_the_mean_and_one_on_scored_photos_say_so(tmp_path, oof):
     run = write_run(tmp_path / "run", oof)
-    told = decide(run.path, rule="none")
+    told = decide(run.path, rule="none").data()
     mean = dict.fromkeys(told["decision"]["temperature"], 0.25)
     single = {"networks": 5, "unlabelled": 1234, "single": told["decision"]}
     write_json(run.path / "decision.json", told | single | {"decision": {**told["decision"], "temperature": mean}})
-    page = Page(report(run.path))
+    page = read(run.path)
     assert "the mean of 5 networks" in page.text and "by 1,234 photos without labels" in page.text
     table = next(t for t in page.tables if "temperature" in " ".join(t[0]))
     assert table[3][1].split() == [f"{told['decision']['temperature']['gender']:.2f}", "→", "0.25"]
-    assert "평균에 맞췄습니다" in Page(report(run.path, lang="ko")).text
+    assert "평균에 맞췄습니다" in read(run.path, lang="ko").text
     write_json(run.path / "decision.json", told | {"networks": 5})
-    assert "--unlabelled PHOTOS` fits the temperatures to it" in Page(report(run.path)).text
+    assert "--unlabelled PHOTOS` fits the temperatures to it" in read(run.path).text
     known = {key: told["review"][key] for key in ("macro_f1", "mask")}
     write_json(run.path / "decision.json", told | {"on": "test", "review": known})
-    page = Page(report(run.path))
+    page = read(run.path)
     table = next(t for t in page.tables if "temperature" in " ".join(t[0]))
     assert "Fitted on scored photos" in page.text and [row[0].strip() for row in table[1:]] == ["Mask"]
     write_json(run.path / "decision.json", told | {"review": {"macro_f1": known["macro_f1"]}})
     with pytest.raises(RunError, match="is of none of the labels of this run"):
-        report(run.path)
+        read(run.path)
 
 
 @pytest.mark.parametrize("content", ["{", "{}", json.dumps({"decision": {"offsets": []}})])
@@ -144,7 +144,7 @@ def test_a_broken_decision_is_one_line(tmp_path, oof, content):
     run = write_run(tmp_path / "run", oof)
     (run.path / "decision.json").write_text(content)
     with pytest.raises(RunError, match="decision") as caught:
-        report(run.path)
+        read(run.path)
     assert "\n" not in str(caught.value)
 
 
@@ -153,18 +153,18 @@ def test_a_baseline_on_the_same_people_is_compared_person_by_person(tmp_path, oo
     other = replace(oof, probabilities=other.probabilities)
     write_run(tmp_path / "base", other)
     run = write_run(tmp_path / "run", oof, recipe={"optim": "adamp", "baseline": "base"})
-    page = Page(report(run.path))
-    found = compare(oof, other, draws=100)
+    page = read(run.path)
+    found = compare_predictions(oof, other, draws=100)
     assert found.verdict == "better" and "better In a paired comparison on the same 40 people" in page.text
     assert f"scores {found.headline['value']:+.3f} macro F1 against it" in page.text
     assert f"{found.headline['low']:+.3f} to {found.headline['high']:+.3f}".replace("-", "−") in page.text
     write_run(tmp_path / "elsewhere", simulate(30, 2))
     run = write_run(tmp_path / "second", oof, recipe={"baseline": "elsewhere"})
-    assert "The two runs cannot be compared person by person: " in Page(report(run.path)).text
+    assert "The two runs cannot be compared person by person: " in read(run.path).text
 
 
 def test_groups_stand_in_one_table_and_the_furthest_in_another(tmp_path, oof):
-    page = Page(report(write_run(tmp_path / "run", oof).path))
+    page = read(write_run(tmp_path / "run", oof).path)
     table = next(t for t in page.tables if t[0][0].strip() == "group")
     women = (oof.truth[:, 1] == 1) & (oof.truth[:, 2] == 0)
     row = next(row for row in table if row[0].strip() == "female <30")
@@ -174,7 +174,7 @@ def test_groups_stand_in_one_table_and_the_furthest_in_another(tmp_path, oof):
 
 
 def test_photos_of_one_person_that_disagree_are_marked(tmp_path, oof):
-    page = Page(report(write_run(tmp_path / "run", oof, pictures=tmp_path / "pictures").path))
+    page = read(write_run(tmp_path / "run", oof, pictures=tmp_path / "pictures").path)
     parts, agreed = labels.decode_all(oof.predicted), labels.decode_all(majority(oof))
     against = (parts != agreed).any(1)
     people = set(oof.persons[against].tolist())
@@ -183,11 +183,11 @@ def test_photos_of_one_person_that_disagree_are_marked(tmp_path, oof):
     shown = re.findall(r">person (\w+)<", section)
     assert shown and len(shown) == len(set(shown)) == min(report_parts.SHOWN, len(people)) and set(shown) <= people
     assert section.count('class="minority"') == sum(int(against[oof.persons == person].sum()) for person in shown)
-    assert section.count("of this person, said to be") == 7 * len(shown)
+    assert section.count("of this person, predicted") == 7 * len(shown)
 
 
 def test_the_networks_are_asked_and_their_answers_drawn(real, oof, monkeypatch):
-    page = Page(report(real.path))
+    page = read(real.path)
     for region in REGIONS:
         assert page.text.count(region) >= 2  # occlusion and Grad-CAM
     alts = [alt for alt in page.all("img", "alt") if alt.endswith("comes from")]
@@ -300,7 +300,7 @@ def test_what_the_networks_need_may_be_gone_and_the_page_says_so(real, oof, brok
 
         monkeypatch.setattr(report_looks, "asset_path", missing)
     if broken in ("gone", "no detector"):
-        page = Page(report(real.path))
+        page = read(real.path)
         told = "holds no weights (fold0/best.safetensors)" if broken == "gone" else "`threefold assets yunet` gets it"
         assert told in page.text and ("Grad-CAM" in page.text) == (broken == "no detector")
         assert REGIONS[0] not in page.text
@@ -318,30 +318,32 @@ def test_without_places_in_the_map_occlusion_is_left(real, oof):
 
 
 def test_nobody_is_shown_where_photos_are_not_to_be(real, oof):
-    page = Page(report(real.path, photos=False))
+    page = read(real.path, photos=False)
     assert "image/jpeg" not in page.source and REGIONS[0] in page.text
     assert not [person for person in set(oof.persons.tolist()) if person in page.source]
-    assert "Where it looks" not in Page(report(real.path, looks=False)).text
+    assert "Where it looks" not in read(real.path, looks=False).text
 
 
 def test_the_page_in_korean(real):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        page = Page(report(real.path, lang="ko"))
+        page = read(real.path, lang="ko")
     assert dict(page.tags[0][1]) == {"lang": "ko"}
-    for words in ("결과", "사람 집단별 성능", "어디를 보는가", "바르게 착용", "남성", "가림"):
+    for words in ("결과", "사람 집단별 성능", "어디를 보는가", "올바른 착용", "남성", "가림"):
         assert words in page.text
     english = [
         message for message in catalogue("ko") if len(message) > 25 and "%" not in message and "{" not in message
     ]
     assert len(english) > 60 and not [message for message in english if message in page.text]
     with pytest.raises(RecipeError, match="lang: 'de' is not known"):
-        report(real.path, lang="de")
+        read(real.path, lang="de")
 
 
 def test_every_word_of_a_figure_has_its_korean():
     modules = (figures, report_looks, report_parts)
-    said = {text for module in modules for text in re.findall(r'say\("([^"]+)"\)', Path(module.__file__).read_text())}
+    said = {
+        text for module in modules for text in re.findall(r'translate\("([^"]+)"\)', Path(module.__file__).read_text())
+    }
     assert len(said) > 15
     assert not [text for text in said | set(figures.TITLES.values()) | set(REGIONS) if text not in catalogue("ko")]
 

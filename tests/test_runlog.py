@@ -14,14 +14,13 @@ import numpy as np
 import optuna
 import pytest
 from fake_run import simulate, write_run
-from rich.console import Console
 
 from threefold.errors import RecipeError
-from threefold.evidence.compare import compare
+from threefold.evidence.compare import compare_predictions
 from threefold.files import write_json
 from threefold.pages.html import catalogue
-from threefold.pages.runlog import WHY, explain, runs_table
-from threefold.pages.runs_page import condition, meets, ordered, print_runs
+from threefold.pages.runlog import WHY, runs_table
+from threefold.pages.runs_page import condition, meets, ordered, runs
 from threefold.predictions import Predictions
 from threefold.recipe import make_recipe, write_recipe
 
@@ -74,20 +73,23 @@ def rows(root):
 )
 def test_a_verdict_is_that_of_the_pair_alone(root, rows, name, base):
     one, other = (Predictions.load(root / run / "oof.npz") for run in (name, base))
-    expected = compare(one, other)  # with the draws that `threefold compare` takes
+    expected = compare_predictions(one, other)  # with the draws that `threefold compare` takes
     assert rows[name].against == base and rows[name].verdict == expected.verdict
     assert rows[name].difference == pytest.approx(expected.difference["all.macro_f1"])
     assert rows[name].verdict == {"good": "better", "bad1": "worse", "same": "can't tell", "averaged": "better"}[name]
 
 
 def test_what_may_not_be_compared_is_said_with_the_reason_and_never_computed(rows):
-    told = {name: (row.verdict, explain(row)) for name, row in rows.items()}
-    assert told["photos"] == ("not comparable", "other photos or labels than base")
-    assert told["dealt"] == ("not comparable", "other folds than base")
-    assert told["alone"] == ("no baseline run", "no complete run of ../../base.yaml on these photos and folds is here")
-    assert told["lost"] == ("no baseline run", "baseline 'gone.yaml' is not here")
-    assert told["base"] == told["base1"] == ("", "")
-    assert told["good"][1] == "other code than base" and told["bad1"][1] == told["averaged"][1] == ""
+    remarks = {name: (row.verdict, row.why.words()) for name, row in rows.items()}
+    assert remarks["photos"] == ("not comparable", "other photos or labels than base")
+    assert remarks["dealt"] == ("not comparable", "other folds than base")
+    assert remarks["alone"] == (
+        "no baseline run",
+        "no complete run of ../../base.yaml on these photos and folds is here",
+    )
+    assert remarks["lost"] == ("no baseline run", "baseline 'gone.yaml' is not here")
+    assert remarks["base"] == remarks["base1"] == ("", "")
+    assert remarks["good"][1] == "other code than base" and remarks["bad1"][1] == remarks["averaged"][1] == ""
     assert all(row.difference is None for row in rows.values() if row.name not in ("good", "bad1", "same", "averaged"))
 
 
@@ -114,8 +116,8 @@ def test_letters_say_which_of_data_folds_and_code_differs(rows):
 
 def test_a_pruned_trial_has_not_failed(rows):
     pruned, failed = rows["search/trial0000"], rows["search/trial0001"]
-    assert (pruned.kind, pruned.state, explain(pruned)) == ("trial", "pruned", "macro F1 0.1 is below")
-    assert (failed.kind, failed.state, explain(failed)) == ("trial", "failed", "ValueError: no")
+    assert (pruned.kind, pruned.state, pruned.why.words()) == ("trial", "pruned", "macro F1 0.1 is below")
+    assert (failed.kind, failed.state, failed.why.words()) == ("trial", "failed", "ValueError: no")
 
 
 def test_the_nearest_run_of_a_file_and_an_unfinished_baseline_are_named(tmp_path):
@@ -127,8 +129,8 @@ def test_the_nearest_run_of_a_file_and_an_unfinished_baseline_are_named(tmp_path
     write_run(tmp_path / "runs" / "half", oof, complete=False)
     write_run(tmp_path / "runs" / "two", oof, recipe={"baseline": "half"})
     rows = {row.name: row for row in runs_table(tmp_path / "runs")}
-    assert explain(rows["one"]).endswith("is here; the nearest, near, differs in train.epochs")
-    assert (rows["two"].verdict, explain(rows["two"])) == ("no baseline run", "half is stopped")
+    assert rows["one"].why.words().endswith("is here; the nearest, near, differs in train.epochs")
+    assert (rows["two"].verdict, rows["two"].why.words()) == ("no baseline run", "half is stopped")
     assert rows["one"].difference is rows["two"].difference is None
 
 
@@ -137,9 +139,11 @@ def test_damaged_predictions_cost_only_the_verdict_of_their_run(root, rows, tmp_
         shutil.copytree(root / name, tmp_path / name)
     write_recipe(make_recipe(BASE | {"baseline": "../base"}), tmp_path / "good" / "recipe.yaml")
     (tmp_path / "good" / "oof.npz").write_bytes(b"PK")
-    found = {row.name: row for row in runs_table(tmp_path)}
-    assert found["good"].verdict == "not comparable" and "oof.npz: not a predictions file" in explain(found["good"])
-    assert (found["averaged"].verdict, found["averaged"].difference) == ("better", rows["averaged"].difference)
+    damaged = {row.name: row for row in runs_table(tmp_path)}
+    assert (
+        damaged["good"].verdict == "not comparable" and "oof.npz: not a predictions file" in damaged["good"].why.words()
+    )
+    assert (damaged["averaged"].verdict, damaged["averaged"].difference) == ("better", rows["averaged"].difference)
     cheap = {row.name: row for row in runs_table(root, verdicts=False)}
     assert {cheap[name].verdict for name in ("good", "bad1", "same", "averaged", "base")} == {""}
     assert cheap["photos"] == rows["photos"] and cheap["good"].against == "base"
@@ -166,8 +170,8 @@ def test_damaged_predictions_cost_only_the_verdict_of_their_run(root, rows, tmp_
     ],
 )
 def test_filters(rows, text, names):
-    found = {name for name, row in rows.items() if meets(row, condition(text))}
-    assert found == (names or {name for name, row in rows.items() if row.difference is None})
+    chosen = {name for name, row in rows.items() if meets(row, condition(text))}
+    assert chosen == (names or {name for name, row in rows.items() if row.difference is None})
 
 
 @pytest.mark.parametrize(
@@ -177,15 +181,12 @@ def test_filters(rows, text, names):
         ({"filters": ["train.mixx=cutmix"]}, "no column 'train.mixx' .*nearest: train.mix"),
         ({"filters": ["macro F1>good"]}, "macro F1 is a number, 'good' is none"),
         ({"filters": ["seconds>"]}, "seconds is a number, '' is none"),
-        ({"json": True, "csv": "-"}, "both print the log"),
-        ({"csv": "x.csv", "html": "./x.csv"}, "--csv and --html are both ./x.csv; expected two files"),
-        ({"lang": "kr", "html": "x.html"}, "lang: 'kr' is not known"),
     ],
 )
 def test_what_there_is_not_is_told_in_one_line_before_any_work(root, options, match, monkeypatch):
     monkeypatch.setattr("threefold.pages.runs_page.runs_table", lambda *_, **__: pytest.fail("worked"))
     with pytest.raises(RecipeError, match=match) as error:
-        print_runs(root, **options)
+        runs(root, **options)
     assert "\n" not in str(error.value)
 
 
@@ -198,40 +199,33 @@ def test_order_keeps_what_has_no_value_behind_in_both_directions(rows):
     assert names == sorted(rows)
 
 
-def test_csv_and_json_hold_the_same_as_the_rows(root, rows, tmp_path):
-    file = io.StringIO()
-    print_runs(root, Console(file=file), csv="-", sort="name", filters=["state=complete"])
-    found = list(csv.DictReader(io.StringIO(file.getvalue())))
-    assert [row["name"] for row in found] == sorted(name for name, row in rows.items() if row.state == "complete")
-    good = next(row for row in found if row["name"] == "good")
+def test_csv_and_json_hold_the_same_as_the_rows(root, rows, capfd):
+    table = list(csv.DictReader(io.StringIO(runs(root, sort="name", filters=["state=complete"]).csv())))
+    assert [row["name"] for row in table] == sorted(name for name, row in rows.items() if row.state == "complete")
+    good = next(row for row in table if row["name"] == "good")
     assert float(good["macro_f1"]) == rows["good"].macro_f1["value"] and good["commit"] == "beef"
     assert float(good["difference_low"]) == rows["good"].difference["low"] and good["why"] == "other code than base"
     assert good["changed"] == "model.head: flat18; train.mix: cutmix(p=0.5)"
-    assert next(row for row in found if row["name"] == "base")["difference_high"] == ""
-    print_runs(root, Console(file=io.StringIO()), csv=tmp_path / "log.csv", sort="name", filters=["state=complete"])
-    assert (tmp_path / "log.csv").read_text() == file.getvalue()
-    told = io.StringIO()
-    print_runs(root, Console(file=told), json=True, verdicts=False, filters=["name=good"])
-    (good,) = json.loads(told.getvalue())
+    assert next(row for row in table if row["name"] == "base")["difference_high"] == ""
+    (good,) = json.loads(runs(root, verdicts=False, filters=["name=good"]).json())["runs"]
     assert good["recipe"]["train.mix"] == "cutmix(p=0.5)" and good["difference"] is None
-    assert good["gender"] == rows["good"].gender
+    assert good["gender"] == rows["good"].gender and good["why"] == "other code than base"
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_table_tells_verdicts_and_their_limits(root):
-    file = io.StringIO()
-    print_runs(root, Console(file=file), sort="-difference")
-    text = file.getvalue()
-    first = text.splitlines()[1]
-    assert re.match(r"(good|averaged) ", first) and re.search(r" better.* \+0\.\d{4} \[\+0\.\d{4}, \+0\.\d{4}\] ", text)
-    assert "better, other code" in text and "4 verdicts, each of its own pair" in text
-    assert "Do not compare those scores." in text and "may be the code's" in text
-    nothing = io.StringIO()
-    print_runs(root, Console(file=nothing), filters=["nobody has this"])
-    assert nothing.getvalue() == f"no runs in {root} meet the filters\n"
+    lines = runs(root, sort="-difference").lines()
+    assert re.match(r"(good|averaged) ", lines[1])
+    assert re.search(r" \+0\.\d{4} \[\+0\.\d{4}, \+0\.\d{4}\] +better", "\n".join(lines))
+    assert any("better, other code" in line for line in lines)
+    assert "verdicts, each of its own pair" in lines[-1] and lines[-1].startswith("4 ")
+    warnings = [line for line in lines if line.startswith("! ")]
+    assert "Do not compare those scores." in warnings[0] and "may be the code's" in warnings[1]
+    assert runs(root, filters=["nobody has this"]).lines() == [f"no runs in {root} meet the filters"]
 
 
-def page(root, path, **options):
-    print_runs(root, Console(file=io.StringIO()), html=path, **options)
+def page(root, path, lang="en"):
+    path.write_text(replace(runs(root), page_folder=path.parent).page(lang), encoding="utf-8")
     return path.read_text(encoding="utf-8")
 
 
@@ -251,8 +245,8 @@ def test_the_page_in_both_languages(root, tmp_path):
         "기준 run 없음",
         "더 좋음",
         "중단(가지치기)",
-        "base와(과) 사진이나 라벨이 다름",
-        "기준 &#39;gone.yaml&#39;이(가) 여기에 없음",
+        "사진이나 라벨이 다름(비교 대상: base)",
+        "기준 &#39;gone.yaml&#39;: 여기에 없음",
     ):
         assert word in other, word
     assert text.count("<tbody role") == other.count("<tbody role") == 12
@@ -262,11 +256,13 @@ def test_the_page_in_both_languages(root, tmp_path):
 def test_a_report_is_linked_from_where_the_page_lies(root, tmp_path):
     shutil.copytree(root / "base", tmp_path / "runs" / "base #1")
     (tmp_path / "runs" / "base #1" / "report.html").write_text("x")
-    assert 'href="../runs/base%20%231/report.html"' in page(tmp_path / "runs", tmp_path / "pages" / "log.html")
+    pages = tmp_path / "pages"
+    pages.mkdir()
+    assert 'href="../runs/base%20%231/report.html"' in page(tmp_path / "runs", pages / "log.html")
 
 
 DRIVE = """<script>
-const names = () => runs.filter(run => !run.hidden).map(run => run.rows[0].cells[0].dataset.v), told = {}
+const names = () => runs.filter(run => !run.hidden).map(run => run.rows[0].cells[0].dataset.v), seen = {}
 const press = n => (heads[n].firstElementChild.click(), names())
 const ask = (column, sign, wanted) => {
   $("column").value = column; $("column").dispatchEvent(new Event("change"))
@@ -275,17 +271,17 @@ const ask = (column, sign, wanted) => {
 }
 const asked = JSON.parse(document.body.dataset.asked)
 const typed = text => { $("words").value = text; $("words").dispatchEvent(new Event("input")); return names() }
-told.start = names(); told.gap = press(2); told.up = press(2); told.name = press(0); told.sorted = heads[0].ariaSort
-told.words = typed("CUTMIX flat18"); told.count = $("count").textContent; told.mixed = $("mixed").hidden
-typed(""); picks[1].value = picks[1].options[2].value; picks[1].dispatchEvent(new Event("change")); told.folds = names()
-told.nobody = typed("nobody"); told.nothing = $("nothing").hidden
+seen.start = names(); seen.gap = press(2); seen.up = press(2); seen.name = press(0); seen.sorted = heads[0].ariaSort
+seen.words = typed("CUTMIX flat18"); seen.count = $("count").textContent; seen.mixed = $("mixed").hidden
+typed(""); picks[1].value = picks[1].options[2].value; picks[1].dispatchEvent(new Event("change")); seen.folds = names()
+seen.nobody = typed("nobody"); seen.nothing = $("nothing").hidden
 typed(""); picks[1].value = ""; ask("", "has", "")
-told.asked = asked.map(each => ask(...each))
-ask("people", "has", ""); told.options = [...$("column").options].map(each => each.value)
-ask("train.mix", "has", ""); told.mix = ($("order").click(), names())
-told.shown = runs[0].querySelector(".shown").textContent
-told.back = ($("order").click(), names()); told.way = $("order").dataset.way
-document.title = JSON.stringify(told)
+seen.asked = asked.map(filter => ask(...filter))
+ask("people", "has", ""); seen.options = [...$("column").options].map(option => option.value)
+ask("train.mix", "has", ""); seen.mix = ($("order").click(), names())
+seen.shown = runs[0].querySelector(".shown").textContent
+seen.back = ($("order").click(), names()); seen.way = $("order").dataset.way
+document.title = JSON.stringify(seen)
 </script></body>"""
 
 
@@ -314,23 +310,23 @@ def test_a_browser_sorts_and_filters_the_page(root, rows, tmp_path):
     done = subprocess.run(["chromium", *flags, "--dump-dom", (tmp_path / "log.html").as_uri()],
                           capture_output=True, text=True, timeout=60, check=True)  # fmt: skip
     title = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL).group(1)
-    told = json.loads(title.replace("&quot;", '"').replace("&amp;", "&"))
+    seen = json.loads(title.replace("&quot;", '"').replace("&amp;", "&"))
     every = list(rows.values())
-    assert told["start"] == [row.name for row in ordered(every, "macro_f1", True)]
+    assert seen["start"] == [row.name for row in ordered(every, "macro_f1", True)]
     for key, falling in (("gap", True), ("up", False)):
-        known = [row.name for row in ordered(every, "difference", falling) if row.difference]
-        values = [rows[name].difference["value"] for name in told[key][: len(known)]]
-        assert values == sorted(values, reverse=falling) and set(told[key][: len(known)]) == set(known)
-    assert told["name"] == sorted(rows) and told["sorted"] == "ascending"
-    assert told["words"] == ["good"] and told["count"] == "1 of 12 runs" and told["mixed"] is True
+        judged = [row.name for row in ordered(every, "difference", falling) if row.difference]
+        values = [rows[name].difference["value"] for name in seen[key][: len(judged)]]
+        assert values == sorted(values, reverse=falling) and set(seen[key][: len(judged)]) == set(judged)
+    assert seen["name"] == sorted(rows) and seen["sorted"] == "ascending"
+    assert seen["words"] == ["good"] and seen["count"] == "1 of 12 runs" and seen["mixed"] is True
     letter = sorted({row.folds_group for row in every})[1]
-    assert told["folds"] == [row.name for row in ordered(every, "name", False) if row.folds_group == letter]
-    assert told["nobody"] == [] and told["nothing"] is False
-    for condition_, names in zip(ASKED, told["asked"], strict=True):
+    assert seen["folds"] == [row.name for row in ordered(every, "name", False) if row.folds_group == letter]
+    assert seen["nobody"] == [] and seen["nothing"] is False
+    for condition_, names in zip(ASKED, seen["asked"], strict=True):
         assert set(names) == {row.name for row in every if meets(row, condition(condition_))}, condition_
-    assert {"accuracy", "seed", "verdict", "version", "optim"} < set(told["options"]) and "tta" not in told["options"]
-    assert told["mix"][0] == "good" and told["shown"] == "train.mix: cutmix(p=0.5)"
-    assert told["back"][-1] == "good" and told["way"] == "descending"
+    assert {"accuracy", "seed", "verdict", "version", "optim"} < set(seen["options"]) and "tta" not in seen["options"]
+    assert seen["mix"][0] == "good" and seen["shown"] == "train.mix: cutmix(p=0.5)"
+    assert seen["back"][-1] == "good" and seen["way"] == "descending"
 
 
 DAMAGE = {
@@ -350,16 +346,14 @@ def test_no_odd_value_of_one_file_costs_the_log(root, tmp_path):
     write_recipe(
         make_recipe(BASE | {"baseline": "../self"}), shutil.copytree(root / "base", tmp_path / "self") / "recipe.yaml"
     )
-    found = {row.name: row for row in runs_table(tmp_path)}
-    assert len(found) == 12
+    damaged = {row.name: row for row in runs_table(tmp_path)}
+    assert len(damaged) == 12
     for name in ("empty", "list", "half", "stamp.json3"):
-        row = found[name]
+        row = damaged[name]
         assert (row.state, row.group, row.code_group, row.macro_f1) == ("damaged", "-", "-", None)
-        assert explain(row).startswith(str(tmp_path / name))
-    assert {row.group for row in found.values()} == {"a", "-"}
-    assert (found["self"].verdict, explain(found["self"])) == ("no baseline run", "names itself as its baseline")
+        assert row.why.words().startswith(str(tmp_path / name))
+    assert {row.group for row in damaged.values()} == {"a", "-"}
+    assert (damaged["self"].verdict, damaged["self"].why.words()) == ("no baseline run", "names itself as its baseline")
     text = page(tmp_path, tmp_path / "log.html")
     assert text.count("<tbody role") == 12 and re.search(r'id="mixed" hidden', text)
-    told = io.StringIO()
-    print_runs(tmp_path, Console(file=told), json=True)
-    json.loads(told.getvalue(), parse_constant=pytest.fail)
+    json.loads(runs(tmp_path).json(), parse_constant=pytest.fail)

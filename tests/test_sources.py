@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from threefold.data.layouts import SIGNS, SOURCES
 from threefold.data.sources import eval_photos, read_answers, read_faces, recognise, split_sources
 from threefold.data.tables import Problem
 from threefold.errors import DataError
@@ -44,9 +46,17 @@ def labelled(root: Path, text: str, *files: str) -> Path:
 
 
 def problems_of(text: str | Path) -> list[Problem]:
-    found: list[Problem] = []
-    read_faces(text, found.append)
-    return found
+    problems: list[Problem] = []
+    read_faces(text, problems.append)
+    return problems
+
+
+@pytest.mark.parametrize("layout", SOURCES)
+def test_every_layout_says_what_it_is_known_by_and_refuses_an_empty_folder(layout: str, tmp_path: Path) -> None:
+    fits, sign = SIGNS[layout]
+    assert sign and SOURCES[layout].__doc__ and not fits(tmp_path)
+    with pytest.raises(DataError, match=re.escape(str(tmp_path))):
+        read_faces(f"{layout}:{tmp_path}")
 
 
 def test_contest_reads_every_suffix_and_keys_people_by_folder(tmp_path: Path) -> None:
@@ -165,8 +175,8 @@ def test_utkface_names(tmp_path: Path) -> None:
 def test_folders_by_class_by_label_and_nested(tmp_path: Path) -> None:
     for name in ("17/a.png", "Worn_Male_30-59/b.png", "worn/Female/ann__1.png", "none/ann__2.png", "unknown/c.png"):
         draw(tmp_path / name)
-    found = {face.id: (face.person, *face.parts) for face in read_faces(tmp_path)}
-    assert found == {
+    labels_of = {face.id: (face.person, *face.parts) for face in read_faces(tmp_path)}
+    assert labels_of == {
         "17/a.png": ("17/a.png", 2, 1, 2),
         "Worn_Male_30-59/b.png": ("Worn_Male_30-59/b.png", 0, 0, 1),
         "none/ann__2.png": ("ann", 2, -1, -1),
@@ -265,13 +275,13 @@ def test_answers_may_be_a_table_of_labels_that_knows_only_some(tmp_path: Path) -
     assert answers.ids == ("b/1.jpg", "a.jpg", "c.jpg") and answers.persons == ("p", "a.jpg", "q")
     assert answers.truth.tolist() == [[2, -1, 2], [-1, -1, -1], [0, -1, -1]] and answers.label.tolist() == [-1] * 3
     np.testing.assert_array_equal(answers.ages, np.array([61, np.nan, np.nan], np.float32))
-    for text, said in (
+    for text, message in (
         ("file,mask\na.jpg,worm", r"line 2, column mask: .*worn"), ("file,person\na.jpg,p", "no column of labels"),
         ("file,age,age_group\na.jpg,61,<30", "contradicts age 61"), ("file,mask\na,worn\na,none", "'a' occurs twice"),
         ("name,mask\na.jpg,worn", "no column 'imageid'"),
     ):  # fmt: skip
         path.write_text(text)
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=message):
             read_answers(path)
 
 

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from threefold.data.face import Face
 from threefold.data.sources import eval_photos, read_answers, read_faces
 from threefold.draw import synth as stage
-from threefold.draw.masks import SHAPES, WEARS, MaskDesign, Wear
-from threefold.draw.overlay import draw_mask, fit_geometry, random_design
+from threefold.draw.landmarks import JAW, FaceGeometry, fit_geometry
+from threefold.draw.masks import SHAPES, WEARS, MaskDesign, Wear, random_design
+from threefold.draw.overlay import draw_mask
 from threefold.draw.synth import choose, synth
 from threefold.errors import DataError
 from threefold.labels import Mask
@@ -81,8 +82,8 @@ def at(area: NDArray[np.bool_], points: NDArray[np.float64]) -> NDArray[np.bool_
 def test_each_way_of_wearing_covers_what_it_says(shape: str) -> None:
     points, design = points68(), MaskDesign(shape, "navy", seed=3)
     photo = face_photo(points)
-    for given in (points, points[INNER]):
-        shown = {wear: covered(photo, given, design, wear) for wear in WEARS}
+    for landmarks in (points, points[INNER]):
+        shown = {wear: covered(photo, landmarks, design, wear) for wear in WEARS}
         chin = points[CHIN] - [0, 6]
         assert all(at(shown["worn"], points[[*NOSE, *NOSTRILS, *MOUTH]])) and at(shown["worn"], chin)
         assert all(at(shown["nose_out"], points[MOUTH])) and at(shown["nose_out"], chin)
@@ -110,21 +111,32 @@ def test_mask_turns_with_the_head() -> None:
     spin = cv2.getRotationMatrix2D((100.0, 120.0), -20, 1)
     turned_points = points @ spin[:, :2].T + spin[:, 2]
     turned = cv2.warpAffine(photo, spin, (200, 240), borderValue=(120, 120, 120))
-    assert fit_geometry(turned_points).roll == pytest.approx(fit_geometry(points).roll + 20, abs=0.5)
+    assert pose(fit_geometry(turned_points))[2] == pytest.approx(pose(fit_geometry(points))[2] + 20, abs=0.5)
     expected = cv2.warpAffine(covered(photo, points, design, "worn").astype(np.uint8), spin, (200, 240)) > 0
-    found = covered(turned, turned_points, design, "worn")
-    assert (expected & found).sum() / (expected | found).sum() > 0.93
+    actual = covered(turned, turned_points, design, "worn")
+    assert (expected & actual).sum() / (expected | actual).sum() > 0.93
+
+
+def pose(geometry: FaceGeometry) -> tuple[float, float, float]:
+    """Yaw (to the image's right), pitch (down) and roll (clockwise) in degrees, read off the camera."""
+    across = geometry.eyes[1] - geometry.eyes[0]
+    across = across / np.hypot(*across)
+    away = np.array([across, [-across[1], across[0]]]) @ geometry.camera[:, 2]
+    yaw, pitch = np.degrees(np.arcsin(np.clip(away / geometry.scale, -1, 1)))
+    return float(yaw), float(pitch), float(np.degrees(np.arctan2(across[1], across[0])))
 
 
 def test_geometry_of_49_and_68_points_agrees_and_yaw_narrows_the_far_side() -> None:
     for yaw in (-25.0, 0.0, 25.0):
         points = points68(yaw=yaw)
         whole, part = fit_geometry(points), fit_geometry(points[INNER])
-        assert part.yaw == pytest.approx(yaw, abs=7) and part.yaw == whole.yaw
-        assert np.abs(whole.jaw - points[:17]).max() < 0.04 * 60
-        assert part.scale == pytest.approx(60, rel=0.08) and abs(part.roll) < 1 and abs(part.pitch) < 6
+        turn, nod, roll = pose(part)
+        assert turn == pytest.approx(yaw, abs=7) and turn == pose(whole)[0]
+        jaw, jaw_of_49 = whole.project(JAW), part.project(JAW)
+        assert np.abs(jaw - points[:17]).max() < 0.04 * 60
+        assert part.scale == pytest.approx(60, rel=0.08) and abs(roll) < 1 and abs(nod) < 6
         assert np.abs(part.eyes - [points[36:42].mean(axis=0), points[42:48].mean(axis=0)]).max() < 1e-3
-        assert np.hypot(*(part.jaw[8] - whole.jaw[8])) < 0.12 * 60
+        assert np.hypot(*(jaw_of_49[8] - jaw[8])) < 0.12 * 60
         area = covered(face_photo(points), points, MaskDesign("surgical", "navy"), "worn")
         columns = np.nonzero(area[int(points[33, 1])])[0]
         left, right = points[33, 0] - columns.min(), columns.max() - points[33, 0]
@@ -183,12 +195,12 @@ def test_designs_vary() -> None:
 
 def person(number: int, gender: int, age: float) -> stage._Person:
     face = Face(Path(f"{number}.jpg"), f"p{number:05d}", f"{number}.jpg", Mask.NONE, gender, age)
-    return stage._Person(face, np.zeros((49, 2), np.float32), int(min(age, 60)), "Unknown")
+    return stage._Person(face, np.zeros((49, 2), np.float32), gender, int(min(age, 60)), "Unknown")
 
 
 @cache
-def pool(each: int, ages: range = range(18, 65)) -> list[stage._Person]:
-    wanted = [(gender, age) for gender in (0, 1) for age in ages for _ in range(each)]
+def pool(count: int, ages: range = range(18, 65)) -> list[stage._Person]:
+    wanted = [(gender, age) for gender in (0, 1) for age in ages for _ in range(count)]
     return [person(number, *who) for number, who in enumerate(wanted)]
 
 
@@ -230,8 +242,8 @@ def portraits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for k in range(18):
         points = points68(44, (86 + k % 5, 80), yaw=3.0 * (k % 7 - 3))
         photo = face_photo(points, (192, 170), skin=0.6 + 0.03 * k)
-        own = np.random.default_rng(k).integers(0, 120, (12, 10, 3)).astype(np.uint8)  # nobody's copy
-        photo = cv2.addWeighted(photo, 0.7, cv2.resize(own, (170, 192), interpolation=cv2.INTER_CUBIC), 0.6, 0)
+        patch = np.random.default_rng(k).integers(0, 120, (12, 10, 3)).astype(np.uint8)  # nobody's copy
+        photo = cv2.addWeighted(photo, 0.7, cv2.resize(patch, (170, 192), interpolation=cv2.INTER_CUBIC), 0.6, 0)
         cv2.imwrite(str(root / f"images/{k}.jpg"), photo[..., ::-1])
         rows.append(
             (f"images/{k}.jpg", f"who{k}", ("male", "female")[k % 2], 18 + 2 * k, "worn" if k == 17 else "none")
@@ -245,18 +257,17 @@ def portraits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_layout_tables_and_same_bytes_for_any_workers(
-    portraits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    calls: list[tuple[int, int]] = []
+def test_layout_tables_and_same_bytes_for_any_workers(portraits: Path, tmp_path: Path) -> None:
     options = {"people": 8, "match": "none", "seed": 4, "size": (128, 96)}
-    out = synth(f"csv:{portraits}", tmp_path / "a", workers=1, progress=lambda *n: calls.append(n), **options)  # type: ignore[arg-type]
+    result = synth(f"csv:{portraits}", tmp_path / "a", workers=1, **options)  # type: ignore[arg-type]
+    out = result.out
     synth(f"csv:{portraits}", tmp_path / "b", workers=2, **options)  # type: ignore[arg-type]
     files = sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(tmp_path / "b") for path in (tmp_path / "b").rglob("*") if path.is_file())
     assert all((out / path).read_bytes() == (tmp_path / "b" / path).read_bytes() for path in files)
-    assert calls == [(k, 13) for k in range(1, 14)] and {path.name for path in tmp_path.iterdir()} == {"a", "b"}
-    assert "8 people in train, 5 in eval, 91 photos; 1 without landmarks or labels left out" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
+    assert result.lines()[0] == f"{out}: 8 people in train, 5 people in eval, 91 photos"
+    assert result.remarks == {"left out: no landmarks or labels": 1}
     faces = read_faces(f"contest:{out}")
     assert len(faces) == 56 and {decode(face.photo).shape for face in faces} == {(128, 96, 3)}
     assert all(
@@ -265,8 +276,8 @@ def test_layout_tables_and_same_bytes_for_any_workers(
     original = {face.person: face for face in read_faces(f"csv:{portraits}")}
     with (out / "train/sources.csv").open() as file:
         for row in csv.DictReader(file):
-            made = next(face for face in faces if face.person.startswith(row["id"]))
-            assert (made.age, made.gender) == (original[row["person"]].age, original[row["person"]].gender)
+            person = next(face for face in faces if face.person.startswith(row["id"]))
+            assert (person.age, person.gender) == (original[row["person"]].age, original[row["person"]].gender)
     answers, photos = read_answers(out / "eval/answers.csv"), eval_photos(out)
     assert photos and [name for name, _ in photos] == list(answers.ids) and len(photos) == 35
     assert all(len(Path(name).stem) == 40 for name in answers.ids)
@@ -300,7 +311,7 @@ def test_practice_set_with_68_points_is_a_source(portraits: Path, tmp_path: Path
     for root in ("practice", "practice/train"):
         out = synth(
             f"contest:{tmp_path / root}", tmp_path / f"{root}-out", people=1, match="none", seed=0, size=(64, 48)
-        )
+        ).out
         assert not (out / "eval").exists()  # nobody is left
         assert (out / "train/train.csv").read_text().splitlines()[1] == "000001,female,Asian,33,000001_female_Asian_33"
 
@@ -322,7 +333,7 @@ def test_bad_input_is_told_and_leaves_nothing(portraits: Path, tmp_path: Path) -
     (tmp_path / "taken/file").touch()
     with pytest.raises(DataError, match="not an empty folder"):
         run(portraits, "taken")
-    with pytest.raises(DataError, match="at least 1"):
+    with pytest.raises(DataError, match="people 0: expected 1 or more"):
         run(portraits, people=0)
     with pytest.raises(DataError, match="nearest: contest"):
         synth(str(portraits), tmp_path / "out", people=2, match="contets", seed=0)  # type: ignore[arg-type]
@@ -363,9 +374,7 @@ def test_real_faces_are_covered_as_said() -> None:
     assert wrong <= 1
 
 
-def test_a_portrait_under_two_names_is_one_person(
-    portraits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_portrait_under_two_names_is_one_person(portraits: Path, tmp_path: Path) -> None:
     """Real sets hold some people twice; a twin with one in train and the other in eval would leak."""
     root = tmp_path / "source"
     shutil.copytree(portraits, root)
@@ -379,9 +388,9 @@ def test_a_portrait_under_two_names_is_one_person(
     with np.load(root / "landmarks49.npz") as marks:
         names, places = marks["files"], marks["xy"]
     np.savez(root / "landmarks49.npz", files=[*names, "images/again.jpg"], xy=[*places, places[3]])
-    synth(f"csv:{root}", tmp_path / "out", people=9, match="none", seed=0, size=(64, 48), workers=1)
-    said = capsys.readouterr().err
-    assert "9 people in train, 6 in eval" in said and "2 left out whose portrait cannot be read or is another" in said
+    result = synth(f"csv:{root}", tmp_path / "out", people=9, match="none", seed=0, size=(64, 48), workers=1)
+    assert result.people == {"train": 9, "eval": 6}
+    assert result.remarks["left out: the portrait cannot be read or is another person's as well"] == 2
     used = [
         row
         for half in ("train", "eval")

@@ -7,6 +7,7 @@ values are spec strings (`spec.py`); which names exist is the business of the ta
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ class PrepareKeys(_Part):
     crop: str = Field("none", description="none, centre(h,w) or face(margin)")
     size: str = Field("128x96", description="height x width in pixels")
     background: str = Field("keep", description="keep, or how what is behind the person is blanked out")
-    interpolation: str = Field("area", description="area, bilinear or bicubic")
+    interpolation: str = Field("area", description="area or bilinear")
     normalise: str = Field(
         "auto", description="auto (as the weights were trained), imagenet, half, dataset, given(mean=,std=)"
     )
@@ -77,7 +78,13 @@ class Model(_Part):
 
 
 class Loss(_Part):
-    """Loss per output of the head; an empty one is `default` (or what fits an output that is no softmax)."""
+    """Loss per output of the head; an empty one is `default` (or what fits an output that is no softmax).
+
+    A head may have outputs of other names than these; which names there are is checked with the head.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, str]
 
     default: str = "ce"
     mask: str = ""
@@ -206,7 +213,7 @@ def make_recipe(values: Mapping[str, Any], overrides: Iterable[str] = (), where:
         origin[key.strip()] = "command line"
     parts = {key.removeprefix("parts."): flat.pop(key) for key in list(flat) if key.startswith("parts.")}
     for key in flat:
-        if key not in KEYS:
+        if key not in KEYS and not LOSS_KEY.fullmatch(key):
             raise RecipeError(f"{origin[key]}: unknown key {key!r} ({one_of(KEYS, key)})")
     try:
         recipe = Recipe.model_validate({**_nest({k: v for k, v in flat.items() if v is not None}), "parts": parts})
@@ -217,7 +224,7 @@ def make_recipe(values: Mapping[str, Any], overrides: Iterable[str] = (), where:
         raise RecipeError(f"{origin.get(key, where)}: {key} cannot be {first['input']!r}: {reason}") from None
     for key in parts:
         attribute, _, name = key.partition(".")
-        if attribute not in PARTS or name not in PART_KEYS:
+        if attribute not in PARTS or not (name in PART_KEYS or LOSS_KEY.fullmatch(name)):
             nearest = one_of(PART_KEYS, name) if attribute in PARTS else one_of(PARTS, attribute)
             raise RecipeError(f"{origin[f'parts.{key}']}: unknown key 'parts.{key}' ({nearest})")
         recipe.part(attribute)
@@ -273,7 +280,9 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 KEYS: tuple[str, ...] = tuple(Recipe().flat())
-"""Every key of a recipe, in the order of the schema; `parts.ATTRIBUTE.KEY` comes to these."""
+"""Every key of a recipe, in the order of the schema; `parts.ATTRIBUTE.KEY` comes to these, and so does LOSS_KEY."""
+LOSS_KEY = re.compile(r"loss\.\w+")
+"""`loss.NAME` of any output that a head may have."""
 PARTS = ("mask", "gender", "age")
 PART_SECTIONS = ("prepare", "model", "loss", "train", "optim", "schedule", "tta")
 PART_KEYS = tuple(key for key in KEYS if key.split(".")[0] in PART_SECTIONS and key != "train.final")

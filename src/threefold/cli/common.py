@@ -66,12 +66,13 @@ def tell(
     html: Path | None = None,
     lang: str = "en",
     err: bool = False,
+    quiet: bool = False,
 ) -> None:
     """Show a result: its lines on stdout, or with `json` its data, or with `csv` as `-` its table.
 
     html, csv: files that get its page in `lang` and its table. They are written first, since whoever reads stdout may
-    close it (`| head`). err: the lines go to stderr, since stdout has something else. A result whose answer is no ends
-    with exit code 1.
+    close it (`| head`). err: the lines go to stderr, since stdout has something else; quiet: they are left out.
+    A result whose answer is no ends with exit code 1.
     """
     printed = str(csv) == "-"
     if json and printed:
@@ -84,7 +85,7 @@ def tell(
         write_text(csv, result.csv())
     if json or printed:
         sys.stdout.write(result.json() if json else result.csv())
-    else:
+    elif not quiet:
         for line in result.lines():
             typer.secho(line, fg="yellow" if line.startswith("! ") else None, err=err)
     if written := [str(path) for path in (html, csv) if path and str(path) != "-"]:

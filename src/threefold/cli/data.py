@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from threefold.cli.common import Json, Lang, Match, Out, Seed, app, need
+from threefold.cli.common import Csv, Json, Lang, Match, Out, Photos, Seed, app, need, tell
+from threefold.files import need_writable, write_text
 
 
 @app.command()
@@ -15,11 +16,12 @@ def sample(
     out: Out,
     people: Annotated[int, typer.Option(help="people of the training half; eval/ gets two thirds as many")] = 120,
     seed: Seed = 0,
+    json: Json = False,
 ) -> None:
     """Draw a practice set of people in the contest's layout: OUT/train and OUT/eval, with the answers beside eval."""
     from threefold.draw.sample import sample as run
 
-    typer.echo(f"practice set: {run(out, people=people, seed=seed)}")
+    tell(run(out, people=people, seed=seed), json=json)
 
 
 @app.command()
@@ -30,12 +32,12 @@ def synth(
     match: Annotated[Match, typer.Option(help="contest: its gender x age histogram; none: any people")] = "contest",
     eval_people: Annotated[int | None, typer.Option(min=0, help="people of the eval half (default: 2/3)")] = None,
     seed: Seed = 0,
+    json: Json = False,
 ) -> None:
     """Draw masks on real portraits: five worn, one incorrect, one none per person, in the contest's layout."""
     from threefold.draw.synth import synth as run
 
-    made = run(source, out, people=people, match=match, seed=seed, eval_people=eval_people)
-    typer.echo(f"set with drawn masks: {made}")
+    tell(run(source, out, people=people, match=match, seed=seed, eval_people=eval_people), json=json)
 
 
 @app.command()
@@ -45,35 +47,41 @@ def dress(
     worn: Annotated[int, typer.Option(min=0, help="photos with a worn mask per portrait")] = 1,
     incorrect: Annotated[int, typer.Option(min=0, help="photos with a badly worn mask per portrait")] = 1,
     seed: Seed = 0,
+    json: Json = False,
 ) -> None:
     """Draw worn and badly worn masks on any portraits, framing and light as they are; bare ones are kept beside."""
     from threefold.draw.dress import dress as run
 
-    typer.echo(f"set with drawn masks: {run(source, out, worn=worn, incorrect=incorrect, seed=seed)}")
+    tell(run(source, out, worn=worn, incorrect=incorrect, seed=seed), json=json)
 
 
 @app.command()
 def check(
     data: Annotated[str, typer.Argument(help="layout:path[,layout:path...] or a path whose layout is recognised")],
-    json: Annotated[bool, typer.Option("--json", help="print the whole report as JSON")] = False,
+    json: Json = False,
+    csv: Csv = None,
 ) -> None:
     """What is in a set of photos and what is wrong with it; exit code 1 when a result would be corrupted."""
-    from threefold.data.check_verb import check_data
+    from threefold.data.check import check as run
 
-    check_data(data, json=json)
+    tell(run(data), json=json, csv=csv)
 
 
 @app.command()
 def eda(
     data: Annotated[str, typer.Argument(help="layout:path[,layout:path...] or a path whose layout is recognised")],
-    out: Annotated[Path, typer.Option(help="HTML file to write")] = Path("eda.html"),
-    photos: Annotated[bool, typer.Option(help="embed examples, outliers and mean pictures, and name photos")] = True,
-    lang: Lang = "en",
+    photos: Photos = True,
+    html: Annotated[Path, typer.Option(help="HTML file to write")] = Path("eda.html"),
     json: Json = False,
+    lang: Lang = "en",
     seed: Seed = 0,
 ) -> None:
     """One page about a set of photos before training: people, borders, shortcuts, outliers, the size of chance."""
     need("sklearn", "train")
-    from threefold.pages.eda_page import eda as run
+    from threefold.pages.eda_page import eda as work
 
-    typer.echo(f"page: {run(data, out=out, photos=photos, lang=lang, json=json, seed=seed)}", err=json)
+    need_writable(html)
+    result = work(data, photos=photos, seed=seed)
+    write_text(html, result.page(lang))
+    tell(result, json=json)
+    typer.echo(f"page: {html}", err=json)

@@ -11,6 +11,8 @@ import typer
 
 from threefold.cli.common import Attributes, Json, Model, app, attribute_names, end, need, tell
 
+SOURCE = "video, folder of frames, rtsp:// or http:// address, camera index"
+
 
 @app.command()
 def serve(
@@ -55,28 +57,20 @@ def serve(
 
 @app.command()
 def watch(
-    source: Annotated[
-        str,
-        typer.Argument(
-            envvar="THREEFOLD_SOURCE", help="video, folder of frames, rtsp:// or http:// address, camera index"
-        ),
-    ],
+    source: Annotated[str, typer.Argument(envvar="THREEFOLD_SOURCE", help=SOURCE)],
     model: Model = None,
     attributes: Attributes = "mask,gender,age_group",
-    events: Annotated[Path | None, typer.Option(help=".csv or .sqlite to append a row per person to")] = None,
+    events: Annotated[Path | None, typer.Option(help=".sqlite file to append a row per person to")] = None,
+    csv: Annotated[Path | None, typer.Option(help="file for a table of all rows of --events, at the end")] = None,
     save: Annotated[Path | None, typer.Option(help="video to make, boxes drawn; it keeps pictures of people")] = None,
     webhook: Annotated[str | None, typer.Option(help="http(s) address that gets each event as JSON")] = None,
     monitor: Annotated[str | None, typer.Option(help="[HOST:]PORT of the page /monitor")] = None,
-    realtime: Annotated[
-        bool, typer.Option("--realtime", help="play a file as if it were live: late frames drop")
-    ] = False,
+    realtime: Annotated[bool, typer.Option("--realtime", help="play a file as if live: late frames drop")] = False,
     fps: Annotated[float, typer.Option(min=0.1, max=240, help="frames a second of a folder")] = 25.0,
     start: Annotated[datetime | None, typer.Option(help="when a recording began (default: now)")] = None,
     retries: Annotated[int, typer.Option(min=-1, help="attempts to open a dead stream again; -1: for ever")] = 20,
     max_gap: Annotated[float, typer.Option(min=0, help="seconds a face may be unseen before its track ends")] = 1.0,
-    far: Annotated[
-        bool, typer.Option("--far", help="find faces far away beside near ones; looking takes 6 times as long")
-    ] = False,
+    far: Annotated[bool, typer.Option("--far", help="find faces far away too; looking takes 6 times as long")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="faults only")] = False,
     json: Json = False,
 ) -> None:
@@ -85,11 +79,23 @@ def watch(
     from threefold.read.reader import detect_faces
     from threefold.watch.watch import watch as run
 
+    if csv and not events:
+        end("--csv writes the events of a file; name it with --events", 2)
     find = partial(detect_faces, far=far)
-    result = run(source, model=model, attributes=attribute_names(attributes), events=events, save=save, webhook=webhook,
-                 monitor=monitor, realtime=realtime, fps=fps, start=start, retries=retries, max_gap=max_gap,
-                 view=make_view(quiet or json), find=find)  # fmt: skip
-    if json or not quiet:
-        tell(result, json=json, err=True)
-    elif result.failure:
-        end(result.failure, 1)
+    result = run(
+        source,
+        model=model,
+        attributes=attribute_names(attributes),
+        events=events,
+        save=save,
+        webhook=webhook,
+        monitor=monitor,
+        realtime=realtime,
+        fps=fps,
+        start=start,
+        retries=retries,
+        max_gap=max_gap,
+        view=make_view(quiet or json or str(csv) == "-"),
+        find=find,
+    )
+    tell(result, json=json, csv=csv, err=True, quiet=quiet)

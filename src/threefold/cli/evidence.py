@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from threefold.cli.common import Draws, Json, Lang, On, Rule, Seed, app, need
+from threefold.cli.common import Csv, Draws, Html, Json, Lang, On, Photos, Rule, Seed, app, need, tell
+from threefold.files import need_writable, write_text
 
 
 @app.command()
@@ -15,38 +17,40 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(help="complete runs on the same photos; the first is judged")],
     on: On = "oof",
     json: Json = False,
-    out: Annotated[Path | None, typer.Option(help="HTML page to write")] = None,
+    html: Html = None,
     csv: Annotated[Path | None, typer.Option(help="CSV of all photos that changed sides; - prints it")] = None,
-    photos: Annotated[int, typer.Option(min=0, help="photos that changed sides to list; 0 names none")] = 20,
+    top: Annotated[int, typer.Option(min=0, help="photos that changed sides to list; 0 names none")] = 20,
+    photos: Photos = True,
     draws: Draws = 10_000,
     seed: Seed = 0,
     lang: Lang = "en",
 ) -> None:
     """Is the first run better than each of the others? A difference is FIRST minus other, with its 95 % interval."""
-    if out:
-        need("matplotlib", "train")
-    from threefold.pages.compare_page import compare_runs
+    if html:
+        need("jinja2", "train")
+    from threefold.pages.compare_page import compare as run
 
-    compare_runs(runs, on=on, json=json, out=out, csv=csv, draws=draws, seed=seed, photos=photos, lang=lang)
-    if written := [str(path) for path in (out, csv) if path and str(path) != "-"]:
-        typer.echo(f"written: {', '.join(written)}", err=True)
+    result = run(runs, on=on, draws=draws, seed=seed, top=top, photos=photos)
+    tell(result, json=json, csv=csv, html=html, lang=lang)
 
 
 @app.command()
 def suspects(
     run: Annotated[Path, typer.Argument(help="complete run directory")],
-    out: Annotated[Path | None, typer.Option(help="folder to write into (default: the run)")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for suspects.csv and its page (default: the run)")] = None,
     top: Annotated[int, typer.Option(min=1, help="how many labels to list")] = 200,
-    photos: Annotated[bool, typer.Option(help="show the photos on the page")] = True,
+    photos: Photos = True,
+    json: Json = False,
+    csv: Csv = None,
+    html: Annotated[Path | None, typer.Option(help="HTML file for the page (default: suspects.html in --out)")] = None,
     lang: Lang = "en",
 ) -> None:
     """Labels that are probably wrong: a table and a page to look them through, which saves a patch for `train`."""
-    need("cleanlab", "train")
-    from threefold.pages.suspects_page import summary
+    need("jinja2", "train")
     from threefold.pages.suspects_page import suspects as find
 
-    for line in summary(*find(run, out=out, top=top, photos=photos, lang=lang)):
-        typer.echo(line)
+    result = find(run, out=out, top=top, photos=photos)
+    tell(result, json=json, csv=csv, html=html or result.folder / "suspects.html", lang=lang)
 
 
 @app.command()
@@ -61,12 +65,17 @@ def decide(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="JSON to write (default RUN/decision.json)")] = None,
     json: Json = False,
+    html: Html = None,
     seed: Seed = 0,
+    lang: Lang = "en",
 ) -> None:
     """Fit temperatures, decision rule and abstention on predictions of unseen people; say what they gain; save them."""
+    if html:
+        need("jinja2", "train")
     from threefold.pages.decide_page import decide as work
 
-    work(run, on=on, rule=rule, coverage=coverage, risk=risk, unlabelled=unlabelled, seed=seed, json=json, out=out)
+    result = work(run, on=on, rule=rule, coverage=coverage, risk=risk, unlabelled=unlabelled, seed=seed, out=out)
+    tell(result, json=json, html=html, lang=lang)
 
 
 @app.command()
@@ -79,26 +88,38 @@ def shake(
     draws: Draws = 10_000,
     seed: Seed = 0,
     json: Json = False,
+    csv: Csv = None,
+    html: Html = None,
+    lang: Lang = "en",
 ) -> None:
     """The leaderboard in advance: gaps of public and private, who wins in private, and which run to hand in."""
-    from threefold.pages.shake_page import shake_runs
+    if html:
+        need("jinja2", "train")
+    from threefold.pages.shake_page import shake as run
 
-    shake_runs(runs, on=on, persons=persons, share=share, public=public or None, draws=draws, seed=seed, json=json)
+    result = run(runs, on=on, persons=persons, share=share, public=public or None, draws=draws, seed=seed)
+    tell(result, json=json, csv=csv, html=html, lang=lang)
 
 
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="run directory")],
-    photos: Annotated[bool, typer.Option(help="embed pictures of people")] = True,
     looks: Annotated[bool, typer.Option(help="ask the networks where they look (takes most of the time)")] = True,
-    out: Annotated[Path | None, typer.Option(help="HTML file to write (default RUN/report.html)")] = None,
+    photos: Photos = True,
+    html: Annotated[Path | None, typer.Option(help="HTML file to write (default RUN/report.html)")] = None,
+    json: Json = False,
     lang: Lang = "en",
 ) -> None:
     """One self-contained HTML page about a run."""
     need("matplotlib", "train")
-    from threefold.pages.report import report as make
+    from threefold.pages.report import report as work
 
-    typer.echo(f"report: {make(run, photos=photos, out=out, lang=lang, looks=looks)}")
+    html = html or run / "report.html"
+    need_writable(html)
+    result = work(run, looks=looks, photos=photos)
+    write_text(html, result.page(lang))
+    tell(result, json=json)
+    typer.echo(f"report: {html}", err=json)
 
 
 @app.command()
@@ -108,15 +129,18 @@ def runs(
     filters: Annotated[
         list[str] | None, typer.Option("--filter", help="train.mix=cutmix, macro_f1>0.5, state!=failed, or words")
     ] = None,
-    csv: Annotated[str | None, typer.Option(help="CSV to write; - prints it")] = None,
-    html: Annotated[Path | None, typer.Option(help="page to write")] = None,
-    json: Json = False,
     verdicts: Annotated[bool, typer.Option(help="judge each run against its baseline (0.2 s a run)")] = True,
+    csv: Csv = None,
+    html: Html = None,
+    json: Json = False,
     lang: Lang = "en",
 ) -> None:
     """The experiment log: hypothesis, what changed, score, verdict against the baseline, and what may be compared."""
     if html:
         need("jinja2", "train")
-    from threefold.pages.runs_page import print_runs
+    from threefold.pages.runs_page import runs as work
 
-    print_runs(folder, sort=sort, filters=filters or [], csv=csv, html=html, json=json, verdicts=verdicts, lang=lang)
+    result = work(folder, sort=sort, filters=filters or [], verdicts=verdicts)
+    if html:
+        result = replace(result, page_folder=html.parent)
+    tell(result, json=json, csv=csv, html=html, lang=lang)

@@ -33,9 +33,21 @@ def predict(
     from threefold.read.predict import predict as run
 
     write = None if json or out else sys.stdout.write
-    result = run(inputs, model, out=out, answers=answers, plain=plain, faces=faces, boxes=boxes, annotate=annotate,
-                 probabilities=probabilities, attributes=attribute_names(attributes), every=every,
-                 resume=resume, write=write)  # fmt: skip
+    result = run(
+        inputs,
+        model,
+        out=out,
+        answers=answers,
+        plain=plain,
+        faces=faces,
+        boxes=boxes,
+        annotate=annotate,
+        probabilities=probabilities,
+        attributes=attribute_names(attributes),
+        every=every,
+        resume=resume,
+        write=write,
+    )
     tell(result, json=json, err=result.out is None)  # what is read from stdout is the table
 
 
@@ -58,7 +70,18 @@ def export(
         need(module, "train")
     from threefold.export.export import export as work
 
-    made = work(run, out, int8=int8, half=half, fold=fold, name=name, data=data, licence=licence, timm=timm,
-                photos=photos, seed=seed)  # fmt: skip
+    made = work(
+        run,
+        out,
+        int8=int8,
+        half=half,
+        fold=fold,
+        name=name,
+        data=data,
+        licence=licence,
+        timm=timm,
+        photos=photos,
+        seed=seed,
+    )
     for line in made.lines():
         typer.echo(line)

@@ -2,18 +2,19 @@
 
 Every photo is read once: header, full decode, digest and fingerprint, on all cores. An `error` would corrupt a result
 (a photo that cannot be read, labels that contradict each other, rows without photos); the rest is a `warning`. Copies
-across persons are a leak, yet a warning: training finds them itself and keeps such persons in one fold.
+across persons are a leak, yet a warning: training looks for them itself and keeps such persons in one fold.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from itertools import groupby, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,25 +24,29 @@ from threefold.data import duplicates
 from threefold.data.face import Face, truth
 from threefold.data.layouts import CONTEST_MASKS
 from threefold.data.options import statistics
+from threefold.data.scan import Scan, scan_all
 from threefold.data.sources import read_faces, source_names, split_sources
 from threefold.data.tables import Problem
-from threefold.errors import DataError, PhotoError
-from threefold.parallel import processes
-from threefold.photos import decode as photo
-from threefold.progress import Advance
+from threefold.errors import DataError
+from threefold.photos.decode import PhotoInfo, wrong_extension
+from threefold.progress import Advance, bar
+from threefold.results import Result, table_lines
+
+LISTED = 10
+"""Problems of one kind that the lines show; JSON and CSV have all."""
 
 
 @dataclass(frozen=True)
-class Report:
-    """What `check` found. Counts are photos unless said otherwise.
+class CheckResult(Result):
+    """What is in a set of labelled photos and what is wrong with it. Counts are of photos, else it is written.
 
-    people: persons, not photos, per value of each attribute, per gender and age group, per year (`options.statistics`).
-    attributes: name -> value -> photos, `unknown` included. classes: 18 names -> photos with that full label. odd:
-    photos that are read correctly but are not plain upright RGB. copies: exact and near pairs within and across
-    persons, and how many persons they join to others.
+    text: the source text that was checked. people: persons, not photos, per value of each attribute, per gender and
+    age group, per year (`options.statistics`). attributes: name -> value -> photos, `unknown` included. classes: 18
+    names -> photos with that full label. odd: photos that are read correctly but are not plain upright RGB. copies:
+    exact and near pairs within and across persons, and how many persons they join to others.
     """
 
-    data: str
+    text: str
     photos: int
     persons: int
     people: dict[str, dict[str, int]]
@@ -61,57 +66,92 @@ class Report:
         """True when no problem is an error."""
         return all(problem.severity == "warning" for problem in self.problems)
 
+    @property
+    def failure(self) -> str:
+        """How many errors there are; empty where there is none."""
+        errors = sum(problem.severity == "error" for problem in self.problems)
+        return f"{self.text}: {errors} error{'s' if errors > 1 else ''} would corrupt a result" if errors else ""
 
-@dataclass(frozen=True)
-class Scan:
-    """One photo as it was read: `info`, BLAKE2b of the bytes and fingerprint, or the reason it could not be."""
+    def lines(self) -> list[str]:
+        """What there is and how much of it, then the problems, up to LISTED of a kind."""
+        ages = f", ages {self.ages[0]:g} to {self.ages[1]:g}" if self.ages else ""
+        lines = [
+            f"{self.photos:,} photos of {self.persons:,} persons{ages}; checked in {self.seconds:g} s",
+            f"people: {_listed(self.people['gender and age_group'])}",
+            f"sources: {_listed(self.sources)}",
+            f"sizes: {_listed(self.sizes)}",
+            f"formats: {_listed(self.formats)}",
+            f"read as RGB, upright, though: {_listed(self.odd)}",
+            f"copies: {_listed(self.copies)}",
+            "",
+            *self._tables(),
+        ]
+        for (severity, kind), group in groupby(self.problems, key=lambda problem: (problem.severity, problem.kind)):
+            problems = list(group)
+            lines.append(f"! {severity}: {kind} ({len(problems):,})")
+            lines += [f"  {problem}" for problem in problems[:LISTED]]
+            if len(problems) > LISTED:
+                lines.append(f"  ... and {len(problems) - LISTED:,} more (--json lists all)")
+        return [*lines, "nothing that would corrupt a result" if self.ok else "this would corrupt a result"]
 
-    info: photo.PhotoInfo | None = None
-    digest: bytes = b""
-    print: NDArray[np.uint8] | None = None
-    reason: str = ""
+    def _tables(self) -> list[str]:
+        """Photos by attribute and value, and the 18 classes as three rows of masks by six of gender and age group."""
+        values = []
+        for name, counts in self.attributes.items():
+            cells = [f"{value} {count:,}" for value, count in counts.items() if value != "unknown"]
+            values.append([name, *cells, *[""] * (3 - len(cells)), f"{counts['unknown']:,}"])
+        classes: dict[str, list[str]] = defaultdict(list)
+        for name, count in self.classes.items():
+            classes[name.split(" ", 1)[0]].append(f"{count:,}")
+        columns = [name.split(" ", 1)[1] for name in list(self.classes)[:6]]
+        return [
+            *table_lines(["photos labelled", "", "", "", "unknown"], values, right=True),
+            "",
+            *table_lines(["class", *columns], [[mask, *counts] for mask, counts in classes.items()], right=True),
+            "",
+        ]
+
+    def data(self) -> dict[str, Any]:
+        """Every number and every problem, and whether all is well (`ok`)."""
+        values = asdict(self)
+        return {"ok": self.ok, "data": values.pop("text"), **values}
+
+    def rows(self) -> list[Sequence[object]]:
+        """All problems."""
+        table = [(problem.severity, problem.kind, problem.where, problem.text) for problem in self.problems]
+        return [("severity", "kind", "where", "text"), *table]
 
 
-def scan(path: Path) -> Scan:
-    """Read a photo once, decode it whole (what is cut off is found only so) and fingerprint it."""
-    try:
-        data = photo.read(path)
-        info = photo.probe(data, str(path))
-        pixels = photo.decode_bytes(data, str(path), min_side=2 * duplicates.SIDE)
-    except PhotoError as error:
-        return Scan(reason=str(error))
-    return Scan(info, hashlib.blake2b(data, digest_size=16).digest(), duplicates.fingerprint(pixels))
+def _listed(counts: Mapping[str, int], most: int = 6) -> str:
+    """`384x512 18,900, 200x200 12, 3 others`."""
+    shown = [f"{name} {count:,}" for name, count in list(counts.items())[:most]]
+    rest = [f"{len(counts) - most} others"] if len(counts) > most else []
+    return ", ".join(shown + rest) or "none"
 
 
-def scan_all(paths: Sequence[Path], progress: Advance | None = None) -> list[Scan]:
-    """`scan` in order, by processes (threads reach half their speed: headers are read in Python)."""
-    found: list[Scan] = []
-    for result in processes(scan, paths, least=500, chunk=32):
-        found.append(result)
-        if progress:
-            progress(len(found), len(paths))
-    return found
+def check(text: str | Path, progress: Advance | None = None) -> CheckResult:
+    """Read labels and photos of a source text (see `read_faces`); raises DataError when there is nothing to check.
 
-
-def check(text: str | Path, progress: Advance | None = None) -> Report:
-    """Read labels and photos of a source text (see `read_faces`) and report; raises DataError when there is no data."""
+    `progress(done, photos)` is called while photos are read; without one, the command line shows a bar.
+    """
     began = time.monotonic()
     problems: list[Problem] = []
     try:
         faces = read_faces(text, problems.append)
     except DataError as error:
         raise DataError(f"{error}; {problems[0]}" if problems else str(error)) from None
-    scans = scan_all([face.photo for face in faces], progress)
-    problems += [*_photos(faces, scans), *_labels(faces), *_incomplete(faces, text)]
-    copies = _copies(faces, scans, problems)
+    with nullcontext(progress) if progress else bar("checking") as advance:
+        scans = scan_all([face.photo for face in faces], advance)
     codes, years = truth(faces), [face.age for face in faces if face.age is not None]
     counts = np.bincount(labels.encode_all(codes) + 1, minlength=labels.CLASSES + 1)[1:]
-    attributes = {name: _values(name, codes[:, column]) for column, name in enumerate(labels.ATTRIBUTES)}
     classes = {labels.class_name(code): int(count) for code, count in enumerate(counts)}
+    attributes = {name: _values(name, codes[:, column]) for column, name in enumerate(labels.ATTRIBUTES)}
+    copies, copied = _copies(faces, scans)
+    problems += [*_photos(faces, scans), *_labels(faces), *_incomplete(faces, text), *copied]
     problems += _empty(attributes, classes)
     infos = [result.info for result in scans if result.info]
-    return Report(
-        data=str(text),
+    return CheckResult(
+        text=str(text),
         photos=len(faces),
         persons=len({face.person for face in faces}),
         people=statistics(faces),
@@ -133,11 +173,11 @@ def _counts(values: Iterable[str]) -> dict[str, int]:
 
 
 def _values(attribute: str, codes: NDArray[np.int8]) -> dict[str, int]:
-    names = (*labels.NAMES[attribute], "unknown")
-    return {name: int((codes == code).sum()) for name, code in zip(names, [*range(len(names) - 1), -1], strict=True)}
+    counts = {name: int((codes == code).sum()) for code, name in enumerate(labels.NAMES[attribute])}
+    return {**counts, "unknown": int((codes == labels.UNKNOWN).sum())}
 
 
-def _oddities(info: photo.PhotoInfo) -> Iterator[str]:
+def _oddities(info: PhotoInfo) -> Iterator[str]:
     if info.mode in ("1", "L", "LA", "La") or info.mode.startswith("I"):
         yield "grey"
     if info.mode in ("CMYK", "YCCK"):
@@ -156,9 +196,9 @@ def _photos(faces: Sequence[Face], scans: Sequence[Scan]) -> Iterator[Problem]:
         if result.info is None:
             yield Problem("error", "unreadable photos", face.id, result.reason)
             continue
-        right = photo.wrong_extension(face.photo, result.info)
-        if right:
-            yield Problem("warning", "wrong extensions", face.id, f"is {result.info.format}, should end in {right}")
+        fitting = wrong_extension(face.photo, result.info)
+        if fitting:
+            yield Problem("warning", "wrong extensions", face.id, f"is {result.info.format}, should end in {fitting}")
         if face.box and (face.box[2] > result.info.width or face.box[3] > result.info.height):
             size = f"{result.info.width}x{result.info.height}"
             yield Problem("warning", "boxes beyond the photo", face.id, f"face box {face.box} in {size} pixels")
@@ -170,13 +210,12 @@ def _labels(faces: Sequence[Face]) -> Iterator[Problem]:
     for face in faces:
         persons[face.person].append(face)
     for person, photos in persons.items():
-        said = _contradiction(photos, ("gender", "age", "age_group"))
-        if said:
-            yield Problem("error", "contradictory labels", f"person {person}", said)
+        if contradiction := _contradiction(photos, ("gender", "age", "age_group")):
+            yield Problem("error", "contradictory labels", f"person {person}", contradiction)
 
 
 def _contradiction(photos: Sequence[Face], fields: Iterable[str]) -> str:
-    """`gender male (a.jpg) and female (b.jpg)`: the first field for which two photos know different values, or ''."""
+    """`gender male (a.jpg) and female (b.jpg)`: the first field for which two photos have different values, or ''."""
     for field in fields:
         first: dict[str, str] = {}
         for face in photos:
@@ -197,56 +236,56 @@ def _incomplete(faces: Sequence[Face], text: str | Path) -> Iterator[Problem]:
     for face in faces:
         if face.source in contest:
             stems[face.person][face.photo.stem.lower()] += 1
-    for person, found in stems.items():
-        wrong = [f"{found[stem]} x {stem}" for stem in CONTEST_MASKS if found[stem] != 1]
+    for person, counts in stems.items():
+        wrong = [f"{counts[stem]} x {stem}" for stem in CONTEST_MASKS if counts[stem] != 1]
         if wrong:
             yield Problem("warning", "persons without the seven photos", f"person {person}", ", ".join(wrong))
 
 
-def _copies(faces: Sequence[Face], scans: Sequence[Scan], problems: list[Problem]) -> dict[str, int]:
-    """Count copies within persons, list those across persons; copies of the same bytes must have the same labels."""
-    rows = [row for row, result in enumerate(scans) if result.print is not None]
+def _copies(faces: Sequence[Face], scans: Sequence[Scan]) -> tuple[dict[str, int], list[Problem]]:
+    """Counts of copies, and as problems those across persons and the files whose copies have other labels."""
+    rows = [row for row, result in enumerate(scans) if result.fingerprint is not None]
+    persons = [face.person for face in faces]
+    problems = []
     same: dict[bytes, list[int]] = defaultdict(list)
     for row in rows:
         same[scans[row].digest].append(row)
-    chains = [(row, other) for group in same.values() for row, other in pairwise(group)]
     for group in same.values():
-        said = _contradiction([faces[row] for row in group], ("mask", "gender", "age", "age_group"))
-        if said:
-            problems.append(Problem("error", "one photo, two labels", faces[group[0]].id, f"the same file has {said}"))
-    prints = np.array([scans[row].print for row in rows], dtype=np.uint8).reshape(-1, duplicates.SIDE, duplicates.SIDE)
-    persons = [face.person for face in faces]
-    kept = [persons[row] for row in rows]
-    exact = {(row, other) for row, other in chains if persons[row] != persons[other]}
-    near = np.array(rows, dtype=np.int64)[duplicates.near_duplicates(prints, kept)]
+        contradiction = _contradiction([faces[row] for row in group], ("mask", "gender", "age", "age_group"))
+        if contradiction:
+            text = f"the same file has {contradiction}"
+            problems.append(Problem("error", "one photo, two labels", faces[group[0]].id, text))
+    chains = [pair for group in same.values() for pair in pairwise(group)]
+    exact = {(i, j) for i, j in chains if persons[i] != persons[j]}
+    shape = (-1, duplicates.SIDE, duplicates.SIDE)
+    prints = np.array([scans[row].fingerprint for row in rows], dtype=np.uint8).reshape(shape)
+    readable = [persons[row] for row in rows]
+    near = np.array(rows, dtype=np.int64)[duplicates.near_duplicates(prints, readable)]
     across = sorted(exact | {(int(i), int(j)) for i, j in near})
     for i, j in across:
-        what = "the same file as" if scans[i].digest == scans[j].digest else "the same picture as"
-        said = _contradiction([faces[i], faces[j]], labels.ATTRIBUTES)
-        text = f"{what} {faces[j].id}; training keeps both persons in one fold" + (f", but {said}" if said else "")
+        kind = "the same file as" if scans[i].digest == scans[j].digest else "the same picture as"
+        text = f"{kind} {faces[j].id}; training keeps both persons in one fold"
+        if contradiction := _contradiction([faces[i], faces[j]], labels.ATTRIBUTES):
+            text += f", but {contradiction}"
         problems.append(Problem("warning", "copies across persons", faces[i].id, text))
     groups = duplicates.person_groups(persons, np.array(across, dtype=np.int64).reshape(-1, 2))
-    return {
+    counts = {
         "exact within a person": len(chains) - len(exact),
-        "near within a person": duplicates.count_within(prints, kept),
+        "near within a person": duplicates.count_within(prints, readable),
         "across persons": len(across),
         "persons joined": len(set(persons)) - len(set(groups.tolist())),
     }
+    return counts, problems
 
 
 def _empty(attributes: dict[str, dict[str, int]], classes: dict[str, int]) -> Iterator[Problem]:
-    """Values nobody shows, and classes empty although each of their values is shown."""
+    """Values without a photo, and classes without one although there are photos of all their values."""
     for name, values in attributes.items():
         missing = [value for value, count in values.items() if count == 0 and value != "unknown"]
         text = "no photo is labelled " + (", ".join(missing) if len(missing) < len(values) - 1 else "at all")
         if missing:
             yield Problem("warning", "empty classes", name, text)
-    shown = [
-        labels.class_name(labels.encode(mask, gender, group))
-        for mask in labels.Mask for gender in labels.Gender for group in labels.AgeGroup
-        if all(attributes[attribute][labels.name(attribute, code)]
-               for attribute, code in zip(labels.ATTRIBUTES, (mask, gender, group), strict=True))
-    ]  # fmt: skip
-    for name in shown:
-        if classes[name] == 0:
+    for code, (name, photos) in enumerate(classes.items()):
+        parts = zip(labels.ATTRIBUTES, labels.decode(code), strict=True)
+        if photos == 0 and all(attributes[attribute][labels.name(attribute, part)] for attribute, part in parts):
             yield Problem("warning", "empty classes", f"class {name}", "has no photo; it counts 0 in macro F1")

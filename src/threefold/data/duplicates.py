@@ -1,10 +1,10 @@
-"""Copies of one photo under two names: found by what is to be seen, so that no person is on both sides of a split.
+"""Copies of one photo under two names, recognised by their pixels, so that no person is on both sides of a split.
 
 A copied, re-encoded, resized, brightened, mirrored or slightly cropped photo is the same picture; two people before the
 same wall in the same pose are not. Three steps keep both promises and stay fast: a coarse band-pass correlation of all
 pairs (one matrix product per block of rows), a finer one of what is left, and an affine alignment (ECC, Evangelidis and
 Psarakis 2008, PAMI 30(10)) with a correlation of fine detail for the last few. Works on any pictures from about 48
-pixels on, so on the rows of a cache too. Here is no decoding, and nothing is said about labels.
+pixels on, so on the rows of a cache too.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ def fingerprint(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def near_duplicates(prints: NDArray[np.uint8], persons: Sequence[str]) -> NDArray[np.int64]:
     """[P, 2] rows (i < j, sorted) of `prints` [N, 48, 48] that show one picture, mirrored or not, under two persons.
 
-    Time grows with N squared (18,900 photos: seconds), memory does not. Flat pictures are like nothing.
+    Time grows with N squared (18,900 photos: seconds), memory does not. A flat picture is no copy of any other.
     """
     codes = np.unique(np.asarray(persons), return_inverse=True)[1]
     coarse = _vectors(prints, _BAND, SIDE // 3)
-    found: set[tuple[int, int]] = set()
+    copies: set[tuple[int, int]] = set()
     for mirrored in (False, True):
         other = prints[:, :, ::-1] if mirrored else prints
         others = _vectors(other, _BAND, SIDE // 3) if mirrored else coarse
         for rows in _alike(coarse, others, codes):
             middle = (_vectors(prints[rows[:, 0]], (0.8, 3.0), 24) * _vectors(other[rows[:, 1]], (0.8, 3.0), 24)).sum(1)
             pairs = rows[middle >= MIDDLE].tolist()
-            found.update((i, j) for i, j in pairs if same_picture(prints[i], other[j]))
-    return np.array(sorted(found), dtype=np.int64).reshape(-1, 2)
+            copies.update((i, j) for i, j in pairs if same_picture(prints[i], other[j]))
+    return np.array(sorted(copies), dtype=np.int64).reshape(-1, 2)
 
 
 def _alike(
@@ -60,13 +60,14 @@ def _alike(
     for start in range(0, count, step):
         i, j = np.nonzero(left[start : start + step] @ right[start:].T >= COARSE)
         i, j = i + start, j + start
-        kept = (i < j) & (codes[i] != codes[j])
-        for first in range(0, int(kept.sum()), 4096):
-            yield np.stack([i[kept], j[kept]], axis=1)[first : first + 4096]
+        wanted = (i < j) & (codes[i] != codes[j])
+        pairs = np.stack([i[wanted], j[wanted]], axis=1)
+        for first in range(0, len(pairs), 4096):
+            yield pairs[first : first + 4096]
 
 
 def same_picture(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> bool:
-    """Whether two fingerprints show one picture, allowing for an affine shift of a few pixels (crop, small turn)."""
+    """Whether two fingerprints show one picture, a small affine difference (a crop, a turn) allowed."""
     x, y = left.astype(np.float32), right.astype(np.float32)
     whole = np.ones((SIDE, SIDE), dtype=bool)
     if _fine_correlation(x, y, whole) >= SAME:

@@ -1,15 +1,16 @@
 """What a set of labelled photos looks like: counts of people, years, light, faces, mean pictures. Plain numbers.
 
-`measure` looks at every photo once, on all cores; `describe` counts. What is wrong with the files and labels is said by
-check.py, whose report is part of the answer, and whether labels can be guessed from what is measured here is asked by
-the stage. A photo that cannot be read has NaN and stops nothing. Counts are of persons as well as photos wherever both
-make sense: the contest's seven photos of a person are one person's age and gender.
+`measure` looks at every photo once, on all cores; `describe` counts. What is wrong with the files and labels is in
+check.py, whose result is part of the answer. A photo that cannot be read has NaN and stops nothing. Counts are of
+persons as well as photos wherever both make sense: the contest's seven photos of a person are one person's age and
+gender.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from threefold import labels
 from threefold.assets import asset_path
-from threefold.data.check import Report
+from threefold.data.check import CheckResult
 from threefold.data.face import Face, truth
 from threefold.errors import AssetError, PhotoError
 from threefold.parallel import processes
@@ -34,13 +35,11 @@ NUMBERS = ("brightness", "contrast", "sharpness", "colourfulness")
 (Pech-Pacheco et al. 2000, ICPR), small where it is blurred; colourfulness (Hasler & Süsstrunk 2003, SPIE 5007)."""
 LONGER = 256
 THUMB, PICTURE = (24, 18), (64, 48)
-"""Rows and columns of the two small pictures that are kept: of each photo, and of each set of labels as a mean."""
+"""Rows and columns of the two small pictures: of every photo, and of every set of labels as a mean."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 FACES = 400
-"""Photos, drawn by lot, in which a face is looked for: 10 to 16 ms each on one core, five times the rest."""
+"""Photos, drawn by lot, in which a face is looked for: 10 to 16 ms a photo on one core, five times the rest."""
 Count = dict[str, int]
-
-
 Look = tuple[photo.PhotoInfo, NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]
 """Of one photo: header, the four NUMBERS, [24, 18, 3] and [64, 48, 3] uint8, and the box of its largest face as shares
 of the sides (left, top, right, bottom), NaN where none was found or looked for."""
@@ -74,7 +73,7 @@ class Eda:
     value, and QUANTILES of a box's `height` and of how far its centre is `off` the photo's, as shares of the sides.
     """
 
-    check: Report
+    check: CheckResult
     total: Count
     classes: dict[str, Count]
     attributes: dict[str, dict[str, Count]]
@@ -137,64 +136,100 @@ def measure(faces: Sequence[Face], progress: Advance | None = None, *, seed: int
     return Looks(read, infos, numbers, thumbs, boxes, looked & read, pictures)
 
 
-def describe(faces: Sequence[Face], report: Report, looks: Looks) -> Eda:
-    """Count what `measure` and `check` found."""
+def describe(faces: Sequence[Face], report: CheckResult, looks: Looks) -> Eda:
+    """Count what `measure` and `check` saw."""
     codes, persons = truth(faces), np.array([face.person for face in faces])
-    classes = labels.encode_all(codes)
-    values = list(_values(codes))
-    per_person = Counter(Counter(persons.tolist()).values())
+    classes, sources = labels.encode_all(codes), np.array([face.source for face in faces])
+    values = _values(codes)
+    photos_of = Counter(persons.tolist())
+    per_person = Counter(photos_of.values())
     usual, commonest = per_person.most_common(1)[0]
-    odd = {person: n for person, n in Counter(persons.tolist()).items() if n != usual}
-    names = np.array([face.source for face in faces])
-    aged = {(int(face.age), labels.name("gender", face.parts[1]) or "unknown", face.person)
-            for face in faces if face.age is not None}  # fmt: skip
-    widths = np.array([[info.width / info.height] if info else [np.nan] for info in looks.infos])
-    measured = dict(zip((*NUMBERS, "aspect"), np.concatenate([looks.numbers, widths], axis=1).T, strict=True))
+    odd = {person: n for person, n in photos_of.items() if n != usual}
+    groups = {}
+    for gender, group in itertools.product(range(2), range(3)):
+        name = f"{labels.name('gender', gender)} {labels.name('age_group', group)}"
+        groups[name] = _count(persons, (codes[:, 1] == gender) & (codes[:, 2] == group))
+    aspects = np.array([[info.width / info.height] if info else [np.nan] for info in looks.infos])
+    measured = dict(zip((*NUMBERS, "aspect"), np.concatenate([looks.numbers, aspects], axis=1).T, strict=True))
     return Eda(
-        report, _count(persons, classes > -2),
-        {labels.class_name(code): _count(persons, classes == code) for code in range(labels.CLASSES)},
-        _nested((attribute, name, _count(persons, rows)) for attribute, name, _, rows in values),
-        {" ".join((labels.name("gender", g), labels.name("age_group", a))):
-         _count(persons, (codes[:, 1] == g) & (codes[:, 2] == a)) for g in range(2) for a in range(3)},
-        _nested((year, gender, n) for (year, gender), n in sorted(Counter(found[:2] for found in aged).items())),
-        dict(sorted(per_person.items())), odd if commonest >= 0.8 * sum(per_person.values()) else {},
-        {source: {**_count(persons, names == source), "values": _nested(
-            (attribute, name, int((rows & (names == source)).sum())) for attribute, name, _, rows in values)}
-         for source in dict.fromkeys(names.tolist())},
-        {number: _nested((attribute, name, _quantiles(found[rows])) for attribute, name, _, rows in values
-                         if np.isfinite(found[rows]).any()) for number, found in measured.items()},
-        _faces(looks, values) if looks.looked.any() else None,
-    )  # fmt: skip
+        check=report,
+        total=_count(persons, np.ones(len(faces), dtype=bool)),
+        classes={labels.class_name(code): _count(persons, classes == code) for code in range(labels.CLASSES)},
+        attributes=_nested((attribute, name, _count(persons, rows)) for attribute, name, rows in values),
+        groups=groups,
+        years=_years(faces),
+        photos_per_person=dict(sorted(per_person.items())),
+        odd=odd if commonest >= 0.8 * len(photos_of) else {},
+        sources={source: _source(persons, sources == source, values) for source in dict.fromkeys(sources.tolist())},
+        looks={number: _by_value(column, values) for number, column in measured.items()},
+        faces=_faces(looks, values) if looks.looked.any() else None,
+    )
 
 
-def _faces(looks: Looks, values: Sequence[Any]) -> dict[str, Any]:
-    found = looks.looked & np.isfinite(looks.boxes[:, 0])
-    left, top, right, bottom = looks.boxes[found].T
-    off = np.maximum(abs(left + right - 1), abs(top + bottom - 1)) / 2
-    by_mask = {name: {"photos": int((looks.looked & rows).sum()), "found": int((found & rows).sum())}
-               for attribute, name, _, rows in values if attribute == "mask"}  # fmt: skip
-    return {"photos": int(looks.looked.sum()), "found": int(found.sum()), "by_mask": by_mask,
-            "height": _quantiles(bottom - top), "off": _quantiles(off)}  # fmt: skip
+Values = list[tuple[str, str, NDArray[np.bool_]]]
 
 
-def _values(codes: NDArray[np.int8]) -> Any:
-    """(attribute, value, code, [N] rows that have it) for every value of every attribute, `unknown` last."""
+def _values(codes: NDArray[np.int8]) -> Values:
+    """(attribute, value, [N] rows that have it) for every value of every attribute, `unknown` last."""
+    values = []
     for column, (attribute, names) in enumerate(labels.NAMES.items()):
         for code, name in [*enumerate(names), (labels.UNKNOWN, "unknown")]:
-            yield attribute, name, code, codes[:, column] == code
+            values.append((attribute, name, codes[:, column] == code))
+    return values
+
+
+def _years(faces: Sequence[Face]) -> dict[int, dict[str, int]]:
+    """Year of age -> gender -> persons."""
+    aged = {(face.person, int(face.age), face.parts[1]) for face in faces if face.age is not None}
+    counts = Counter((year, labels.name("gender", gender) or "unknown") for _, year, gender in aged)
+    return _nested((year, gender, persons) for (year, gender), persons in sorted(counts.items()))
+
+
+def _source(persons: NDArray[np.str_], inside: NDArray[np.bool_], values: Values) -> dict[str, Any]:
+    """How much of one source there is, as a Count with `values`."""
+    photos = _nested((attribute, name, int((rows & inside).sum())) for attribute, name, rows in values)
+    return {**_count(persons, inside), "values": photos}
+
+
+def _by_value(column: NDArray[np.floating], values: Values) -> dict[str, dict[str, list[float]]]:
+    """Attribute -> value -> QUANTILES of a number, of the values that have a photo with one."""
+    measured = np.isfinite(column)
+    return _nested(
+        (attribute, name, _quantiles(column[rows])) for attribute, name, rows in values if measured[rows].any()
+    )
+
+
+def _faces(looks: Looks, values: Values) -> dict[str, Any]:
+    """How often a face was detected, and where it lies."""
+    detected = looks.looked & np.isfinite(looks.boxes[:, 0])
+    left, top, right, bottom = looks.boxes[detected].T
+    off = np.maximum(abs(left + right - 1), abs(top + bottom - 1)) / 2
+    by_mask = {
+        name: {"photos": int((looks.looked & rows).sum()), "found": int((detected & rows).sum())}
+        for attribute, name, rows in values
+        if attribute == "mask"
+    }
+    return {
+        "photos": int(looks.looked.sum()),
+        "found": int(detected.sum()),
+        "by_mask": by_mask,
+        "height": _quantiles(bottom - top),
+        "off": _quantiles(off),
+    }
 
 
 def _count(persons: NDArray[np.str_], rows: NDArray[np.bool_]) -> Count:
     return {"photos": int(rows.sum()), "persons": len(np.unique(persons[rows]))}
 
 
-def _nested(triples: Any) -> dict[Any, dict[str, Any]]:
-    found: dict[Any, dict[str, Any]] = {}
-    for outer, inner, value in triples:
-        found.setdefault(outer, {})[inner] = value
-    return found
+def _nested(triples: Iterable[tuple[Any, Any, Any]]) -> dict[Any, dict[Any, Any]]:
+    """(outer, inner, value) -> {outer: {inner: value}}."""
+    outer: dict[Any, dict[Any, Any]] = {}
+    for key, inner, value in triples:
+        outer.setdefault(key, {})[inner] = value
+    return outer
 
 
 def _quantiles(values: NDArray[np.floating]) -> list[float]:
-    known = values[np.isfinite(values)]
-    return np.quantile(known, QUANTILES).round(3).tolist() if len(known) else []
+    finite = values[np.isfinite(values)]
+    return np.quantile(finite, QUANTILES).round(3).tolist() if len(finite) else []

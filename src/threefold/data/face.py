@@ -1,4 +1,4 @@
-"""`Face`: one photo of one person with what is known about it. The only record the data room hands on."""
+"""`Face`: one photo of one person with its labels. The only record that the data room hands on."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Face:
 
 
 def truth(faces: Sequence[Face]) -> NDArray[np.int8]:
-    """[N, 3] int8 codes (mask, gender, age group), UNKNOWN where nobody said."""
+    """[N, 3] int8 codes (mask, gender, age group), UNKNOWN where there is no label."""
     return np.array([face.parts for face in faces], dtype=np.int8).reshape(-1, 3)
 
 

@@ -8,7 +8,7 @@ depends on names, labels and the seed, never on the order of the photos.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +23,12 @@ from threefold.files import write_csv
 
 MAX_FOLDS = 100
 Parts = tuple[int, int, int]
+Groups = Sequence[int] | NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class _Unit:
-    """Photos that stay together. `who`: each person's (gender, age group); `what`: (mask, gender, age group) counts."""
+    """Photos that stay together. who: (gender, age group) of its persons; what: counts of (mask, gender, age group)."""
 
     name: str
     rows: tuple[int, ...]
@@ -35,9 +36,7 @@ class _Unit:
     what: tuple[tuple[Parts, int], ...]
 
 
-def deal_folds(
-    faces: Sequence[Face], k: int, *, seed: int, groups: Sequence[int] | NDArray[np.int64] | None = None
-) -> NDArray[np.int8]:
+def deal_folds(faces: Sequence[Face], k: int, *, seed: int, groups: Groups | None = None) -> NDArray[np.int8]:
     """[N] fold 0..k-1 of each photo; a person, and all persons of a group, in one fold.
 
     groups: [N] number of each photo's group, or None. Units are dealt one round after the other: within (gender, age
@@ -74,9 +73,7 @@ def deal_folds(
     return folds
 
 
-def holdout(
-    faces: Sequence[Face], share: float, *, seed: int, groups: Sequence[int] | NDArray[np.int64] | None = None
-) -> NDArray[np.int8]:
+def holdout(faces: Sequence[Face], share: float, *, seed: int, groups: Groups | None = None) -> NDArray[np.int8]:
     """[N] 0 for the `share` of persons that validates, -1 for those who train; drawn evenly from every kind of person.
 
     Systematic sampling: each (gender, age group), and each equal set of photos in it, gives its share rounded up or
@@ -102,9 +99,7 @@ def everyone(faces: Sequence[Face]) -> NDArray[np.int8]:
     return np.full(len(faces), -1, dtype=np.int8)
 
 
-def make_split(
-    text: str, faces: Sequence[Face], *, seed: int, groups: Sequence[int] | NDArray[np.int64] | None = None
-) -> NDArray[np.int8]:
+def make_split(text: str, faces: Sequence[Face], *, seed: int, groups: Groups | None = None) -> NDArray[np.int8]:
     """The split a recipe's `data.folds` names: `5`, `holdout(0.2)`, `all`, or the path of a split.csv.
 
     Raises RecipeError for any other text, and what the function named raises.
@@ -115,14 +110,14 @@ def make_split(
     if text.lower().endswith(".csv"):
         return read_split(Path(text), faces, groups)
 
-    def held(share: float) -> NDArray[np.int8]:
+    def held_out(share: float) -> NDArray[np.int8]:
         return holdout(faces, share, seed=seed, groups=groups)
 
-    table: spec.Table = {"holdout": held, "all": lambda: everyone(faces)}
+    table: spec.Table = {"holdout": held_out, "all": lambda: everyone(faces)}
     calls = spec.parse(text, key)
     if calls[0].name not in table:
-        known = one_of([*table, "split.csv"], calls[0].name)
-        raise RecipeError(f"{key}: {text!r} is no split; expected a number of folds or one of these ({known})")
+        nearest = one_of([*table, "split.csv"], calls[0].name)
+        raise RecipeError(f"{key}: {text!r} is no split; expected a number of folds or one of these ({nearest})")
     folds: NDArray[np.int8] = spec.build_one(text, table, key)
     return folds
 
@@ -133,9 +128,7 @@ def write_split(path: Path, faces: Sequence[Face], folds: NDArray[np.int8]) -> N
     write_csv(path, [("photo", "person", "fold"), *rows])
 
 
-def read_split(
-    path: Path, faces: Sequence[Face], groups: Sequence[int] | NDArray[np.int64] | None = None
-) -> NDArray[np.int8]:
+def read_split(path: Path, faces: Sequence[Face], groups: Groups | None = None) -> NDArray[np.int8]:
     """[N] folds from a split.csv (columns photo, fold and perhaps person), in the order of `faces`.
 
     Raises DataError for photos that are missing, unknown, listed twice or of another person, folds that are no numbers
@@ -143,12 +136,12 @@ def read_split(
     """
     columns, rows = read_rows(existing(path), ("photo", "fold"))
     persons = {face.id: face.person for face in faces}
-    found: dict[str, int] = {}
+    split: dict[str, int] = {}
     for row in rows:
         photo, text = row.get("photo"), row.get("fold")
         if photo not in persons:
             raise DataError(f"{row.where('photo')}: {photo!r} is not in the data ({_nearest(photo, persons)})")
-        if photo in found:
+        if photo in split:
             raise DataError(f"{row.where('photo')}: {photo!r} is listed twice")
         if "person" in columns and row.get("person") != persons[photo]:
             raise DataError(f"{row.where('person')}: {row.get('person')!r}, but {photo} shows {persons[photo]!r}")
@@ -156,11 +149,11 @@ def read_split(
             raise DataError(
                 f"{row.where('fold')}: {text!r} is no fold; expected -1 (always trains) or 0..{MAX_FOLDS - 1}"
             )
-        found[photo] = int(text)
-    missing = [face.id for face in faces if face.id not in found]
+        split[photo] = int(text)
+    missing = [face.id for face in faces if face.id not in split]
     if missing:
         raise DataError(f"{path}: {len(missing)} photos of the data are missing, first {missing[0]!r}")
-    folds = np.array([found[face.id] for face in faces], dtype=np.int8)
+    folds = np.array([split[face.id] for face in faces], dtype=np.int8)
     gaps = sorted(set(range(int(folds.max(initial=-1)) + 1)) - set(folds.tolist()))
     if gaps:
         raise DataError(f"{path}: fold {gaps[0]} has no photo, but fold {folds.max()} has")
@@ -168,23 +161,21 @@ def read_split(
     return folds
 
 
-def assert_disjoint(
-    faces: Sequence[Face], folds: NDArray[np.int8], groups: Sequence[int] | NDArray[np.int64] | None = None
-) -> None:
+def assert_disjoint(faces: Sequence[Face], folds: NDArray[np.int8], groups: Groups | None = None) -> None:
     """Raises LeakError naming the person, or the two persons of a group, with photos in two folds, and the folds."""
-    for what, keys in (("person", [face.person for face in faces]), ("group", groups)):
+    for keys in ([face.person for face in faces], () if groups is None else groups):
         first: dict[object, int] = {}
-        for row, key in enumerate(keys if keys is not None else ()):
+        for row, key in enumerate(keys):
             other = first.setdefault(key, row)
             if folds[row] != folds[other]:
-                both = f"person {faces[row].person!r}"
-                if what == "group":
-                    both = f"{faces[other].person!r} and {faces[row].person!r}, who share a photo,"
+                persons = f"person {faces[row].person!r}"
+                if faces[other].person != faces[row].person:
+                    persons = f"{faces[other].person!r} and {faces[row].person!r}, who share a photo,"
                 where = f"fold {folds[other]} ({faces[other].id}) and fold {folds[row]} ({faces[row].id})"
-                raise LeakError(f"split: {both} would be on both sides: {where}")
+                raise LeakError(f"split: {persons} would be on both sides: {where}")
 
 
-def _units(faces: Sequence[Face], groups: Sequence[int] | NDArray[np.int64] | None) -> list[_Unit]:
+def _units(faces: Sequence[Face], groups: Groups | None) -> list[_Unit]:
     """Units sorted by name: groups of photos, whose persons are whole."""
     members: dict[object, list[int]] = {}
     for row, key in enumerate(_joined(faces, groups)):
@@ -197,7 +188,7 @@ def _units(faces: Sequence[Face], groups: Sequence[int] | NDArray[np.int64] | No
     return sorted(units, key=lambda unit: unit.name)
 
 
-def _joined(faces: Sequence[Face], groups: Sequence[int] | NDArray[np.int64] | None) -> Sequence[object]:
+def _joined(faces: Sequence[Face], groups: Groups | None) -> Sequence[object]:
     persons = [face.person for face in faces]
     if groups is None:
         return persons
@@ -215,6 +206,7 @@ def _ordered(units: Sequence[_Unit], rng: np.random.Generator) -> list[_Unit]:
     return sorted(shuffled, key=lambda unit: (unit.who, -len(unit.rows), unit.what))
 
 
-def _nearest(photo: str, known: dict[str, str]) -> str:
-    same = sorted(name for name in known if name.rsplit("/", 1)[-1] == photo.rsplit("/", 1)[-1])
-    return f"nearest: {same[0]}" if same else f"it has names like {min(known)}" if known else "there is none"
+def _nearest(photo: str, ids: Iterable[str]) -> str:
+    """Where the photo of that file name is, else what names look like."""
+    same = sorted(name for name in ids if name.rsplit("/", 1)[-1] == photo.rsplit("/", 1)[-1])
+    return f"nearest: {same[0]}" if same else f"it has names like {min(ids, default='none')}"

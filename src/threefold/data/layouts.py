@@ -1,8 +1,8 @@
 """The layouts labelled photos come in: one generator per layout, all of the form `layout(root, note) -> faces`.
 
-A generator yields what is there and tells `note` what is wrong; the default note raises the first error, `check`
+A generator yields what is there and calls `note` with what is wrong; the default note raises the first error, `check`
 collects all. Ids and persons are local here (paths below the root); `sources.read_faces` makes them unique over joined
-sources. Photos are not opened: that is `check` and the cache.
+sources. Photos are not opened.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from threefold import labels
@@ -28,13 +28,16 @@ from threefold.data.tables import (
     read_label,
     read_rows,
     refuse,
-)  # fmt: skip
+)
 from threefold.errors import DataError, one_of
 from threefold.files import write_csv
 from threefold.photos.decode import Box
 
-CONTEST_MASKS = {**{f"mask{n}": labels.Mask.WORN for n in range(1, 6)},
-                 "incorrect_mask": labels.Mask.INCORRECT, "normal": labels.Mask.NONE}  # fmt: skip
+CONTEST_MASKS = {
+    **dict.fromkeys(("mask1", "mask2", "mask3", "mask4", "mask5"), labels.Mask.WORN),
+    "incorrect_mask": labels.Mask.INCORRECT,
+    "normal": labels.Mask.NONE,
+}
 """Stem of a contest photo -> how the mask is worn."""
 _PERSON_FOLDER = re.compile(r"(?P<id>.+)_(?P<gender>male|female)_(?P<race>[^_]*)_(?P<age>\d{1,3})", re.IGNORECASE)
 _UTKFACE = re.compile(r"(?P<age>\d{1,3})_(?P<gender>[01])_(?P<race>[0-4])_\d+")
@@ -46,33 +49,35 @@ def contest(root: Path, note: Note = refuse) -> Iterator[Face]:
 
     `root` is the folder that holds `train/`, or `train/` itself. A person is a folder: ids are not unique. With a
     `train.csv` its rows are the truth and say who takes part; without one the folder names are. Age 60 means >= 60.
-    Errors: a row without its folder or photos, a row that says something else than its folder's name.
+    Errors: a row without its folder or photos, a row that contradicts the name of its folder.
     """
     train = contest_folder(root)
     if train is None:
         raise DataError(f"{root}: no train.csv and no images/ID_GENDER_RACE_AGE in it or in its train/")
-    listing = train / "train.csv"
-    rows = _contest_rows(listing, note) if listing.is_file() else None
     folders = {entry.name: entry for entry in children(train / "images") if entry.is_dir()}
-    for name in sorted(set(rows or ()) - set(folders)):
-        row = (rows or {})[name]
-        note(Problem("error", "rows without photos", row.where("path"), f"there is no folder images/{name}"))
+    if (train / "train.csv").is_file():
+        rows, reason = _contest_rows(train / "train.csv", note), "train.csv has no row for it"
+    else:
+        named = {name: _folder_cells(name) for name in folders}
+        rows = {name: Row(folders[name], 0, cells) for name, cells in named.items() if cells}
+        reason = "not named ID_GENDER_RACE_AGE"
+    for name, row in sorted(rows.items()):
+        if name not in folders:
+            note(Problem("error", "rows without photos", row.where("path"), f"there is no folder images/{name}"))
     for name, folder in folders.items():
-        said = Row(folder, 0, _folder_cells(name) or {}) if rows is None else rows.get(name)
-        if said is None or not said.cells:
-            reason = "train.csv has no row for it" if rows is not None else "not named ID_GENDER_RACE_AGE"
-            note(Problem("warning", "folders without row", str(folder), f"left out: {reason}"))
+        if name in rows:
+            yield from _contest_person(folder, rows[name], note)
         else:
-            yield from _contest_person(folder, said, note)
+            note(Problem("warning", "folders without row", str(folder), f"left out: {reason}"))
 
 
 def write_train_table(folder: Path, people: Iterable[tuple[str, str, str, int, str]]) -> None:
-    """train.csv of a set of ours; people: (id, gender, race, age, folder below images/)."""
+    """train.csv of a set that is made here; people: (id, gender, race, age, folder below images/)."""
     write_csv(folder / "train.csv", [("id", "gender", "race", "age", "path"), *people])
 
 
 def write_eval_tables(folder: Path, answers: Iterable[tuple[str, int, str, int]]) -> None:
-    """info.csv and answers.csv of a set of ours; answers: (ImageID, class, person, age).
+    """info.csv and answers.csv of a set that is made here; answers: (ImageID, class, person, age).
 
     Sorted by ImageID: those are digests, so this is a shuffle, and one that more people leave alone.
     """
@@ -91,29 +96,31 @@ def contest_folder(root: Path) -> Path | None:
 
 
 def _contest_rows(listing: Path, note: Note) -> dict[str, Row]:
-    found: dict[str, Row] = {}
+    people: dict[str, Row] = {}
     for row in read_rows(listing, ("gender", "age", "path"))[1]:
         name = row.get("path")
-        if name in found:
-            note(Problem("error", "rows that repeat", row.where("path"), f"{name!r} is in line {found[name].line} too"))
-        found[name] = row
-    return found
+        if name in people:
+            text = f"{name!r} is in line {people[name].line} too"
+            note(Problem("error", "rows that repeat", row.where("path"), text))
+        people[name] = row
+    return people
 
 
-def _folder_cells(name: str) -> dict[str, str] | None:
+def _folder_cells(name: str) -> dict[str, str]:
+    """What a contest folder's name holds, {} for another name."""
     match = _PERSON_FOLDER.fullmatch(name)
-    return match.groupdict() if match else None
+    return match.groupdict() if match else {}
 
 
 def _contest_person(folder: Path, row: Row, note: Note) -> Iterator[Face]:
     gender, age = read_label(row, "gender", note), read_age(row, note)
     group = None if age is None else labels.age_group(age)
-    named = _folder_cells(folder.name)
-    for column, value in (("gender", gender), ("age", age)) if named else ():
-        other = (named or {})[column].lower()
-        if value is not None and value != (int(other) if column == "age" else labels.parse(column, other)):
-            text = f"{row.get(column)!r} contradicts the folder's name {folder.name}"
-            note(Problem("error", "contradictory labels", row.where(column), text))
+    if cells := _folder_cells(folder.name):
+        named = {"gender": labels.parse("gender", cells["gender"]), "age": int(cells["age"])}
+        for column, value in (("gender", gender), ("age", age)):
+            if value not in (None, named[column]):
+                text = f"{row.get(column)!r} contradicts the folder's name {folder.name}"
+                note(Problem("error", "contradictory labels", row.where(column), text))
     photos = [photo for photo in children(folder) if is_photo(photo)]
     if not photos:
         note(Problem("error", "rows without photos", str(folder), "holds no photo"))
@@ -129,7 +136,7 @@ def _contest_person(folder: Path, row: Row, note: Note) -> Iterator[Face]:
 def table(root: Path, note: Note = refuse) -> Iterator[Face]:
     """A `labels.csv` (or the .csv file that `root` is): `file` and any of person, gender, age, age_group, mask.
 
-    `person_id` stands for `person`; without one each file is its own person. Empty means unknown. `file` is a path
+    `person_id` stands for `person`; without one every file is a person. Empty means unknown. `file` is a path
     below the table's folder: absolute paths and `..` are refused, as ids would differ from machine to machine. A face
     box is given by all of left, top, right, bottom (pixels). Errors: a value that is no label, `age` and `age_group`
     that disagree, a file that is missing or listed twice.
@@ -190,7 +197,7 @@ def _box(row: Row, note: Note) -> Box | None:
 
 
 def utkface(root: Path, note: Note = refuse) -> Iterator[Face]:
-    """UTKFace: files `AGE_GENDER_RACE_DATE.jpg` (also `.jpg.chip.jpg`), gender 0 male, 1 female; each its own person.
+    """UTKFace: files `AGE_GENDER_RACE_DATE.jpg` (also `.jpg.chip.jpg`), 0 male, 1 female; every photo is a person.
 
     Masks are unknown: nobody labelled them. The published set holds a few names that lack a field; which one is missing
     cannot be known, so these are left out with a warning.
@@ -206,15 +213,10 @@ def utkface(root: Path, note: Note = refuse) -> Iterator[Face]:
         yield Face(photo, file, file, None, int(match["gender"]), age, labels.age_group(age))
 
 
-def looks_like_utkface(root: Path) -> bool:
-    """True when a photo directly in `root` has a UTKFace name."""
-    return any(is_photo(entry) and _UTKFACE.match(entry.name) for entry in children(root))
-
-
 def folders(root: Path, note: Note = refuse) -> Iterator[Face]:
-    """A folder per class (`0` .. `17`, `worn_male_young`) or per label, nested as one likes (`worn/female/...`).
+    """A folder per class (`0` .. `17`, `worn_male_young`) or per label, nested in any way (`worn/female/...`).
 
-    Each photo is its own person, but for files named `PERSON__anything.jpg`: two underscores name a person over all
+    Every photo is a person, but for files named `PERSON__anything.jpg`: two underscores name a person over all
     folders. Errors: a folder name that is no label, folders that contradict each other.
     """
     meanings: dict[str, dict[str, int]] = {}
@@ -223,22 +225,22 @@ def folders(root: Path, note: Note = refuse) -> Iterator[Face]:
         if len(file.parts) == 1:
             note(Problem("warning", "photos without label", str(photo), "left out: it is in no folder of a class"))
             continue
-        known: dict[str, int] = {}
+        codes: dict[str, int] = {}
         for part in file.parts[:-1]:
             if part not in meanings:
                 meanings[part] = _folder_meaning(root, part, note)
             for attribute, code in meanings[part].items():
-                if known.setdefault(attribute, code) != code:
+                if codes.setdefault(attribute, code) != code:
                     text = f"folder {part!r} contradicts a folder above it"
                     note(Problem("error", "contradictory labels", str(photo), text))
         name, marked, _ = photo.name.partition("__")
         person = name if marked and name else file.as_posix()
-        mask, gender, group = (known.get(attribute) for attribute in labels.ATTRIBUTES)
+        mask, gender, group = (codes.get(attribute) for attribute in labels.ATTRIBUTES)
         yield Face(photo, person, file.as_posix(), mask, gender, None, group)
 
 
 def folder_labels(name: str) -> dict[str, int] | None:
-    """What a folder's name says, attribute -> code ({} for `unknown`); None when it says nothing we know."""
+    """What a folder's name means, attribute -> code ({} for `unknown`); None for a name that is no label."""
     key = name.lower().replace(" ", "_")
     if key in _CLASS_FOLDERS:
         return dict(zip(labels.ATTRIBUTES, labels.decode(_CLASS_FOLDERS[key]), strict=True))
@@ -252,20 +254,46 @@ def folder_labels(name: str) -> dict[str, int] | None:
 def _folder_meaning(root: Path, name: str, note: Note) -> dict[str, int]:
     meaning = folder_labels(name)
     if meaning is None:
-        known = [label for names in labels.NAMES.values() for label in names] + ["0 .. 17"]
-        text = f"folder {name!r} is no class or label ({one_of(known, name)})"
+        words = [label for names in labels.NAMES.values() for label in names] + ["0 .. 17"]
+        text = f"folder {name!r} is no class or label ({one_of(words, name)})"
         note(Problem("error", "unknown labels", str(root), text))
     return meaning or {}
 
 
 def _class_folders() -> dict[str, int]:
-    found = {str(code): code for code in range(labels.CLASSES)}
-    ages = [dict(enumerate(labels.NAMES["age_group"])), {0: "young", 1: "middle", 2: "old"}]
+    codes = {str(code): code for code in range(labels.CLASSES)}
     for code in range(labels.CLASSES):
         mask, gender, group = labels.decode(code)
-        for names in ages:
-            found[f"{labels.name('mask', mask)}_{labels.name('gender', gender)}_{names[group]}"] = code
-    return found
+        for names in (labels.NAMES["age_group"], ("young", "middle", "old")):
+            codes[f"{labels.name('mask', mask)}_{labels.name('gender', gender)}_{names[group]}"] = code
+    return codes
 
 
 _CLASS_FOLDERS = _class_folders()
+
+
+def _is_table(root: Path) -> bool:
+    return (root.is_file() and root.suffix.lower() == ".csv") or (root / "labels.csv").is_file()
+
+
+def _is_utkface(root: Path) -> bool:
+    return any(is_photo(entry) and _UTKFACE.match(entry.name) for entry in children(root))
+
+
+def _is_folders(root: Path) -> bool:
+    return any(entry.is_dir() and folder_labels(entry.name) for entry in children(root))
+
+
+SOURCES: dict[str, Callable[[Path, Note], Iterator[Face]]] = {
+    "contest": contest,
+    "csv": table,
+    "utkface": utkface,
+    "folders": folders,
+}
+SIGNS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "contest": (contest_folder, "train.csv or images/ID_GENDER_RACE_AGE"),
+    "csv": (_is_table, "labels.csv"),
+    "utkface": (_is_utkface, "AGE_GENDER_RACE_DATE.jpg"),
+    "folders": (_is_folders, "folders named after classes or labels"),
+}
+"""What a layout is recognised by when a source does not name one, tried in this order: a test, and its words."""

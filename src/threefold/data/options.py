@@ -3,14 +3,14 @@
 Corrections (`data.patches`) change what is true, in training and validation alike, because a wrong label is wrong on
 both sides. Cuts and left-out years (`data.train_cuts`, `data.drop_ages`) shape training alone: the groups that are
 scored stay 30 and 60, and nobody is taken out of a validation half. A published system that left the hard years out of
-both scored itself on an easier set.
+both halves scored itself on an easier set.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -34,8 +34,8 @@ LEFT_ALONE = frozenset({"keep", "unsure"})
 
 @dataclass(frozen=True)
 class Patched:
-    """What `apply_patches` did: rows of the file, rows that met no photo, photos whose labels are others now; and where
-    the first row that met none stands, with its name ("" where all met some)."""
+    """What `apply_patches` did: rows of the file, rows that fit no photo, photos whose labels are others now; and where
+    the first row that fits none stands, with its name ("" where all fit some)."""
 
     rows: int
     unmatched: int
@@ -52,37 +52,36 @@ def apply_patches(faces: Sequence[Face], path: Path) -> tuple[list[Face], Patche
     photos change. photo: id, end of the id's path, either without suffix; with both, a photo of that person.
     field: mask, gender, age_group or age. value: a label, years, `unknown`, or for mask `swap:incorrect,none`.
     A new age brings its age group; a new age group that the year contradicts makes the year unknown.
-    Rows that meet nobody are counted: a list for the contest is longer than any part of it. Raises DataError naming
+    Rows that fit nobody are counted: a list for the contest is longer than any part of it. Raises DataError naming
     file, line and column for a value that cannot be, a name that fits two, two rows that disagree, and a file of
     which no row fits.
     """
     columns, rows = read_rows(existing(path), ("field", "value"))
     rows = [row for row in rows if row.get("decision").lower() not in LEFT_ALONE]
     _need_columns(path, columns)
-    people: dict[str, list[int]] = {}
+    people: dict[str, list[int]] = defaultdict(list)
     for n, face in enumerate(faces):
-        people.setdefault(face.person, []).append(n)
-    said: dict[tuple[int, str], tuple[Any, int]] = {}
+        people[face.person].append(n)
+    changes: dict[int, dict[str, Any]] = defaultdict(dict)
+    lines: dict[tuple[int, str], int] = {}
     missed: list[Row] = []
     for row in rows:
         change = _change(row)
-        found = _photos(row, faces, people)
-        missed += [] if found else [row]
-        for place, (field, value) in ((n, pair) for n in found for pair in change(faces[n]).items()):
-            before, line = said.setdefault((place, field), (value, row.line))
-            if before != value:
-                raise DataError(f"{path}, lines {line} and {row.line}: two values of {field} for {faces[place].id}")
+        photos = _photos(row, faces, people)
+        if not photos:
+            missed.append(row)
+        for n in photos:
+            for field, value in change(faces[n]).items():
+                line = lines.setdefault((n, field), row.line)
+                if changes[n].setdefault(field, value) != value:
+                    raise DataError(f"{path}, lines {line} and {row.line}: two values of {field} for {faces[n].id}")
+    name = (missed[0].get("person") or missed[0].get("photo")) if missed else ""
     if rows and len(missed) == len(rows):
-        name = missed[0].get("person") or missed[0].get("photo")
         near = get_close_matches(name, people, n=1, cutoff=0) or ["none"]
         raise DataError(f"{path}: none of its {len(rows)} rows fits these photos; {name!r}: nearest person {near[0]!r}")
-    changes: dict[int, dict[str, Any]] = {}
-    for (n, field), (value, _) in said.items():
-        changes.setdefault(n, {})[field] = value
     patched = [_relabel(face, changes.get(n, {})) for n, face in enumerate(faces)]
     changed = sum(old != new for old, new in zip(faces, patched, strict=True))
-    first = f"line {missed[0].line}: {missed[0].get('person') or missed[0].get('photo')}" if missed else ""
-    return patched, Patched(len(rows), len(missed), changed, first)
+    return patched, Patched(len(rows), len(missed), changed, f"line {missed[0].line}: {name}" if missed else "")
 
 
 def _need_columns(path: Path, columns: Sequence[str]) -> None:
@@ -94,17 +93,18 @@ def _need_columns(path: Path, columns: Sequence[str]) -> None:
             raise DataError(f"{path}: column {near!r} in its first line is not known; did you mean {name!r}?")
 
 
-def _change(row: Row) -> Any:
-    """face -> {field: new value} of one row; the row's field and value are checked here, whomever it meets."""
+def _change(row: Row) -> Callable[[Face], dict[str, Any]]:
+    """face -> {field: new value} of one row; the row's field and value are checked here, whatever it is about."""
     field, text = row.get("field"), row.get("value")
     if field not in FIELDS:
         raise DataError(f"{row.where('field')}: {field!r} is no field ({one_of(FIELDS, field)})")
     if field == "mask" and text.startswith(_SWAP):
-        one, comma, other = text.removeprefix(_SWAP).partition(",")
-        a, b = _code(row, field, one), _code(row, field, other)
+        first, comma, second = text.removeprefix(_SWAP).partition(",")
+        a, b = _code(row, field, first), _code(row, field, second)
         if not comma or a is None or b is None or a == b:
             raise DataError(f"{row.where('value')}: {text!r}; expected two labels, as in swap:incorrect,none")
-        return lambda face: {field: {a: b, b: a}.get(face.mask, face.mask)}
+        swapped: dict[int | None, int] = {a: b, b: a}
+        return lambda face: {field: swapped.get(face.mask, face.mask)}
     if field != "age":
         code = _code(row, field, text)
         return lambda face: {field: code}
@@ -126,7 +126,7 @@ def _code(row: Row, field: str, text: str) -> int | None:
 
 
 def _photos(row: Row, faces: Sequence[Face], people: dict[str, list[int]]) -> Sequence[int]:
-    """Places of the photos a row is about; none where it meets nobody."""
+    """Places of the photos a row is about; none where it fits nobody."""
     person, photo = row.get("person"), row.get("photo")
     if not person + photo:
         raise DataError(f"{row.where('person')}: neither person nor photo is named")
@@ -151,10 +151,10 @@ def _persons(text: str, people: Iterable[str]) -> list[str]:
     ]
 
 
-def _one(row: Row, column: str, text: str, found: list[str]) -> list[str]:
-    if len(found) > 1:
-        raise DataError(f"{row.where(column)}: {text!r} may be {found[0]} or {found[1]}; give the whole name")
-    return found
+def _one(row: Row, column: str, text: str, names: list[str]) -> list[str]:
+    if len(names) > 1:
+        raise DataError(f"{row.where(column)}: {text!r} may be {names[0]} or {names[1]}; give the whole name")
+    return names
 
 
 def _relabel(face: Face, change: dict[str, Any]) -> Face:
@@ -197,20 +197,17 @@ def statistics(faces: Sequence[Face]) -> dict[str, dict[str, int]]:
     """How many *people* there are: per value of each attribute, per gender and age group, per year of age.
 
     A person counts once for each value its photos show (a contest person for every way a mask is worn). Photos are
-    counted by `check.Report`.
+    counted by `check.CheckResult`.
     """
-    pairs: dict[str, Iterator[tuple[str, str]]] = {name: _values(faces, name) for name in labels.ATTRIBUTES}
-    whole = (face for face in faces if None not in (face.gender, face.age_group))
-    pairs["gender and age_group"] = ((face.person, _both(face)) for face in whole)
-    pairs["age"] = ((face.person, f"{int(face.age)}") for face in faces if face.age is not None)
-    counts = {name: Counter(value for _, value in set(found)) for name, found in pairs.items()}
-    return {name: dict(sorted(count.items(), key=lambda item: item[0].zfill(3))) for name, count in counts.items()}
-
-
-def _values(faces: Sequence[Face], name: str) -> Iterator[tuple[str, str]]:
-    column = list(labels.ATTRIBUTES).index(name)
-    return ((face.person, labels.name(name, face.parts[column]) or "unknown") for face in faces)
-
-
-def _both(face: Face) -> str:
-    return " ".join(labels.name(name, face.parts[column]) for column, name in ((1, "gender"), (2, "age_group")))
+    tables = (*labels.ATTRIBUTES, "gender and age_group", "age")
+    people: dict[str, set[tuple[str, str]]] = {name: set() for name in tables}
+    for face in faces:
+        names = [labels.name(name, part) for name, part in zip(labels.ATTRIBUTES, face.parts, strict=True)]
+        for attribute, name in zip(labels.ATTRIBUTES, names, strict=True):
+            people[attribute].add((face.person, name or "unknown"))
+        if None not in (face.gender, face.age_group):
+            people["gender and age_group"].add((face.person, f"{names[1]} {names[2]}"))
+        if face.age is not None:
+            people["age"].add((face.person, f"{int(face.age)}"))
+    counts = {table: Counter(value for _, value in pairs) for table, pairs in people.items()}
+    return {table: dict(sorted(count.items(), key=lambda item: item[0].zfill(3))) for table, count in counts.items()}

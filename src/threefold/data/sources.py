@@ -10,21 +10,19 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from threefold import labels
-from threefold.data import layouts
 from threefold.data.face import Face
+from threefold.data.layouts import SIGNS, SOURCES, age_and_group
 from threefold.data.tables import (
     Note,
     Row,
-    children,
     existing,
     need_columns,
     read_age,
@@ -35,14 +33,6 @@ from threefold.data.tables import (
 )
 from threefold.errors import DataError, one_of
 from threefold.files import printable
-
-
-class Source(Protocol):
-    """One layout's reader."""
-
-    def __call__(self, root: Path, note: Note = refuse) -> Iterator[Face]:
-        """Yield faces with ids and persons local to `root`; tell `note` what is wrong."""
-        ...
 
 
 def read_faces(text: str | Path, note: Note = refuse) -> list[Face]:
@@ -56,13 +46,13 @@ def read_faces(text: str | Path, note: Note = refuse) -> list[Face]:
     faces: list[Face] = []
     for name, (layout, root) in zip(source_names(sources), sources, strict=True):
         prefix = f"{name}/" if len(sources) > 1 else ""
-        found = [
+        labelled = [
             replace(face, id=_normal(prefix + face.id), person=_normal(prefix + face.person), source=name)
             for face in SOURCES[layout](root, note)
         ]
-        if not found:
+        if not labelled:
             raise DataError(f"{root}: no labelled photos found (read as {layout})")
-        faces += found
+        faces += labelled
     return sorted(faces, key=lambda face: face.id)
 
 
@@ -94,20 +84,11 @@ def _split_prefix(piece: str) -> tuple[str, Path]:
 
 def recognise(root: Path) -> str:
     """Name of the layout of an existing folder (or .csv file); raises DataError saying what was looked for."""
-    if root.is_file() and root.suffix.lower() == ".csv":
-        return "csv"
-    if layouts.contest_folder(root):
-        return "contest"
-    if (root / "labels.csv").is_file():
-        return "csv"
-    if layouts.looks_like_utkface(root):
-        return "utkface"
-    if any(entry.is_dir() and layouts.folder_labels(entry.name) for entry in children(root)):
-        return "folders"
-    raise DataError(
-        f"{root}: no known layout; looked for train.csv or images/ID_GENDER_RACE_AGE (contest), labels.csv (csv), "
-        "AGE_GENDER_RACE_DATE.jpg (utkface), folders named after classes or labels (folders)"
-    )
+    for layout, (fits, _) in SIGNS.items():
+        if fits(root):
+            return layout
+    signs = ", ".join(f"{sign} ({layout})" for layout, (_, sign) in SIGNS.items())
+    raise DataError(f"{root}: no known layout; looked for {signs}")
 
 
 def source_names(sources: Sequence[tuple[str, Path]]) -> list[str]:
@@ -150,7 +131,7 @@ def eval_photos(root: Path) -> list[tuple[str, Path]] | None:
 
 @dataclass(frozen=True)
 class Answers:
-    """What is true of N photos. truth: [N, 3] int8 (mask, gender, age group), UNKNOWN where nobody said. persons: [N]
+    """What is true of N photos. truth: [N, 3] int8 (mask, gender, age group), UNKNOWN where no label is. persons: [N]
     str or None. ages: [N] float32 years (NaN where unknown) or None."""
 
     ids: tuple[str, ...]
@@ -196,7 +177,7 @@ def _class(row: Row) -> list[int]:
 
 
 def _labels(row: Row) -> list[int]:
-    parts = [read_label(row, "mask", refuse), read_label(row, "gender", refuse), layouts.age_and_group(row, refuse)[1]]
+    parts = [read_label(row, "mask", refuse), read_label(row, "gender", refuse), age_and_group(row, refuse)[1]]
     return [labels.UNKNOWN if part is None else part for part in parts]
 
 
@@ -204,11 +185,3 @@ def _refuse_repeated(ids: Sequence[str], path: Path) -> None:
     if len(set(ids)) < len(ids):
         again = next(name for name, count in Counter(ids).items() if count > 1)
         raise DataError(f"{path}: ImageID {again!r} occurs twice")
-
-
-SOURCES: dict[str, Source] = {
-    "contest": layouts.contest,
-    "csv": layouts.table,
-    "utkface": layouts.utkface,
-    "folders": layouts.folders,
-}

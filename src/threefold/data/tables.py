@@ -1,7 +1,6 @@
-"""The ground under the sources: CSV rows that know their line, folder listings without junk, and `Problem`.
+"""What all layouts stand on: CSV rows that carry their line, folder listings without junk, and `Problem`.
 
-Everything here is about reading what people wrote, forgiving in form (BOM, CRLF, quotes, capital letters, backslashes,
-extra columns) and strict in content. What a label means is said in `labels.py`, the layouts are in `layouts.py`.
+Reading is forgiving in form (BOM, CRLF, quotes, capital letters, backslashes, extra columns) and strict in content.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from threefold.photos.decode import EXTENSIONS
 
 PHOTO_SUFFIXES = frozenset(suffix for suffixes in EXTENSIONS.values() for suffix in suffixes)
 AGES = (0, 120)
-"""Years that are believed."""
+"""Years that can be an age; others are errors."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +159,7 @@ def photos_below(root: Path) -> Iterator[Path]:
 
 
 def there(path: Path) -> bool:
-    """`path.exists()`, and False rather than OSError for what cannot be a path (a name too long)."""
+    """`path.exists()`, but False instead of OSError for what cannot be a path (a name too long)."""
     try:
         return path.exists()
     except OSError:

@@ -1,7 +1,7 @@
 """Photos of drawn people: the backdrop, the light and the camera around `portrait`, and one person's files.
 
-Everything about one person and one photo hangs on (seed, index, shot) alone, so a set of 20 people is the beginning
-of the set of 2,000. How many people there are, and where they go, is the business of the `sample` stage.
+Everything about one person and one photo depends on (seed, index, shot) alone, so a set of 20 people is the beginning
+of the set of 2,000.
 """
 
 from __future__ import annotations
@@ -22,14 +22,12 @@ from threefold.draw.people import Person, draw_person
 from threefold.draw.portrait import Look
 from threefold.labels import NAMES, Mask, encode
 
-__all__ = ["RACE", "Drawn", "draw_files", "draw_person", "draw_photo", "person_id"]
-
 RACE = "Drawn"
-_IDS = 999_983  # a prime: k -> 618,034 k mod it is one-to-one, so ids look random and neighbours are not a pair
+_IDS = 999_983  # a prime: k -> 618,034 k modulo it is one-to-one, so ids look random and neighbours are no couple
 
 
 def person_id(seed: int, index: int) -> str:
-    """Six digits, unique for index < 999,983, that tell neither the order nor the labels."""
+    """Six digits, unique for index < 999,983, that give away neither order nor labels."""
     return f"{(index * 618_034 + seed * 7_919 + 104_729) % _IDS:06d}"
 
 

@@ -1,14 +1,15 @@
 """Soft shapes on a turned head: the brush that `portrait` paints with. Geometry and pixels, nothing about people.
 
-Everything is given in face units: the eyes lie on y = 0, x points right, y down, z to the viewer, and 1 is about half
-the width of a face. `Pose` turns that into pixels, so a face that looks aside gets its parallax from the depth of each
-point. Shapes are anti-aliased polygons; wide blurs are drawn small and enlarged, which is what makes it fast.
+All places are in face units: the eyes lie on y = 0, x points right, y down, z to the viewer, and 1 is about half the
+width of a face. `Pose` turns that into pixels, so a face that looks aside gets its parallax from the depth of its
+points.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Color = NDArray[np.float32]
 Z = float | Floats | None
-"""Depth of points: one for all, one each, or None: on the surface of the face."""
+"""Depth of points: one for all, one for every point, or None: on the surface of the face."""
 _MIRROR = np.array((-1, 1), np.float32)
 
 
@@ -149,6 +150,7 @@ class Painter:
         x1, y1 = min(width, left + across + pad), min(height, top + down + pad)
         if x1 <= x0 or y1 <= y0:
             return None
+        # A wide blur is drawn small and enlarged, which is what makes it fast.
         small = np.zeros(((y1 - y0 - 1) // step + 1, (x1 - x0 - 1) // step + 1), np.uint8)
         corners = ((points - np.array((x0, y0), np.float32)) * np.float32(16 / step)).astype(np.int32)
         cv2.fillPoly(small, [corners], 255, cv2.LINE_AA, 4)
@@ -160,9 +162,9 @@ class Painter:
         self, points: Floats, paint: Color, alpha: float = 1, blur: float = 0, z: Z = None, twin: bool = False
     ) -> None:
         """Fill a polygon; `blur` is in face units. What is nearly transparent is left out."""
-        found = self.cover(self.pose(points, z), blur * self.pose.scale) if alpha > 0.03 else None
-        if found is not None:
-            part, cover = found
+        covered = self.cover(self.pose(points, z), blur * self.pose.scale) if alpha > 0.03 else None
+        if covered is not None:
+            part, cover = covered
             cover *= np.float32(alpha) if self.clip is None else self.clip[part] * np.float32(alpha)
             region = self.canvas[:, part[0], part[1]]
             region += (paint[:, None, None] - region) * cover
@@ -170,16 +172,25 @@ class Painter:
             self.shape(points * _MIRROR, paint, alpha, blur, z)
 
     def line(
-        self, points: Floats, paint: Color, width: float, alpha: float = 1, blur: float = 0, z: Z = None,
-        taper: float = 1, twin: bool = False,
-    ) -> None:  # fmt: skip
-        """Draw a swelling line; one thinner than a pixel gets paler instead, as a camera would see it."""
+        self,
+        points: Floats,
+        paint: Color,
+        width: float,
+        alpha: float = 1,
+        blur: float = 0,
+        taper: float = 1,
+        **place: Any,
+    ) -> None:
+        """Draw a swelling line; one thinner than a pixel gets paler instead, as a camera would see it.
+
+        place: `z` and `twin`, as `shape` takes them.
+        """
         pale = min(1.0, width * self.pose.scale)
-        self.shape(ribbon(points, width, taper), paint, alpha * pale, blur, z, twin)
+        self.shape(ribbon(points, width, taper), paint, alpha * pale, blur, **place)
 
     def stencil(self, points: Floats, z: Z = None) -> Floats:
         """[H, W] coverage of a polygon, for `clip`."""
         whole = np.zeros(self.canvas.shape[1:], np.float32)
-        if (found := self.cover(self.pose(points, z), 0.0)) is not None:
-            whole[found[0]] = found[1]
+        if (covered := self.cover(self.pose(points, z), 0.0)) is not None:
+            whole[covered[0]] = covered[1]
         return whole

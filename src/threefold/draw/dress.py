@@ -1,16 +1,13 @@
 """`threefold dress SOURCE OUT`: bare portraits -> the same portraits bare, with worn and with badly worn masks.
 
 What `synth` is for the contest's layout, this is for any portraits with gender and age: framing, size and light stay
-the photo's own, the table is a plain labels.csv, and a person keeps the name it has in the source. A set of mixed
+those of the photo, the table is a plain labels.csv, and a person keeps the name it has in the source. A set of mixed
 sources needs it: where bare faces come from one source and masked ones from another, a network learns the source.
-Landmarks come from the face mesh (photos/mesh.py). Bare photos are written anew as well, so that no trace of a second
-JPEG tells them from drawn ones. The folder appears only when it is whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +18,10 @@ from threefold import labels
 from threefold.assets import asset_path
 from threefold.data.face import Face
 from threefold.data.sources import read_faces
-from threefold.draw.masks import Wear
-from threefold.draw.overlay import FaceGeometry, draw_mask, fit_geometry, random_design, wrong_ways
+from threefold.draw.drawn_set import DrawnSet, need_number
+from threefold.draw.landmarks import FaceGeometry, fit_geometry
+from threefold.draw.masks import Wear, random_design
+from threefold.draw.overlay import draw_mask, wrong_ways
 from threefold.errors import DataError, PhotoError
 from threefold.files import digest, new_folder, write_csv
 from threefold.labels import Mask
@@ -30,7 +29,7 @@ from threefold.parallel import processes
 from threefold.photos.decode import decode
 from threefold.photos.detect import by_size, detect
 from threefold.photos.mesh import landmarks
-from threefold.progress import bar, say
+from threefold.progress import bar
 
 WRONG: dict[Wear, float] = {"nose_out": 0.6, "mouth_out": 0.12, "chin": 0.28}
 """How masks are worn wrongly, and how often: a nose that is out is what cameras see most (masks_real: 129 photos)."""
@@ -40,66 +39,76 @@ QUALITY = (70, 96)
 Row = tuple[str, str, str, str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    face: Face
-    stem: str
-    folder: Path
-    worn: int
-    incorrect: int
-    seed: int
-
-
 def dress(
-    source: str, out: Path, *, worn: int = 1, incorrect: int = 1, seed: int = 0, workers: int | None = None
-) -> Path:
-    """Write every bare portrait of `source`, and it with `worn` and `incorrect` drawn masks, to OUT; returns `out`.
+    source: str,
+    out: str | Path,
+    *,
+    worn: int = 1,
+    incorrect: int = 1,
+    seed: int = 0,
+    workers: int | None = None,
+) -> DrawnSet:
+    """Write every bare portrait of `source`, and it with `worn` and `incorrect` drawn masks, to OUT.
 
     source: as `read_faces` takes it; photos that show a mask, or that cannot be read, are left out, those in which no
-    face is found stay bare. OUT/labels.csv: file, person, gender, age, mask, source. The same seed gives the same
-    bytes for any number of `workers` (processes; all cores by default). Raises DataError for a folder that is not
-    empty, a source without a bare portrait, or counts below 0; AssetError without the detector or the mesh.
+    face is found stay bare. OUT/labels.csv: file, person, gender, age, mask. The same seed gives the same bytes for
+    any number of `workers` (processes; all cores by default). Raises DataError for a folder that is not empty, a
+    source without a bare portrait, or counts below 0; AssetError without the detector or the mesh.
     """
-    if min(worn, incorrect) < 0:
-        raise DataError(f"worn {worn}, incorrect {incorrect}: 0 or more drawn masks of each were expected")
+    need_number("worn", worn, 0)
+    need_number("incorrect", incorrect, 0)
     faces = [face for face in read_faces(source) if face.mask in (None, Mask.NONE)]
     if not faces:
         raise DataError(f"{source}: no portrait without a mask to draw on")
     for name in ("yunet", "mesh"):
         asset_path(name, get=True)  # once, before there are processes that would each wait for it
-    with new_folder(out) as building:
+    with new_folder(Path(out)) as building:
         (building / "images").mkdir()
-        jobs = [_Job(face, f"{n:06d}", building, worn, incorrect, seed) for n, face in enumerate(faces)]
-        rows: list[Row] = []
-        bare = broken = 0
-        with bar("drawing masks", "portraits") as report:
-            for done, written in enumerate(processes(_dress, jobs, least=8, workers=workers, chunk=8), 1):
-                rows += written
-                bare += len(written) == 1
-                broken += not written
-                report(done, len(jobs))
-        write_csv(building / "labels.csv", [("file", "person", "gender", "age", "mask"), *rows])
-    left = f"; {bare} stay bare: no face was found in them" if bare and worn + incorrect else ""
-    say(f"{out}: {len(rows)} photos of {len(faces) - broken} portraits{left}" + f"; {broken} unreadable" * (broken > 0))
-    return out
+        draw = partial(_dress, folder=building, worn=worn, incorrect=incorrect, seed=seed)
+        portraits: list[list[Row]] = []
+        with bar("drawing masks", "portraits") as advance:
+            for rows in processes(draw, list(enumerate(faces)), least=8, workers=workers, chunk=8):
+                portraits.append(rows)
+                advance(len(portraits), len(faces))
+        table = [row for rows in portraits for row in rows]
+        write_csv(building / "labels.csv", [("file", "person", "gender", "age", "mask"), *table])
+    remarks = {"left out: unreadable": sum(not rows for rows in portraits)}
+    if worn + incorrect:
+        remarks["stay bare: no face was found in them"] = sum(len(rows) == 1 for rows in portraits)
+    people = {"all": len({person for _, person, *_ in table})}
+    return DrawnSet(Path(out), people, len(table), {remark: count for remark, count in remarks.items() if count})
 
 
-def _dress(job: _Job) -> list[Row]:
-    """Write the photos of one portrait; their rows, none where the portrait cannot be read."""
+def _dress(item: tuple[int, Face], *, folder: Path, worn: int, incorrect: int, seed: int) -> list[Row]:
+    """Write the photos of one portrait, given its number; their rows, none where the portrait cannot be read."""
+    number, face = item
     try:
-        photo = decode(job.face.photo)
+        photo = decode(face.photo)
     except PhotoError:
         return []
-    rng = np.random.default_rng([job.seed, int(digest(job.face.id, size=8), 16)])
+    rng = np.random.default_rng([seed, int(digest(face.id, size=8), 16)])
+    gender = "" if face.gender is None else labels.name("gender", int(face.gender))
+    age = "" if face.age is None else f"{face.age:g}"
+    rows: list[Row] = []
+
+    def write(photo: NDArray[np.uint8], kind: str, mask: Mask) -> None:
+        file = f"images/{number:06d}-{kind}.jpg"
+        data = simplejpeg.encode_jpeg(np.ascontiguousarray(photo), int(rng.integers(*QUALITY)), colorsubsampling="420")
+        (folder / file).write_bytes(data)
+        rows.append((file, face.person, gender, age, labels.name("mask", int(mask))))
+
     geometry = _geometry(photo)
-    rows = [_write(job, photo, "none", Mask.NONE, rng)]
+    # Bare photos are written anew as well, so that no trace of a second JPEG tells them from drawn ones.
+    write(photo, "none", Mask.NONE)
     if geometry is None:
         return rows
-    wears = _wears(geometry, photo.shape[0], job, rng)
-    for number, wear in enumerate(wears):
-        mask = Mask.WORN if wear == "worn" else Mask.INCORRECT
-        drawn = draw_mask(photo, geometry, random_design(rng), wear)
-        rows.append(_write(job, drawn, f"{wear}{number}", mask, rng))
+    for place in range(worn):
+        write(draw_mask(photo, geometry, random_design(rng), "worn"), f"worn{place}", Mask.WORN)
+    ways = wrong_ways(geometry, photo.shape[0])
+    odds = np.array([WRONG[way] for way in ways])
+    for place in range(worn, worn + incorrect):
+        wear = ways[int(rng.choice(len(ways), p=odds / odds.sum()))]
+        write(draw_mask(photo, geometry, random_design(rng), wear), f"{wear}{place}", Mask.INCORRECT)
     return rows
 
 
@@ -113,22 +122,3 @@ def _geometry(photo: NDArray[np.uint8]) -> FaceGeometry | None:
         return None if points is None else fit_geometry(points)
     except DataError:  # a face of a few pixels
         return None
-
-
-def _wears(geometry: FaceGeometry, bottom: int, job: _Job, rng: np.random.Generator) -> Iterator[Wear]:
-    """`worn` worn masks, then `incorrect` others of those that can be seen in a photo that ends at `bottom`."""
-    for _ in range(job.worn):
-        yield "worn"
-    seen = wrong_ways(geometry, bottom)
-    odds = np.array([WRONG[wear] for wear in seen])
-    for _ in range(job.incorrect):
-        yield seen[int(rng.choice(len(seen), p=odds / odds.sum()))]
-
-
-def _write(job: _Job, photo: NDArray[np.uint8], kind: str, mask: Mask, rng: np.random.Generator) -> Row:
-    file = f"images/{job.stem}-{kind}.jpg"
-    data = simplejpeg.encode_jpeg(np.ascontiguousarray(photo), int(rng.integers(*QUALITY)), colorsubsampling="420")
-    (job.folder / file).write_bytes(data)
-    face = job.face
-    gender = "" if face.gender is None else labels.name("gender", int(face.gender))
-    return file, face.person, gender, "" if face.age is None else f"{face.age:g}", labels.name("mask", int(mask))

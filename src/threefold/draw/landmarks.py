@@ -1,9 +1,9 @@
 """Where a face is in a photo: pose and shape from 49 or 68 landmarks.
 
-A mean face in three dimensions is laid under the landmarks by an affine camera, so yaw, pitch and roll come out of the
-fit, and a face of 49 points gets its jaw and ears from the model; what the model misses is added as a smooth
+A mean face in three dimensions is laid under the landmarks by an affine camera, so a turned head comes out of the fit,
+and a face of 49 points gets its jaw and ears from the model; what the model misses is added as a smooth
 displacement. Face units: the distance between the eyes' centres is 1, the origin lies between the eyes, x goes to the
-image's right, y down, z out of the face. Nothing is drawn here (`synth.py`).
+image's right, y down, z out of the face.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ _HALF_JAW = np.array(
     [(1.17, 0.1, -1.0), (1.16, 0.37, -0.95), (1.12, 0.65, -0.88), (1.05, 0.93, -0.78), (0.93, 1.2, -0.62),
      (0.74, 1.46, -0.38), (0.5, 1.66, -0.12), (0.25, 1.77, 0.1), (0.0, 1.81, 0.18)])  # fmt: skip
 _MIRROR = np.array([-1, 1, 1])
-_JAW = np.concatenate([_HALF_JAW * _MIRROR, _HALF_JAW[-2::-1]])
+JAW = np.concatenate([_HALF_JAW * _MIRROR, _HALF_JAW[-2::-1]])
+"""[17, 3]: the model's jaw line in face units, from the image's left to its right; 8 is the chin."""
 _TEMPLE = np.array(
     [(0.85, 0.3, -0.35), (0.98, 0.25, -0.55), (1.08, 0.2, -0.78), (1.15, 0.15, -0.97), (1.2, 0.12, -1.12)]
 )
@@ -44,11 +45,10 @@ _REACH = 0.32
 
 @dataclass(frozen=True, slots=True)
 class FaceGeometry:
-    """A face's pose and shape in a photo. Pixels, or degrees; `scale` is the eye distance seen from the front.
+    """A face's pose and shape in a photo, in pixels; `scale` is the eye distance seen from the front.
 
     `camera` [2, 3] and `origin` [2] map face units to pixels; `anchors` [M, 2] (face units) with `offsets` [M, 2]
-    (pixels, felt by a Gaussian of the distance) bend that to this person. `eyes` [2, 2] are the eyes' centres. Positive
-    yaw looks to the image's right, positive pitch down, positive roll is clockwise.
+    (pixels, felt by a Gaussian of the distance) bend that to this person. `eyes` [2, 2] are the eyes' centres.
     """
 
     camera: Array
@@ -56,9 +56,6 @@ class FaceGeometry:
     anchors: Array
     offsets: Array
     eyes: Array
-    roll: float
-    yaw: float
-    pitch: float
     scale: float
 
     def project(self, places: Array) -> Array:
@@ -74,11 +71,6 @@ class FaceGeometry:
         return np.asarray(np.cross(self.camera[0], self.camera[1]) / self.scale, np.float32)
 
     @property
-    def jaw(self) -> Array:
-        """[17, 2]: the jaw line, from the landmarks where they have one, else from the model; 8 is the chin."""
-        return self.project(_JAW)
-
-    @property
     def ears(self) -> Array:
         """[4, 2]: where loops go behind the left and the right ear, above and then below; where the face hides an
         ear, the outermost point of the way there."""
@@ -92,16 +84,17 @@ def fit_geometry(points: NDArray[np.floating]) -> FaceGeometry:
 
     Raises DataError for another shape, for values that are not finite, or for points that are no face (no extent).
     """
-    given = np.asarray(points, np.float64)
-    if given.shape not in ((49, 2), (68, 2)) or not np.isfinite(given).all():
-        raise DataError(f"landmarks of shape {given.shape} were given, 49 or 68 finite (x, y) points were expected")
-    inner = given if len(given) == 49 else np.delete(given, [*range(17), 60, 64], axis=0)
+    places = np.asarray(points, np.float64)
+    if places.shape not in ((49, 2), (68, 2)) or not np.isfinite(places).all():
+        raise DataError(f"landmarks of shape {places.shape}: 49 or 68 finite (x, y) points were expected")
+    inner = places if len(places) == 49 else np.delete(places, [*range(17), 60, 64], axis=0)
     eyes = np.stack([inner[19:25].mean(axis=0), inner[25:31].mean(axis=0)])
-    if np.hypot(*(eyes[1] - eyes[0])) < 2:
-        raise DataError(f"landmarks span {np.ptp(given, axis=0).round(1)} pixels: no face to draw on")
+    apart = np.hypot(*(eyes[1] - eyes[0]))
+    if apart < 2:
+        raise DataError(f"landmarks span {np.ptp(places, axis=0).round(1)} pixels: no face to draw on")
     index = list(_MODEL)
     model, weight = np.array([_MODEL[i][:3] for i in index]), np.sqrt([_MODEL[i][3] for i in index])[:, None]
-    across = (eyes[1] - eyes[0]) / np.hypot(*(eyes[1] - eyes[0]))
+    across = (eyes[1] - eyes[0]) / apart
     upright = np.array([across, [-across[1], across[0]]])  # rows: the eye line, and down the face
     terms, seen = np.column_stack([model, np.ones(len(index))]) * weight, inner[index] @ upright.T * weight
     leans = [np.diag([0, 0, lean, 0]) for lean in _FRONTAL]
@@ -109,20 +102,17 @@ def fit_geometry(points: NDArray[np.floating]) -> FaceGeometry:
         [np.linalg.solve(terms.T @ terms + lean, terms.T @ seen[:, axis]) for axis, lean in enumerate(leans)]
     )
     camera, origin = upright.T @ solved[:3].T, upright.T @ solved[3]
-    jaw, offsets = _JAW, inner[index] - (model @ camera.T + origin)
-    if len(given) == 68:
-        jaw_offsets = given[:17] - (jaw @ camera.T + origin)
+    jaw, offsets = JAW, inner[index] - (model @ camera.T + origin)
+    if len(places) == 68:
+        jaw_offsets = places[:17] - (jaw @ camera.T + origin)
     else:  # an open mouth takes the chin along
-        jaw, jaw_offsets = _JAW[6:11], np.tile(0.9 * offsets[index.index(40)], (5, 1))
+        jaw, jaw_offsets = JAW[6:11], np.tile(0.9 * offsets[index.index(40)], (5, 1))
     anchors, offsets = np.vstack([model, jaw])[:, :2], np.vstack([offsets, jaw_offsets])
     offsets = np.linalg.solve(_felt(anchors, anchors) + 0.05 * np.eye(len(anchors)), offsets)
-    scale = float(np.sqrt((camera**2).sum() / 2))
-    yaw, pitch = np.degrees(np.arcsin(np.clip(solved[2] / scale, -1, 1)))
-    roll = float(np.degrees(np.arctan2(across[1], across[0])))
-    return FaceGeometry(camera, origin, anchors, offsets, eyes, roll, float(yaw), float(pitch), scale)
+    return FaceGeometry(camera, origin, anchors, offsets, eyes, float(np.sqrt((camera**2).sum() / 2)))
 
 
 def _felt(places: Array, anchors: Array) -> Array:
-    """[N, M]: how much each place feels each anchor, a Gaussian of their distance."""
+    """[N, M]: how much every place feels every anchor, a Gaussian of their distance."""
     apart = ((places[:, None] - anchors[None]) ** 2).sum(axis=2)
     return np.asarray(np.exp(-apart / (2 * _REACH**2)))

@@ -1,9 +1,9 @@
 """What a mask is, before it meets a photo: its design, the surface it spans on a face, and its cloth.
 
-All places are in the face units of `geometry.py`. A mask is a sheet with coordinates `a` in [-1, 1] (across) and `b` in
-[0, 1] (down); `surface` says where the sheet lies, `fabric` what it looks like there. Posing, light and the photo's
-own blur and noise are the business of `synth.py`. The numbers are measures of common masks (a surgical one is 17.5 cm
-wide, an eye distance is 6.3 cm) and of how they sit, set by eye on contact sheets of real faces.
+All places are in the face units of `landmarks.py`. A mask is a sheet with coordinates `a` in [-1, 1] (across) and `b`
+in [0, 1] (down); `surface` says where the sheet lies, `fabric` what it looks like there. Pose, light, blur and noise of
+the photo are added by `overlay.py`. The numbers are measures of common masks (a surgical one is 17.5 cm wide, an eye
+distance is 6.3 cm) and of how they sit, set by eye on contact sheets of real faces.
 """
 
 from __future__ import annotations
@@ -71,10 +71,16 @@ def random_design(rng: np.random.Generator) -> MaskDesign:
     accents = [name for name, rgb in COLOURS.items() if (sum(rgb) > 420) != light]
     loops = colour if shape == "cloth" or (shape == "boat" and not light) else "white"
     return MaskDesign(
-        shape, colour, pattern, str(rng.choice(accents)), float(rng.uniform(0.13, 0.3)),
-        float(rng.uniform(-0.6, 0.6)), float(rng.uniform(0.97, 1.06)),
-        "black" if not light and rng.random() < 0.5 else loops, int(rng.integers(2**31)),
-    )  # fmt: skip
+        shape=shape,
+        colour=colour,
+        pattern=pattern,
+        accent=str(rng.choice(accents)),
+        period=float(rng.uniform(0.13, 0.3)),
+        angle=float(rng.uniform(-0.6, 0.6)),
+        size=float(rng.uniform(0.97, 1.06)),
+        loops="black" if not light and rng.random() < 0.5 else loops,
+        seed=int(rng.integers(2**31)),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +177,8 @@ def _pattern(design: MaskDesign, x: Array, y: Array) -> Array:
     if design.pattern == "print":
         rng = np.random.default_rng(design.seed)
         field = np.zeros(np.broadcast_shapes(x.shape, y.shape), np.float32)
-        for k, phase, turn in zip(
-            rng.uniform(0.5, 1.4, 5), rng.uniform(0, 7, 5), rng.uniform(0, np.pi, 5), strict=True
-        ):
+        waves = rng.uniform(0.5, 1.4, 5), rng.uniform(0, 7, 5), rng.uniform(0, np.pi, 5)
+        for k, phase, turn in zip(*waves, strict=True):
             field += np.cos(2 * np.pi * k * (np.cos(turn) * u + np.sin(turn) * v) + phase)
         return (0.75 * _soft(field - 0.9, 0.4)).astype(np.float32)
     raise AssertionError(f"{design.pattern} has no drawing")
@@ -202,10 +207,8 @@ def _wrinkles(design: MaskDesign, wear: Wear, x: Array, y: Array) -> Array:
             spread = rng.uniform(9, 15)
             light += np.sin(spread * angle + rng.uniform(0, 7)) * np.exp(-(((far - 0.45) / 0.4) ** 2))
     for k in range(4):
-        turn, freq = rng.uniform(0, np.pi), rng.uniform(0.7, 2.4)
-        light += (
-            0.5 * np.sin(2 * np.pi * freq * (np.cos(turn) * x + np.sin(turn) * y) + rng.uniform(0, 7)) / (1 + 0.3 * k)
-        )
+        turn, freq, phase = rng.uniform(0, np.pi), rng.uniform(0.7, 2.4), rng.uniform(0, 7)
+        light += 0.5 * np.sin(2 * np.pi * freq * (np.cos(turn) * x + np.sin(turn) * y) + phase) / (1 + 0.3 * k)
     if wear == "chin":
         light += 1.2 * np.sin(2 * np.pi * 3.2 * y + 1.5 * np.cos(2 * x + design.seed % 7))
     return 1 + strength * light
@@ -252,4 +255,4 @@ def _bandana(a: Array, b: Array) -> Array:
 
 
 _SEAMS = {"surgical": _surgical, "boat": _boat, "cup": _cup, "cloth": _cloth, "bandana": _bandana}
-"""What each shape's making leaves in the light: pleats, welded folds, a moulded rim, a middle seam, a nose wire."""
+"""What the making of a shape leaves in the light: pleats, welded folds, a moulded rim, a middle seam, a nose wire."""

@@ -1,8 +1,8 @@
 """A mask drawn into a photo of a face: `draw_mask`.
 
-The sheet of `masks.py` is projected by the camera of `geometry.py` (the far side of a turned head narrows and hides),
-lit by the light measured on the skin it covers, given the photo's own sharpness and grain, and laid over it with
-loops and contact shadows. All arithmetic on colour is in linear light. No file, no label and no person here.
+The sheet of `masks.py` is projected by the camera of `landmarks.py` (the far side of a turned head narrows and hides),
+lit by the light measured on the skin it covers, blurred and grained as the photo is, and laid over it with loops and
+contact shadows. All arithmetic on colour is in linear light.
 """
 
 from __future__ import annotations
@@ -14,11 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from threefold.draw.landmarks import FaceGeometry, fit_geometry
-from threefold.draw.masks import COLOURS, MaskDesign, Wear, fabric, linear, random_design, surface
+from threefold.draw.landmarks import FaceGeometry
+from threefold.draw.masks import COLOURS, MaskDesign, Wear, fabric, linear, surface
 from threefold.errors import DataError
-
-__all__ = ["FaceGeometry", "MaskDesign", "Wear", "draw_mask", "fit_geometry", "random_design", "wrong_ways"]
 
 Array = NDArray[Any]
 Image = NDArray[np.uint8]
@@ -36,7 +34,7 @@ def draw_mask(image: Image, geometry: FaceGeometry, design: MaskDesign, wear: We
     another kind of array.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise DataError(f"a photo of shape {image.shape} and {image.dtype} was given, uint8 [H, W, 3] was expected")
+        raise DataError(f"a photo of shape {image.shape} and {image.dtype}: uint8 [H, W, 3] was expected")
     sheet = _Sheet.pose(geometry, design, wear)
     window = sheet.window(geometry, image)
     if min(window.size) < 4:
@@ -121,7 +119,7 @@ class _Sheet:
         return _Window(int(left), int(top), (int(right - left), int(bottom - top)))
 
     def render(self, design: MaskDesign, wear: Wear, window: _Window, skin: _Skin) -> tuple[Array, Array, Array]:
-        """Reflectance in its own shade [h, w, 3], cover [h, w] and |a| [h, w] of the mask on the patch.
+        """Reflectance, shaded by the sheet's folds [h, w, 3], cover [h, w] and |a| [h, w] of the mask on the patch.
 
         The sheet is sampled denser than the pixels and painted from its far to its near side, which hides what a
         turned head hides, at up to 3 times the photo's resolution, then blurred as the photo is and averaged down.
@@ -160,7 +158,7 @@ class _Sheet:
 
 @dataclass(frozen=True, slots=True)
 class _Skin:
-    """What the bare skin tells of the photo: `fit` of log light over the face, the light's colour, blur and grain."""
+    """What is measured on the bare skin: `fit` of log light over the face, the light's colour, blur and grain."""
 
     fit: Array
     colour: Array
@@ -180,7 +178,7 @@ class _Skin:
         net, at = net[inside], at[inside]
         soft = np.asarray(cv2.GaussianBlur(image, (0, 0), max(0.05 * geometry.scale, 0.5)))
         tones = soft[at[:, 1].astype(int), at[:, 0].astype(int)]
-        if len(net) < 12:  # a face that is hardly in the photo: take the photo's own mean
+        if len(net) < 12:  # a face that is hardly in the photo: take the mean of the photo
             tones = soft.reshape(-1, 3)[:: max(1, soft.size // 600)]
             net = np.zeros((len(tones), 3), np.float32)
         colours = linear(tones)
@@ -192,7 +190,9 @@ class _Skin:
             fit = np.linalg.solve((terms * weight[:, None]).T @ terms + hold, (terms * weight[:, None]).T @ bright)
             off = bright - terms @ fit
             weight = np.exp(-((off / 0.28) ** 2))
-        fit[0] += _darker_skin(image, bright, weight)
+        # Where the photo holds things far whiter than this skin, the skin is dark, and the light stronger.
+        white = np.log(np.percentile(linear(image[::4, ::4]) @ _LUMA, 95) + 1e-3)
+        fit[0] += float(np.clip(0.6 * (white - np.average(bright, weights=weight + 1e-6) - 1.2), 0, 0.35))
         mean = (colours * weight[:, None]).sum(axis=0) / (weight.sum() + 1e-6)
         tint = (mean / (mean @ _LUMA + 1e-6) / _SKIN_TINT).clip(0.1, 5) ** 0.65
         spread = float(np.ptp(tones.astype(np.float32), axis=1).mean())
@@ -229,16 +229,10 @@ class _Skin:
         return np.asarray(grey + (albedo * self.tint - grey) * self.saturation, np.float32)
 
 
-def _darker_skin(image: Image, bright: Array, weight: Array) -> float:
-    """How much (log) to add to the light where the photo holds things far whiter than this skin: the skin is dark."""
-    white = np.log(np.percentile(linear(image[::4, ::4]) @ _LUMA, 95) + 1e-3)
-    return float(np.clip(0.6 * (white - np.average(bright, weights=weight + 1e-6) - 1.2), 0, 0.35))
-
-
 def _sharpness(image: Image, geometry: FaceGeometry) -> tuple[float, float]:
     """Gaussian blur (sigma, pixels) of the photo's edges around the eyes, and standard deviation of its grain (0..1).
 
-    An edge blurred by s has gradient energy over curvature energy of 2 s^2; only the steepest tenth is asked, where
+    An edge blurred by s has gradient energy over curvature energy of 2 s^2; only the steepest tenth is measured, where
     grain does not count. Grain is what a small blur takes away where the photo is smoothest.
     """
     reach = np.array([1.1, 0.6]) * geometry.scale
@@ -279,7 +273,6 @@ def _contact_shadow(alpha: Array, loops: Array, bare: Array, scale: float) -> Ar
     """Factor of light [h, w] on what lies beside and below the mask; only skin is near enough to take the shadow."""
     tight = _soft(np.maximum(alpha, loops), max(0.03 * scale, 0.5))
     drop = np.array([[1, 0, 0], [0, 1, 0.05 * scale]], np.float32)
-    wide = cv2.warpAffine(
-        _soft(alpha, max(0.09 * scale, 0.5)), drop, alpha.shape[::-1], borderMode=cv2.BORDER_REPLICATE
-    )
+    wide = _soft(alpha, max(0.09 * scale, 0.5))
+    wide = cv2.warpAffine(wide, drop, alpha.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(1 - (0.30 * wide + 0.22 * tight) * (0.25 + 0.75 * bare), np.float32)

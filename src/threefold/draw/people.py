@@ -1,8 +1,7 @@
 """Drawn people: who they are. Gender, age and the traits that follow from them, loosely, as in life.
 
-No trait tells a label by itself: each is a mean, a pull by gender, a pull by age and a spread of its own, and gender
-and age enter only as they *appear* (`femininity`, `oldness`), with noise that all traits of a person share. Pixels
-are not made here but in `portrait`.
+No trait gives a label away by itself: it is a mean, a pull by gender, a pull by age and a spread, and gender and age
+enter only as they *appear* (`femininity`, `oldness`), with noise that all traits of a person share.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from threefold.labels import CUTS, AgeGroup, Gender, age_group
 AGES = (16, 75)
 """Youngest and oldest drawn person."""
 _DEAL = "YMOMYMOYMYMOYMYOMYOM"
-"""Age groups of twenty successive pairs (a man and a woman): 35, 40 and 25 %, and all three within the first three."""
+"""Age groups of twenty successive pairs (a man and a woman): 35, 40 and 25 %, and all three among the first three."""
 _SPAN = {"Y": (AGES[0], CUTS[0] - 1), "M": (CUTS[0], CUTS[1] - 1), "O": (CUTS[1], AGES[1])}
 GENDER_NOISE = 0.36
 """Spread of how feminine a person appears; the genders' means lie 2 apart."""
@@ -116,10 +115,7 @@ def draw_person(seed: int, index: int) -> Person:
     gender = Gender((index + swap) % 2)
     rng = np.random.default_rng([seed, 1, index])
     low, high = _SPAN[_DEAL[index // 2 % len(_DEAL)]]
-    return _person(gender, int(rng.integers(low, high + 1)), rng)
-
-
-def _person(gender: Gender, age: int, rng: np.random.Generator) -> Person:
+    age = int(rng.integers(low, high + 1))
     femininity = (1 if gender == Gender.FEMALE else -1) + rng.normal(0, GENDER_NOISE)
     apparent = age + rng.normal(0, AGE_NOISE)
     old = float(np.clip((apparent - 18) / 55, -0.05, 1.1))

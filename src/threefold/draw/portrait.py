@@ -1,8 +1,8 @@
 """A drawn person, painted: body, head, marks of age, features, mask, glasses and hair.
 
 `landmarks` places the 68 usual points in face units; every part is drawn from them, so they are exact. The order of
-the functions is the order of the layers, back to front. What the camera adds (light, noise, blur) is in `sample`.
-The numbers are a drawing: what they are worth shows on a contact sheet.
+the functions is the order of the layers, back to front. The numbers are a drawing: what they are worth shows on a
+contact sheet.
 """
 
 from __future__ import annotations
@@ -58,9 +58,8 @@ def landmarks(p: Person, look: Look) -> Floats:
 def _mouth(p: Person, look: Look) -> Floats:
     """[20, 2]: outer lips, then the seam."""
     wide, lip = 1 + 0.14 * look.smile, max(p["lip"], 0.03)
-    x = np.array(
-        [-1, -0.62, -0.22, 0, 0.22, 0.62, 1, 0.62, 0.22, 0, -0.22, -0.62, -0.8, -0.25, 0, 0.25, 0.8, 0.25, 0, -0.25]
-    )
+    outer = [-1, -0.62, -0.22, 0, 0.22, 0.62, 1, 0.62, 0.22, 0, -0.22, -0.62]
+    x = np.array([*outer, -0.8, -0.25, 0, 0.25, 0.8, 0.25, 0, -0.25])
     up = np.array([0, -0.6, -1, -0.8, -1, -0.6, 0, 0.84, 1.16, 1.2, 1.16, 0.84, *[0.05] * 8])
     drop = np.array([0, 0, 0, 0, 0, 0, 0, 0.7, 0.97, 1, 0.97, 0.7, 0, 0, 0, 0, 0, 0.9, 1, 0.9])
     y = p["nose_length"] + 0.42 * (p["length"] - p["nose_length"]) - 0.07 * look.smile * x**2
@@ -89,12 +88,8 @@ def body(b: Painter, p: Person, look: Look) -> None:
     """The hair that falls behind, shoulders, clothes and neck."""
     wide, neck, low, cloth = p["shoulders"], p["neck"], p["length"], look.clothes
     if p["hair_length"] > 0.68:
-        end, out, curl = (
-            4.8 * p["hair_length"] - 2.36,
-            p["width"] + p["hair_volume"] + 0.1 + 0.15 * p.curl,
-            0.1 * p.curl,
-        )
-        fall = even(0, -1.3, out, -0.5, out + 0.08, 0.6, out * (0.95 + curl), end, 0, end + 0.1)
+        end, out = 4.8 * p["hair_length"] - 2.36, p["width"] + p["hair_volume"] + 0.1 + 0.15 * p.curl
+        fall = even(0, -1.3, out, -0.5, out + 0.08, 0.6, out * (0.95 + 0.1 * p.curl), end, 0, end + 0.1)
         b.shape(smooth(fall), p.hair * 0.72, z=-0.35)
     b.shape(smooth(even(0.75, low + 0.5, wide, low + 0.95, wide * 1.15, 5)), cloth, z=-0.3)
     arm = path(wide * 0.7, 5, wide * 0.66, low + 1.3, wide * 0.6, low + 1)
@@ -137,7 +132,7 @@ def head(b: Painter, p: Person, marks: Floats) -> None:
 
 
 def _age(b: Painter, p: Person, marks: Floats, skin: Color) -> None:
-    """Wrinkles, folds, bags and spots; each grows steadily with its trait, none begins at a border."""
+    """Wrinkles, folds, bags and spots: all grow steadily with their traits, none begins at a border."""
     dark, deep, bags, e = skin * 0.5, p["wrinkles"], p["bags"], p["eye_x"]
     for row in range(4):
         y, late = -0.42 - 0.11 * row, unit(1.5 * deep - 0.16 * row)
@@ -153,9 +148,8 @@ def _age(b: Painter, p: Person, marks: Floats, skin: Color) -> None:
     b.line(corner + path(0.03, 0.04, 0.08, 0.26), dark, 0.05, min(0.8, 1.1 * deep - 0.25), 0.02, twin=True)
     b.line(path(0.05, -0.3, 0.06, -0.14), dark, 0.035, min(0.7, deep - 0.2), 0.012, twin=True)
     b.line(path(0.3, 0.3, 0.55, 0.42, 0.68, 0.7), dark, 0.05, min(0.6, 0.9 * deep - 0.35), 0.03, twin=True)
-    b.line(
-        path(e - 0.18, 0.1, e - 0.05, 0.17, e + 0.08, 0.17, e + 0.19, 0.1), dark, 0.06, min(0.9, bags), 0.02, twin=True
-    )
+    bag = path(e - 0.18, 0.1, e - 0.05, 0.17, e + 0.08, 0.17, e + 0.19, 0.1)
+    b.line(bag, dark, 0.06, min(0.9, bags), 0.02, twin=True)
     b.shape(ellipse(e, 0.12, 0.17, 0.05), mix(skin, color(128, 84, 110), 0.4), 0.7 * unit(bags), 0.03, twin=True)
     for x, y, size in p.spots:
         b.shape(ellipse(x * p["width"], y, size, size, 9), mix(skin, color(104, 62, 40), 0.6), 0.6, 0.012)
@@ -285,8 +279,8 @@ def glasses(b: Painter, p: Person) -> None:
     """Frames of one of three kinds."""
     if p.glasses == 0:
         return
-    frame = (_BLACK, color(120, 96, 60), color(92, 60, 44))[p.glasses - 1]
-    x, tall = p["eye_x"], (0.2, 0.24, 0.19)[p.glasses - 1]
+    frame, tall = ((_BLACK, 0.2), (color(120, 96, 60), 0.24), (color(92, 60, 44), 0.19))[p.glasses - 1]
+    x = p["eye_x"]
     square = smooth(path(x - 0.3, -tall, x + 0.3, -tall, x + 0.27, tall * 1.1, x - 0.27, tall * 1.1))
     rim_line = ellipse(x, 0.03, 0.27, tall) if p.glasses == 2 else square
     b.shape(rim_line, color(225, 235, 245), 0.12, twin=True)
@@ -307,9 +301,8 @@ def hair(b: Painter, p: Person) -> None:
         return
     line = -p["hairline"] - 0.42 * bald * (reach < 0.75) + 0.42 * p.fringe
     temple = line + 0.1 - 0.25 * bald
-    right = path(
-        edge, sides, edge, -0.15, 0.78 * wide, temple, 0.5, line - 0.04, split + 0.1, line - 0.1 + 0.06 * p.fringe
-    )
+    tip = line - 0.1 + 0.06 * p.fringe
+    right = path(edge, sides, edge, -0.15, 0.78 * wide, temple, 0.5, line - 0.04, split + 0.1, tip)
     hem = np.concatenate([right, path(split - 0.1, line - 0.02, -0.5, line), right[2::-1] * path(-1, 1)])
     hem[2:-2, 1] += 0.3 * p.parting * hem[2:-2, 0]  # combed to one side
     outer = np.concatenate([path(-out, sides, -out * 1.02, sides / 2), _arch(out, rise)[::-1]])

@@ -1,17 +1,16 @@
 """`threefold synth SOURCE OUT`: real portraits -> the contest's layout, train/ and eval/ with its answers beside it.
 
-Each person gets seven photos of one portrait: five worn masks, one incorrect, none. All seven go through one camera
+A person gets seven photos of one portrait: five worn masks, one incorrect, none. All seven go through one camera
 (framing, exposure, colour, grain and JPEG from one distribution), so only the face tells how the mask is worn. Who is
-taken is decided before the first photo is read (`choose`), a person's photos depend on the seed and that person alone,
-and the folder appears only when it is whole. Drawing is in `draw/overlay.py`.
+taken is decided before anything is drawn (`choose`), and a person's photos depend on the seed and that person alone.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 from zipfile import BadZipFile
@@ -22,19 +21,21 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from threefold import labels
-from threefold.data.check import scan_all
-from threefold.data.duplicates import near_duplicates, person_groups
+from threefold.data.duplicates import SIDE, near_duplicates, person_groups
 from threefold.data.face import Face
 from threefold.data.layouts import CONTEST_MASKS, write_eval_tables, write_train_table
+from threefold.data.scan import scan_all
 from threefold.data.sources import read_faces, split_sources
-from threefold.draw.masks import Wear
-from threefold.draw.overlay import MaskDesign, draw_mask, fit_geometry, random_design, wrong_ways
+from threefold.draw.drawn_set import DrawnSet, need_number
+from threefold.draw.landmarks import FaceGeometry, fit_geometry
+from threefold.draw.masks import MaskDesign, random_design
+from threefold.draw.overlay import draw_mask, wrong_ways
 from threefold.errors import DataError, one_of
 from threefold.files import digest, new_folder, write_csv
 from threefold.labels import Mask
 from threefold.parallel import processes
 from threefold.photos.decode import decode
-from threefold.progress import Advance, bar, say
+from threefold.progress import bar
 
 Image = NDArray[np.uint8]
 Match = Literal["contest", "none"]
@@ -51,45 +52,63 @@ _PLACES = ("landmarks49.npz", "landmarks68.npz", "train/landmarks49.npz", "train
 
 @dataclass(frozen=True, slots=True)
 class _Person:
+    """A portrait to draw on; age as it will be written."""
+
     face: Face
     points: NDArray[np.float32]
+    gender: int
     age: int
     race: str
 
 
+_Files = tuple[_Person, dict[str, Path]]
+"""A person, and where its seven photos go by the contest's stem."""
+
+
 def synth(
-    source: str, out: Path, *, people: int, match: Match, seed: int, size: tuple[int, int] = (512, 384),
-    eval_people: int | None = None, workers: int | None = None, progress: Advance | None = None,
-) -> Path:  # fmt: skip
-    """Write `people` persons to out/train and `eval_people` others to out/eval; returns `out`.
+    source: str,
+    out: str | Path,
+    *,
+    people: int,
+    match: Match,
+    seed: int,
+    size: tuple[int, int] = (512, 384),
+    eval_people: int | None = None,
+    workers: int | None = None,
+) -> DrawnSet:
+    """Write `people` persons to out/train and `eval_people` others to out/eval.
 
     source: as `read_faces` takes it; photos with landmarks (landmarks49.npz or landmarks68.npz in the source's folder:
     `files` [N], `xy` [N, K, 2]) that show no mask, one per person. match: "contest" draws people to its gender x age
     histogram (18 to 64, written as at most 60), "none" at random from all. eval_people: 2/3 of `people` by default, or
     as many as are left; their ages are spread as in train. size: (height, width). The same seed gives the same bytes
-    for any number of `workers` (processes; all cores by default). `progress(done, persons)` is called from this
-    process; without one a bar on stderr tells. Raises DataError for a folder that is not empty, no landmarks, or too
-    few people.
+    for any number of `workers` (processes; all cores by default). Raises DataError for a folder that is not empty, no
+    landmarks, or too few people.
     """
-    if people < 1 or (eval_people or 0) < 0 or min(size) < 16:
-        raise DataError(f"people {people}, eval_people {eval_people}, size {size}: at least 1, 0 and 16 were expected")
+    need_number("people", people, 1)
+    need_number("eval people", eval_people or 0, 0)
+    need_number("height and width", min(size), 16)
     if match not in get_args(Match):
         raise DataError(f"match {match!r} is not known ({one_of(get_args(Match), match)})")
     pool, skipped = _candidates(source, match)
     unique = _once(pool)
     train, held = choose(unique, people, eval_people, match, seed)
-    with new_folder(out) as building:
-        jobs = [*_train_jobs(train, building / "train", seed, size), *_eval_jobs(held, building / "eval", seed, size)]
-        with bar("drawing masks", "people") if progress is None else nullcontext(progress) as report:
-            for done, _ in enumerate(processes(_draw, jobs, least=4, workers=workers), 1):
-                report(done, len(jobs))
-    left_out = f"; {skipped} without landmarks or labels left out" if skipped else ""
-    if len(unique) < len(pool):
-        left_out += f"; {len(pool) - len(unique)} left out whose portrait cannot be read or is another person's as well"
-    wanted = eval_people if eval_people is not None else round(people * 2 / 3)
-    fewer = f" (of {wanted} wanted: no more are left)" if len(held) < wanted else ""
-    say(f"{out}: {people} people in train, {len(held)} in eval{fewer}, {7 * len(jobs)} photos{left_out}")
-    return out
+    with new_folder(Path(out)) as building:
+        files = _train_files(train, building / "train")
+        files += _eval_files(held, building / "eval", seed) if held else []
+        draw = partial(_draw, seed=seed, size=size)
+        with bar("drawing masks", "people") as advance:
+            for done, _ in enumerate(processes(draw, files, least=4, workers=workers), 1):
+                advance(done, len(files))
+    remarks = {
+        "left out: no landmarks or labels": skipped,
+        "left out: the portrait cannot be read or is another person's as well": len(pool) - len(unique),
+    }
+    if eval_people is None:
+        remarks["fewer in eval than two thirds of train: no more people are left"] = round(people * 2 / 3) - len(held)
+    counts = {"train": people, "eval": len(held)}
+    photos = len(CONTEST_MASKS) * len(files)
+    return DrawnSet(Path(out), counts, photos, {remark: count for remark, count in remarks.items() if count})
 
 
 def _candidates(source: str, match: Match) -> tuple[list[_Person], int]:
@@ -104,7 +123,7 @@ def _candidates(source: str, match: Match) -> tuple[list[_Person], int]:
     points: dict[Path, NDArray[np.float32]] = {}
     for file in files:
         points |= _landmarks(file)
-    found: dict[str, _Person] = {}
+    people: dict[str, _Person] = {}
     persons = set()
     for face in read_faces(source):
         wrong_age = match == "contest" and face.age is not None and not min(_AGES) <= face.age < _OLDEST + 1
@@ -112,23 +131,22 @@ def _candidates(source: str, match: Match) -> tuple[list[_Person], int]:
             continue
         persons.add(face.person)
         xy = points.get(face.photo.resolve())
-        if xy is not None and face.gender is not None and face.age is not None and face.person not in found:
+        if xy is not None and face.gender is not None and face.age is not None and face.person not in people:
             age = min(int(face.age), max(_AGES)) if match == "contest" else int(face.age)
-            found[face.person] = _Person(face, xy, age, _race(face.photo))
-    return [found[name] for name in sorted(found)], len(persons) - len(found)
+            people[face.person] = _Person(face, xy, face.gender, age, _race(face.photo))
+    return [people[name] for name in sorted(people)], len(persons) - len(people)
 
 
 def _once(pool: Sequence[_Person]) -> list[_Person]:
     """The people whose portrait can be read, one of each who share a picture: else train and eval could share it."""
     scans = scan_all([person.face.photo for person in pool])
-    seen = [(person, found.print) for person, found in zip(pool, scans, strict=True) if found.print is not None]
-    if not seen:
-        if scans:
-            raise DataError(f"none of the {len(pool)} portraits with landmarks can be read: {scans[0].reason}")
-        return []
-    names = [person.face.person for person, _ in seen]
-    groups = person_groups(names, near_duplicates(np.stack([made for _, made in seen]), names))
-    return [seen[row][0] for row in np.sort(np.unique(groups, return_index=True)[1])]
+    readable = [row for row, scan in enumerate(scans) if scan.fingerprint is not None]
+    if scans and not readable:
+        raise DataError(f"none of the {len(pool)} portraits with landmarks can be read: {scans[0].reason}")
+    prints = np.array([scans[row].fingerprint for row in readable], np.uint8).reshape(-1, SIDE, SIDE)
+    names = [pool[row].face.person for row in readable]
+    groups = person_groups(names, near_duplicates(prints, names))
+    return [pool[readable[place]] for place in np.sort(np.unique(groups, return_index=True)[1])]
 
 
 def _landmarks(file: Path) -> dict[Path, NDArray[np.float32]]:
@@ -136,14 +154,14 @@ def _landmarks(file: Path) -> dict[Path, NDArray[np.float32]]:
     try:
         with np.load(file) as table:
             names, places = table["files"], table["xy"].astype(np.float32)
-        found = {(file.parent / str(name)).resolve(): xy for name, xy in zip(names, places, strict=True)}
+        points = {(file.parent / str(name)).resolve(): xy for name, xy in zip(names, places, strict=True)}
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise DataError(f"{file}: cannot be read as `files` [N] and `xy` [N, K, 2] ({error})") from error
-    return {photo: xy for photo, xy in found.items() if np.isfinite(xy).all()}
+    return {photo: xy for photo, xy in points.items() if np.isfinite(xy).all()}
 
 
 def _race(photo: Path) -> str:
-    """The race a contest folder's name says; other sources do not say."""
+    """The race in the name of a contest folder, which other sources do not have."""
     parts = photo.parent.name.split("_")
     return parts[-2] if photo.stem in CONTEST_MASKS and len(parts) >= 4 else "Unknown"
 
@@ -151,14 +169,14 @@ def _race(photo: Path) -> str:
 def choose(
     pool: Sequence[_Person], people: int, eval_people: int | None, match: Match, seed: int
 ) -> tuple[list[_Person], list[_Person]]:
-    """Persons of train and of eval, disjoint, in an order that says nothing. See `synth`; raises DataError when short.
+    """Persons of train and of eval, disjoint, in random order. See `synth`; raises DataError when short.
 
     Train and eval are drawn together and then dealt by age, so that both have the same years where years are short.
     """
     rng = np.random.default_rng([seed, 0])
     cells: dict[tuple[int, int], list[_Person]] = defaultdict(list)
     for k in rng.permutation(len(pool)):
-        key = (int(pool[k].face.gender or 0), labels.age_group(pool[k].age)) if match == "contest" else (0, 0)
+        key = (pool[k].gender, labels.age_group(pool[k].age)) if match == "contest" else (0, 0)
         cells[key].append(pool[k])
     shares = _GROUPS if match == "contest" else {(0, 0): 1}
     wanted = round(people * 2 / 3) if eval_people is None else eval_people
@@ -215,74 +233,61 @@ def _nearest(cell: Sequence[_Person], count: int) -> list[_Person]:
     return drawn
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """Seven photos of one person: where each goes, by the contest's stem."""
-
-    person: _Person
-    files: dict[str, Path]
-    seed: int
-    size: tuple[int, int]
-
-
-def _train_jobs(chosen: Sequence[_Person], folder: Path, seed: int, size: tuple[int, int]) -> Iterator[_Job]:
-    """Folders and tables of train; yields what is to be drawn."""
-    rows, sources = [], []
-    for number, person in enumerate(chosen, 1):
-        gender = labels.name("gender", int(person.face.gender or 0))
+def _train_files(people: Sequence[_Person], folder: Path) -> list[_Files]:
+    """Make the folders and tables of train; where every photo goes."""
+    files, rows, sources = [], [], []
+    for number, person in enumerate(people, 1):
+        gender = labels.name("gender", person.gender)
         name = f"{number:06d}_{gender}_{person.race}_{person.age}"
         rows.append((f"{number:06d}", gender, person.race, person.age, name))
         sources.append((f"{number:06d}", person.face.person, person.face.id))
         home = folder / "images" / name
         home.mkdir(parents=True)
-        yield _Job(person, {stem: home / f"{stem}.jpg" for stem in CONTEST_MASKS}, seed, size)
+        files.append((person, {stem: home / f"{stem}.jpg" for stem in CONTEST_MASKS}))
     write_train_table(folder, rows)
     write_csv(folder / "sources.csv", [("id", "person", "photo"), *sources])
+    return files
 
 
-def _eval_jobs(chosen: Sequence[_Person], folder: Path, seed: int, size: tuple[int, int]) -> Iterator[_Job]:
-    """Names and tables of eval. A name is a digest, so the order of names mixes persons and masks."""
-    if not chosen:
-        return
+def _eval_files(people: Sequence[_Person], folder: Path, seed: int) -> list[_Files]:
+    """Make the tables of eval; where every photo goes: a digest, so that the order of names mixes persons and masks."""
     (folder / "images").mkdir(parents=True)
-    rows, sources = [], []
-    for number, person in enumerate(chosen, 1):
-        group = labels.age_group(person.age)
+    files, rows, sources = [], [], []
+    for number, person in enumerate(people, 1):
         names = {stem: f"{digest(str(seed), person.face.person, stem, size=20)}.jpg" for stem in CONTEST_MASKS}
         for stem, name in names.items():
-            code = labels.encode(int(CONTEST_MASKS[stem]), int(person.face.gender or 0), group)
+            code = labels.encode(int(CONTEST_MASKS[stem]), person.gender, labels.age_group(person.age))
             rows.append((name, code, f"{number:06d}", person.age))
         sources.append((f"{number:06d}", person.face.person, person.face.id))
-        yield _Job(person, {stem: folder / "images" / name for stem, name in names.items()}, seed, size)
+        files.append((person, {stem: folder / "images" / name for stem, name in names.items()}))
     write_eval_tables(folder, rows)
     write_csv(folder / "sources.csv", [("person", "source_person", "photo"), *sources])
+    return files
 
 
-def _draw(job: _Job) -> None:
+def _draw(files: _Files, *, seed: int, size: tuple[int, int]) -> None:
     """Draw and write one person's photos."""
-    face = job.person.face
-    rng = np.random.default_rng([job.seed, int(digest(face.person, size=8), 16)])
-    photo, points = _shrink(decode(face.photo), job.person.points, job.size)
+    person, paths = files
+    rng = np.random.default_rng([seed, int(digest(person.face.person, size=8), 16)])
+    photo, points = _shrink(decode(person.face.photo), person.points, size)
     geometry = fit_geometry(points)
-    designs: list[MaskDesign] = []
-    while len(designs) < 6:
+    designs: dict[tuple[str, str, str], MaskDesign] = {}
+    while len(designs) < 6:  # a person never wears the same mask twice
         design = random_design(rng)
-        if design.key not in {known.key for known in designs}:
-            designs.append(design)
-    place = _frame(photo, geometry.eyes.mean(axis=0), geometry.scale, job.size, rng)
-    kinds = wrong_ways(geometry, place.middle[1] + 0.45 * job.size[0] / place.zoom)
+        designs.setdefault(design.key, design)
+    middle, zoom = _frame(photo, geometry, size, rng)
+    kinds = wrong_ways(geometry, middle[1] + 0.45 * size[0] / zoom)
     wrong = kinds[int(rng.integers(len(kinds)))]
-    for stem, file in job.files.items():
-        mask = CONTEST_MASKS[stem]
-        shown = photo
+    for stem, file in paths.items():
+        mask, shown = CONTEST_MASKS[stem], photo
         if mask != Mask.NONE:
-            wear: Wear = "worn" if mask == Mask.WORN else wrong
-            shown = draw_mask(photo, geometry, designs.pop(), wear)
-        file.write_bytes(_photograph(shown, place, job.size, rng))
+            _, design = designs.popitem()
+            shown = draw_mask(photo, geometry, design, "worn" if mask == Mask.WORN else wrong)
+        file.write_bytes(_photograph(shown, middle, zoom, size, rng))
 
 
 def _shrink(photo: Image, points: NDArray[np.float32], size: tuple[int, int]) -> tuple[Image, NDArray[np.float32]]:
-    """A photo much larger than what is written is made smaller first: masks are drawn at the photo's own resolution."""
+    """A photo much larger than what is written is made smaller first: masks are drawn at the photo's resolution."""
     cover = max(size[0] / photo.shape[0], size[1] / photo.shape[1])
     if cover > 0.8:
         return photo, points
@@ -291,37 +296,35 @@ def _shrink(photo: Image, points: NDArray[np.float32], size: tuple[int, int]) ->
     return np.asarray(cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA), np.uint8), points * ratio
 
 
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    """Where the person is in the picture: the point of the portrait that is in the middle, and its enlargement."""
-
-    middle: NDArray[np.float64]
-    zoom: float
-
-
 def _frame(
-    photo: Image, eyes: NDArray[np.float32], eye_distance: float, size: tuple[int, int], rng: np.random.Generator
-) -> _Frame:
-    """Cover the picture, eyes at 42 % of the height where the portrait's borders allow it, no face too small."""
+    photo: Image, geometry: FaceGeometry, size: tuple[int, int], rng: np.random.Generator
+) -> tuple[NDArray[np.float64], float]:
+    """The point of the portrait that goes to the picture's middle, and its enlargement.
+
+    The portrait covers the picture, eyes at 42 % of the height where its borders allow that, no face too small.
+    """
     height, width = size
-    zoom = max(height / photo.shape[0], width / photo.shape[1], 0.16 * width / eye_distance) * rng.uniform(1.0, 1.06)
+    least = max(height / photo.shape[0], width / photo.shape[1], 0.16 * width / geometry.scale)
+    zoom = least * rng.uniform(1.0, 1.06)
     half = np.array([width, height]) / (2 * zoom)
     low, high = half, np.array(photo.shape[1::-1]) - half
-    middle = np.clip(eyes + np.array([0, 0.08 * height / zoom]), np.minimum(low, high), np.maximum(low, high))
-    return _Frame(middle, float(zoom))
+    eyes = geometry.eyes.mean(axis=0) + np.array([0, 0.08 * height / zoom])
+    return np.clip(eyes, np.minimum(low, high), np.maximum(low, high)), float(zoom)
 
 
-def _photograph(shown: Image, frame: _Frame, size: tuple[int, int], rng: np.random.Generator) -> bytes:
-    """One exposure as JPEG: moved a little, with its own light, colour, blur and grain, the same way for every photo.
+def _photograph(
+    shown: Image, middle: NDArray[np.float64], zoom: float, size: tuple[int, int], rng: np.random.Generator
+) -> bytes:
+    """One exposure as JPEG: moved a little; light, colour, blur and grain by lot, the same way for every photo.
 
-    A drawn mask first goes through a JPEG at the portrait's own size, so that it has the portrait's blocks and ringing.
+    A drawn mask first goes through a JPEG at the portrait's size, so that it has the portrait's blocks and ringing.
     """
     height, width = size
     shown = simplejpeg.decode_jpeg(simplejpeg.encode_jpeg(np.ascontiguousarray(shown), int(rng.integers(88, 98))))
-    turn, zoom = np.radians(rng.uniform(-2.5, 2.5)), frame.zoom * rng.uniform(1.0, 1.07)
+    turn, zoom = np.radians(rng.uniform(-2.5, 2.5)), zoom * rng.uniform(1.0, 1.07)
     linear = zoom * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     goal = np.array([width, height]) * (0.5 + rng.uniform(-0.02, 0.02, 2))
-    move = np.column_stack([linear, goal - linear @ frame.middle])
+    move = np.column_stack([linear, goal - linear @ middle])
     photo = cv2.warpAffine(shown, move, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
     tone = np.arange(256) / 255
     gamma, gain = rng.uniform(0.9, 1.1), rng.uniform(0.92, 1.07)

@@ -43,7 +43,7 @@ PARITY = 1e-4
 """The largest difference of a probability (and, relative, of an age in years) that float32 may have from torch."""
 RANDOM, OWN, CALIBRATION = 24, 64, 256
 """Photos of the parity check, random and the run's; photos that the ranges of int8 are taken from."""
-_TIMM = {"area": "box", "bilinear": "bilinear", "bicubic": "bicubic"}
+_TIMM = {"area": "box", "bilinear": "bilinear"}
 """timm's (Pillow's) name of an interpolation; Pillow's box filter is the mean over areas."""
 
 

@@ -1,12 +1,10 @@
 """Augmentations: `float [B, 3, H, W] in 0..1 -> the same`, drawn anew for every photo of the batch.
 
-They see training batches only; validation and prediction go through `Prepare` alone, so none of them can leak there or
-be overwritten by it. They draw from torch's global generator, which the loop seeds at every epoch. Geometry that every
-photo should get (a crop, a size) belongs in `prepare.*`, not here: a crop in training alone cost a published team 0.10
-macro F1. kornia does most of the work, with one draw per photo; torchvision holds the published policies. What looks at
-the neighbourhood of a pixel is in `filters`, what bends the photo in `warps`.
-
-A new one is a function here and a row of AUGMENTS; `draws.sometimes` gives it its chance `p` per photo.
+They see training batches only; validation and prediction go through `Prepare` alone. They draw from torch's global
+generator, which the loop seeds at every epoch. Geometry that every photo should get (a crop, a size) belongs in
+`prepare.*`, not here: a crop in training alone cost a published team 0.10 macro F1. kornia does most of the work, with
+one draw per photo. A new one is a function here (in `filters` where it looks at the neighbourhood of a pixel, in
+`warps` where it bends the photo) and a row of AUGMENTS; `draws.sometimes` gives it its chance `p` per photo.
 """
 
 from __future__ import annotations
@@ -50,18 +48,6 @@ def shift_scale_rotate(*, shift: float = 0.06, scale: float = 0.1, degrees: floa
     within("degrees", degrees, 0, 180)
     moves = {"translate": (shift, shift) if shift else None, "scale": (1 - scale, 1 + scale) if scale else None}
     return typed(K.RandomAffine((-degrees, degrees), **moves, p=chance(p), padding_mode="border"))
-
-
-def centre_crop(ratio: float = 0.8, *, p: float = 1.0) -> Augment:
-    """Cut out the middle `ratio` of height and width and scale it back to the size. Prefer `prepare.crop`."""
-    within("ratio", ratio, 0.01, 1)
-
-    def crop(images: Tensor) -> Tensor:
-        height, width = images.shape[-2:]
-        inner = K.CenterCrop((max(1, round(height * ratio)), max(1, round(width * ratio))))(images)
-        return F.interpolate(inner, (height, width), mode="bilinear", antialias=True)
-
-    return sometimes(crop, p)
 
 
 def random_crop(ratio: float = 0.9, *, fixed: bool = False, p: float = 1.0) -> Augment:
@@ -151,13 +137,8 @@ def randaugment(n: int = 2, m: int = 9, *, p: float = 1.0) -> Augment:
 
 def autoaugment(policy: Literal["imagenet", "cifar10", "svhn"] = "imagenet", *, p: float = 1.0) -> Augment:
     """One of the 25 pairs of operations that were found best on `policy` (Cubuk et al., 2019)."""
-    found = v2.AutoAugmentPolicy(policy)
-    return _policy(v2.AutoAugment(found, interpolation=v2.InterpolationMode.BILINEAR, fill=GREY), p)
-
-
-def trivialaugment(*, p: float = 1.0) -> Augment:
-    """One of 14 operations at any strength, the wide space: up to 135 degrees, 32 pixels (Mueller & Hutter, 2021)."""
-    return _policy(v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR, fill=GREY), p)
+    pairs = v2.AutoAugmentPolicy(policy)
+    return _policy(v2.AutoAugment(pairs, interpolation=v2.InterpolationMode.BILINEAR, fill=GREY), p)
 
 
 def chain(steps: Sequence[Augment]) -> Augment:
@@ -180,11 +161,11 @@ def make_augment(text: str) -> Augment:
 def _policy(policy: v2.Transform, p: float) -> Augment:
     """One draw per photo: torchvision, like kornia's policies, draws one operation for all it is given."""
 
-    def each(images: Tensor) -> Tensor:
+    def apply(images: Tensor) -> Tensor:
         photos = images.mul(255).round().byte()  # the policies are defined on bytes
         return torch.stack([policy(photo) for photo in photos]).to(images) / 255
 
-    return sometimes(each, p)
+    return sometimes(apply, p)
 
 
 AUGMENTS = {
@@ -192,7 +173,6 @@ AUGMENTS = {
     "flip": flip,
     "rotate": rotate,
     "shift_scale_rotate": shift_scale_rotate,
-    "centre_crop": centre_crop,
     "random_crop": random_crop,
     "perspective": warps.perspective,
     "grid_distortion": warps.grid_distortion,
@@ -214,5 +194,4 @@ AUGMENTS = {
     "coarse_dropout": coarse_dropout,
     "randaugment": randaugment,
     "autoaugment": autoaugment,
-    "trivialaugment": trivialaugment,
 }

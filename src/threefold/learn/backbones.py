@@ -28,14 +28,6 @@ CONTEST: tuple[Colour, Colour] = ((0.548, 0.504, 0.479), (0.237, 0.247, 0.246))
 """Mean and std of the contest's training photos, as its baseline code has them."""
 
 
-def contest_cnn() -> nn.Module:
-    """The contest's own baseline network: three convolutions (7x7x32, 3x3x64, 3x3x128), dropout 0.25, mean pooling."""
-    return nn.Sequential(
-        nn.Conv2d(3, 32, 7), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.25),
-        nn.Conv2d(64, 128, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.25), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-    )  # fmt: skip
-
-
 def multilabel_cnn() -> nn.Module:
     """A small network with batch norm and one convolutional branch per attribute; features [B, 3 * 128] for `split`."""
     trunk = [layer for widths in ((3, 32), (32, 64), (64, 96)) for layer in _block(*widths)]
@@ -127,15 +119,15 @@ def parts_of(backbone: str) -> list[str]:
 
 
 def _splits(backbone: str) -> str:
-    found = re.fullmatch(r"\s*split\((.*)\)\s*", backbone)
-    return found[1] if found else ""
+    match = re.fullmatch(r"\s*split\((.*)\)\s*", backbone)
+    return match[1] if match else ""
 
 
 def _one_body(name: str, size: tuple[int, int], pretrained: str) -> nn.Module:
     if name in BACKBONES:
         body = BACKBONES[name]()
         if pretrained in ("hub", "registry"):
-            raise AssetError(f"model.pretrained: nobody has published weights of {name}; expected none or a file")
+            raise AssetError(f"model.pretrained: there are no published weights of {name}; expected none or a file")
     else:
         body = _timm_body(name, size, pretrained)
     if pretrained not in ("hub", "none"):
@@ -186,36 +178,34 @@ def load_backbone(body: nn.Module, name: str, pretrained: str) -> None:
         weights = rename_lite(torch.load(asset_path(name), map_location="cpu", weights_only=True))
     else:
         weights = _read_weights(Path(pretrained))
-    expected = body.state_dict()
-    kept = {k.removeprefix("backbone."): v for k, v in weights.items()}
-    kept = {
-        k: v for k, v in kept.items() if k in expected or not k.startswith(("classifier", "head", "fc", "mean", "std"))
-    }
-    wrong = sorted(set(expected) ^ set(kept)) or [k for k in kept if kept[k].shape != expected[k].shape]
+    expected, other = body.state_dict(), ("classifier", "head", "fc", "mean", "std")
+    weights = {key.removeprefix("backbone."): tensor for key, tensor in weights.items()}
+    weights = {key: tensor for key, tensor in weights.items() if key in expected or not key.startswith(other)}
+    wrong = sorted(set(expected) ^ set(weights)) or [k for k in weights if weights[k].shape != expected[k].shape]
     wrong = [k for k in wrong if not k.endswith("num_batches_tracked")]
     if wrong:
         raise AssetError(
             f"model.pretrained: {pretrained} does not fit {name}: {len(wrong)} tensors, the first {wrong[0]}"
         )
-    body.load_state_dict(kept, strict=False)
+    body.load_state_dict(weights, strict=False)
 
 
 def load_head(head: nn.Module, pretrained: str) -> None:
     """Fill a head from the file of a network of ours that has one of the same form; any other leaves it as it is."""
     if pretrained in ("registry", "hub", "none") or "+" in pretrained:
         return
-    given = {k.removeprefix("head."): v for k, v in _read_weights(Path(pretrained)).items() if k.startswith("head.")}
+    weights = {k.removeprefix("head."): v for k, v in _read_weights(Path(pretrained)).items() if k.startswith("head.")}
     expected = head.state_dict()
-    if expected and {k: v.shape for k, v in given.items()} == {k: v.shape for k, v in expected.items()}:
-        head.load_state_dict(given)
+    if expected and {k: v.shape for k, v in weights.items()} == {k: v.shape for k, v in expected.items()}:
+        head.load_state_dict(weights)
 
 
 def rename_lite(weights: Weights) -> Weights:
     """Keys of the registry's EfficientNet-Lite files -> timm's names (the tensors are the same, none is transposed)."""
     whole = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
     separable = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-    inverted = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
-                "_project_conv": "conv_pwl", "_bn2": "bn3"}  # fmt: skip
+    inverted = separable | {"_expand_conv": "conv_pw", "_bn0": "bn1", "_bn1": "bn2", "_project_conv": "conv_pwl"}
+    inverted["_bn2"] = "bn3"
     numbers = sorted({int(key.split(".")[1]) for key in weights if key.startswith("_blocks.")})
     place = _stages(weights, numbers)
     renamed = {}
@@ -261,5 +251,5 @@ def _read_weights(path: Path) -> Weights:
     return state
 
 
-BACKBONES: dict[str, Callable[[], nn.Module]] = {"contest_cnn": contest_cnn, "multilabel_cnn": multilabel_cnn}
+BACKBONES: dict[str, Callable[[], nn.Module]] = {"multilabel_cnn": multilabel_cnn}
 """What timm does not have."""

@@ -39,5 +39,5 @@ class NetBackend:
             batch = torch.from_numpy(photos[0]).to(self.nets[0].mean.device)
             joints, years = zip(*(net.read(batch) for net in self.nets), strict=True)
             joint = torch.stack(joints).mean(0).cpu().numpy()
-            known = [year for year in years if year is not None]
-            return joint, torch.stack(known).mean(0).cpu().numpy() if known else None
+            numbers = [year for year in years if year is not None]
+            return joint, torch.stack(numbers).mean(0).cpu().numpy() if numbers else None

@@ -61,34 +61,40 @@ def looks(run: Run, oof: Predictions, paths: Mapping[str, Path], *, pictures: bo
         asset_path("yunet")
     except AssetError:
         faces = False
+    maps: dict[int, list[Map]] = {}
     try:
         network = unseen(run)
         first = network(str(oof.photos[0]))
         if not faces and any(prepare.finds_faces for prepare in first.prepares):
             asset_path("yunet")  # the network's own crop needs it
-        shown = _telling(oof, seed) if pictures else []
-        counted = _spread(oof, max(LEAST, PHOTOS // _passes(first)), seed) if faces else []
-        rows, found = list(dict.fromkeys([*shown, *counted])), {}
+        leaves = _leaves(first)
+        passes = sum(max(1, len(net.views)) for leaf in leaves for net in leaf.nets) or 1
+        shown = _pictured(oof, seed) if pictures else []
+        counted = _spread(oof, max(LEAST, PHOTOS // passes), seed) if faces else []
+        rows = list(dict.fromkeys([*shown, *counted]))
         with progress.bar("looking") as report:
             for done, row in enumerate(rows, start=1):
                 photo = str(oof.photos[row])
                 with contextlib.suppress(PhotoError):
-                    found[row] = _look(decode(paths[photo]), network(photo), oof.predicted[row], faces)
+                    maps[row] = _look(decode(paths[photo]), network(photo), oof.predicted[row], faces)
                 report(done, len(rows))
     # a foreign file may raise anything of these, and no report shall fail for its pictures
     except (ThreefoldError, ImportError, RuntimeError, LookupError, TypeError) as error:
         return {"missing": (str(error).splitlines() or [type(error).__name__])[0]}
-    if not found:
+    if not maps:
         return {"missing": "the photos are not here"}
-    used = {row: found[row] for row in counted if row in found}
-    sizes = [one.heat.shape for maps in found.values() for one in maps if one.method == "grad_cam"]
+    used = {row: maps[row] for row in counted if row in maps}
+    sizes = [part.heat.shape for parts in maps.values() for part in parts if part.method == "grad_cam"]
     return {
-        "missing": None, "faces": faces, "regions": REGIONS, "vote": any(_single(first, c) is None for c in range(3)),
+        "missing": None,
+        "faces": faces,
+        "regions": REGIONS,
+        "vote": any(_single(first, column) is None for column in range(3)),
         "shares": [share for method in METHODS if (share := _shares(used, oof, method))],
         "coarse": min((size for size in sizes if min(size) < COARSE), default=None),
-        "cam": all(len(maps) == len(METHODS) * 3 for maps in found.values()),
-        "pictures": [_picture(row, found[row], oof) for row in shown if row in found],
-    }  # fmt: skip
+        "cam": all(len(parts) == len(METHODS) * 3 for parts in maps.values()),
+        "pictures": [_picture(row, maps[row], oof) for row in shown if row in maps],
+    }
 
 
 def unseen(run: Run) -> Callable[[str], Backend]:
@@ -113,10 +119,6 @@ def _leaves(backend: Backend) -> list[NetBackend]:
     return [backend] if isinstance(backend, NetBackend) else []
 
 
-def _passes(backend: Backend) -> int:
-    return sum(max(1, len(net.views)) for leaf in _leaves(backend) for net in leaf.nets) or 1
-
-
 def _single(backend: Backend, column: int) -> NetBackend | None:
     """The one network that answers for an attribute, None in a vote of several."""
     if isinstance(backend, JoinedBackend) and backend.rule == "marginals":
@@ -129,22 +131,22 @@ def _look(photo: NDArray[np.uint8], backend: Backend, code: int, faces: bool) ->
     """Three maps of occlusion, and of Grad-CAM for the answers that one network gives."""
     from threefold.learn.attribution import grad_cam, occlusion
 
-    box, said = detect.largest(photo) if faces else None, labels.decode_all(np.array([code]))
+    box, codes = detect.largest(photo) if faces else None, labels.decode_all(np.array([code]))
 
     def read(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         # the box is that of the whole photo: a covered face must not move the crop
-        return backend(tuple(np.stack([one(image, box) for image in batch]) for one in backend.prepares))[0]
+        return backend(tuple(np.stack([prepare(image, box) for image in batch]) for prepare in backend.prepares))[0]
 
-    covered = occlusion(read, photo, said[0])
+    covered = occlusion(read, photo, codes[0])
     maps = [Map("occlusion", column, photo, heat, _relative(photo, box)) for column, heat in enumerate(covered)]
-    leaves = [_single(backend, column) for column in range(len(covered))]
-    for leaf in dict.fromkeys(leaf for leaf in leaves if leaf):
+    singles = [_single(backend, column) for column in range(len(covered))]
+    for leaf in dict.fromkeys(leaf for leaf in singles if leaf):
         image = leaf.prepare(photo, box)
-        cams = grad_cam(leaf.nets[0], image[None], said)
-        own = _relative(image, detect.largest(image)) if faces else None
+        cams = grad_cam(leaf.nets[0], image[None], codes)
+        place = _relative(image, detect.largest(image)) if faces else None
         if cams is not None:
-            columns = [column for column, other in enumerate(leaves) if other is leaf]
-            maps += [Map("grad_cam", column, image, cams[0, column], own) for column in columns]
+            columns = [column for column, other in enumerate(singles) if other is leaf]
+            maps += [Map("grad_cam", column, image, cams[0, column], place) for column in columns]
     return maps
 
 
@@ -178,18 +180,19 @@ def _shares(used: Mapping[int, Sequence[Map]], oof: Predictions, method: str) ->
     """
     rows = []
     for column, name in enumerate(labels.ATTRIBUTES):
-        held = {}
+        sums = {}
         for row, maps in used.items():
-            for one in maps:
-                if (one.method, one.column) == (method, column) and one.box:
-                    held[row] = np.array([*shares(one.heat, one.box), *regions(one.box).mean((1, 2)), 1.0])
-        held = {row: parts for row, parts in held.items() if np.isfinite(parts).all()}
-        if held:
-            persons = oof.persons[list(held)]
-            sums = person_sums(persons, np.stack(list(held.values())))
-            told = estimate(persons, sums, lambda total: total[..., :-1] / total[..., -1:], 2000)
-            cells = [{**told.number(place), "area": float(told.value[4 + place])} for place in range(4)]
-            rows.append({"name": name, "photos": len(held), "shares": cells})
+            for part in maps:
+                if (part.method, part.column) == (method, column) and part.box:
+                    values = np.array([*shares(part.heat, part.box), *regions(part.box).mean((1, 2)), 1.0])
+                    if np.isfinite(values).all():
+                        sums[row] = values
+        if sums:
+            persons = oof.persons[list(sums)]
+            table = person_sums(persons, np.stack(list(sums.values())))
+            means = estimate(persons, table, lambda total: total[..., :-1] / total[..., -1:], 2000)
+            cells = [{**means.number(place), "area": float(means.value[4 + place])} for place in range(4)]
+            rows.append({"name": name, "photos": len(sums), "shares": cells})
     return {"method": method, "rows": rows, "photos": rows[0]["photos"]} if rows else None
 
 
@@ -202,7 +205,7 @@ def _spread(oof: Predictions, count: int, seed: int) -> list[int]:
     return [int(row) for row in order[np.argsort(rank, kind="stable")][:count]]
 
 
-def _telling(oof: Predictions, seed: int) -> list[int]:
+def _pictured(oof: Predictions, seed: int) -> list[int]:
     """Rows for pictures: right answers of different classes, then the surest mistakes."""
     wrong = surest_wrong(oof)[: PICTURES // 2]
     right = np.flatnonzero(oof.label == oof.predicted)
@@ -215,17 +218,18 @@ def _telling(oof: Predictions, seed: int) -> list[int]:
 
 
 def _picture(row: int, maps: Sequence[Map], oof: Predictions) -> dict[str, Any]:
-    said = labels.decode(int(oof.predicted[row]))
-    sure = [float(part[row, code]) for part, code in zip(oof.marginals().values(), said, strict=True)]
-    names, truth = parts_of(said), parts_of(oof.truth[row])
-    attributes = tuple(labels.ATTRIBUTES)
-    told = [
-        {"method": one.method, "attribute": attributes[one.column], "said": names[one.column],
-         "sure": sure[one.column], "picture": figures.overlay(one.image, one.heat)}
-        for one in maps
-    ]  # fmt: skip
-    clash = [t not in (s, "unknown") for t, s in zip(truth, names, strict=True)]
+    codes = labels.decode(int(oof.predicted[row]))
+    names, truth = parts_of(codes), parts_of(oof.truth[row])
+    answers = [
+        {"attribute": attribute, "value": name, "sure": float(marginal[row, code])}
+        for (attribute, marginal), name, code in zip(oof.marginals().items(), names, codes, strict=True)
+    ]
     return {
-        "photo": str(oof.photos[row]), "plain": figures.overlay(maps[0].image, None), "maps": told,
-        "parts": list(zip(truth, names, clash, strict=True)),
-    }  # fmt: skip
+        "photo": str(oof.photos[row]),
+        "plain": figures.overlay(maps[0].image, None),
+        "maps": [
+            answers[part.column] | {"method": part.method, "picture": figures.overlay(part.image, part.heat)}
+            for part in maps
+        ],
+        "parts": [(true, name, true not in (name, "unknown")) for true, name in zip(truth, names, strict=True)],
+    }

@@ -1,36 +1,45 @@
-"""What is known of every run below a folder: what it was for, what changed, what came out, and beside which others.
+"""The rows of the experiment log: every run below a folder, what it was for, what changed and what came of it.
 
 Two scores can be set side by side only where the same photos were dealt into the same folds, and a difference is the
-recipe's only where the code was the same. Data, folds and code are therefore lettered, each on its own: equal letters,
-equal digests. A verdict is the paired bootstrap of `evidence.compare` of a run against the baseline its recipe names,
-each of its own pair: of twenty changes that do nothing, one comes out better or worse by chance (`threefold ablate`
-corrects for that, a log cannot: nobody knows how many questions it is).
-
-A baseline that is a recipe file stands for the run of it: the listed complete run on the same photos and folds whose
-recipe equals the file in every key but FREE, of several the one with the same seed, else the lowest. Nothing is written
-into a run.
+recipe's only where the code was the same: data, folds and code are lettered, equal letters for equal digests. A verdict
+is the paired bootstrap of `evidence.compare` of a run against the baseline that its recipe names. A baseline that is a
+recipe file stands for a run of it, see `_run_of_file`. Nothing is written into a run.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import count, product
 from pathlib import Path
-from typing import Any
+from string import ascii_lowercase
+from typing import Any, NamedTuple
 
 from threefold import labels, progress
-from threefold.errors import RunError, ThreefoldError
+from threefold.errors import ThreefoldError
 from threefold.evidence.compare import headlines, verdict
+from threefold.pages.html import Translate
 from threefold.recipe import Recipe, differences
 from threefold.runs import ENSEMBLE, Run, run_folders
 
-FREE = ("hypothesis", "baseline", "data.source", "data.folds", "data.seed", "data.patches", "seed", "train.device",
-        "train.final", "track")  # fmt: skip
-"""Keys in which the run of a recipe file may differ from it: the digests say that photos, labels and folds are the
-same, any seed is a run of the recipe, and the others do not touch out-of-fold predictions."""
-_TOGETHER = 24  # runs judged on the same draws at a time: the fewer, the more of the time goes into drawing
+# The digests say that photos, labels and folds are the same, any seed is a run of the recipe, and the others do not
+# touch out-of-fold predictions.
+FREE = {
+    *("hypothesis", "baseline", "data.source", "data.folds", "data.seed", "data.patches"),
+    *("seed", "train.device", "train.final", "track"),
+}
+"""Keys in which the run of a recipe file may differ from the file."""
+LETTERED = {
+    "group": ("data_digest", "folds_digest"),
+    "data_group": ("data_digest",),
+    "folds_group": ("folds_digest",),
+    "code_group": ("version", "commit"),
+}
+"""Columns that hold a letter, and the values of a stamp that it stands for."""
+UNTOLD = {"hypothesis", "baseline", "data.source"}
+"""Keys that are not listed as changed: they say what a run is for and where its photos lay."""
 NO_RUN, APART = "no baseline run", "not comparable"
 WHY = {
     "gone": "baseline '{file}' is not here",
@@ -42,272 +51,272 @@ WHY = {
     "nearest": "no complete run of {file} on these photos and folds is here; the nearest, {run}, differs in {keys}",
     "code": "other code than {run}",
 }
-"""Messages of `Row.why`, which pages translate."""
+"""Messages of `RunRow.why`, which pages translate."""
+_TOGETHER = 24  # runs judged on the same draws at a time: the fewer, the more of the time goes into drawing
 _PRUNED = "optuna.exceptions.TrialPruned: "  # what `threefold search` stops a trial with
 Number = dict[str, float]
-Why = tuple[str, dict[str, str]]
+"""{value, low, high}, the ends those of the 95 % interval."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One run of the log; a Number is {value, low, high}, the ends those of the 95 % interval.
+class Why(NamedTuple):
+    """A remark on a row: a message and the values of its holes. The message is empty where there is nothing to say."""
+
+    message: str = ""
+    values: dict[str, str] | None = None
+
+    @classmethod
+    def of(cls, error: object) -> Why:
+        """What an exception said, which no page translates."""
+        return cls("{error}", {"error": str(error)})
+
+    def words(self, translate: Translate = str) -> str:
+        """The whole sentence; `translate` does the message and states, never names, keys or what an error said."""
+        values = dict(self.values or {})
+        if "state" in values:
+            values["state"] = translate(values["state"])
+        return translate(self.message).format(**values)
+
+
+@dataclass
+class RunRow:
+    """One run of the log.
 
     kind: run, ensemble or trial (of a search). state: as `Run.state`, or `pruned` (a trial stopped for its score), or
     `damaged`. group: letter of data and folds together: who may be compared with whom; data_group, folds_group and
     code_group of each alone; behind that of the code `+`: with uncommitted changes, so not surely the same; `?`: of an
     unknown commit. An ensemble has no code of its own, a damaged stamp tells none of them: `-`. baseline: as the recipe
-    names it; against: the run that was found for it. changed: `key: value` that differ from changed_from, a run, a
-    recipe file or the defaults. mask, gender, age_group: their macro F1. difference: macro F1 minus the baseline run's;
-    verdict: better, worse, can't tell, NO_RUN, APART, or empty where there is nothing to judge. why: message and its
-    values, see `explain`.
+    names it; against: the run that stands for it. changed: `key: value` that differ from changed_from, a run, a recipe
+    file or the defaults. mask, gender, age_group: their macro F1. difference: macro F1 minus the baseline run's;
+    verdict: better, worse, can't tell, NO_RUN, APART, or empty where there is nothing to judge.
     """
 
     name: str
-    kind: str
-    state: str
-    group: str
-    data_group: str
-    folds_group: str
-    code_group: str
-    hypothesis: str
-    baseline: str
-    against: str
-    changed: tuple[str, ...]
-    changed_from: str
-    macro_f1: Number | None
-    accuracy: Number | None
-    mask: Number | None
-    gender: Number | None
-    age_group: Number | None
-    difference: Number | None
-    verdict: str
-    why: Why
-    folds: str
-    people: int
-    photos: int
-    seed: int | None
-    seconds: float | None
-    created: str
-    commit: str
-    version: str
-    command: str
-    recipe: dict[str, Any]
+    kind: str = "run"
+    state: str = "damaged"
+    group: str = "-"
+    data_group: str = "-"
+    folds_group: str = "-"
+    code_group: str = "-"
+    hypothesis: str = ""
+    baseline: str = ""
+    against: str = ""
+    changed: tuple[str, ...] = ()
+    changed_from: str = "defaults"
+    macro_f1: Number | None = None
+    accuracy: Number | None = None
+    mask: Number | None = None
+    gender: Number | None = None
+    age_group: Number | None = None
+    difference: Number | None = None
+    verdict: str = ""
+    why: Why = field(default_factory=Why)
+    folds: str = ""
+    people: int = 0
+    photos: int = 0
+    seed: int | None = None
+    seconds: float | None = None
+    created: str = ""
+    commit: str = ""
+    version: str = ""
+    command: str = ""
+    recipe: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Entry:
+    """A run and the row that is made of it; the stamp is empty where it is damaged."""
+
     run: Run
-    recipe: Recipe
-    row: Row
-    same: tuple[str, str]  # digests of data and folds
+    row: RunRow
+    recipe: Recipe = field(default_factory=Recipe)
+    stamp: dict[str, Any] = field(default_factory=dict)
 
 
-def runs_table(root: Path, *, verdicts: bool = True) -> list[Row]:
+def runs_table(root: Path, *, verdicts: bool = True) -> list[RunRow]:
     """Rows of every run below `root`, best macro F1 first, then those without a score by name.
 
     verdicts: also those that need a bootstrap. A run whose files are damaged is listed with the state `damaged` rather
     than hiding the others or staying hidden. Raises RunError when `root` is no folder.
     """
-    found = _found(root)
-    stamps = [stamp for _, stamp, _ in found]
-    pairs = [(str(stamp.get("data_digest")), str(stamp.get("folds_digest"))) if stamp else None for stamp in stamps]
-    codes = [(str(stamp.get("version")), str(stamp.get("commit"))) if stamp else None for stamp in stamps]
-    data, folds = ([pair and pair[side] for pair in pairs] for side in (0, 1))
-    letters = [_letters(pairs), _letters(data), _letters(folds), _letters(codes)]
-    entries = [
-        _entry(*each, marks, pair or ("", ""), root)
-        for each, marks, pair in zip(found, zip(*letters, strict=True), pairs, strict=True)
-    ]
-    rows = _judged([_against(entry, entries, root) for entry in entries], verdicts)
+    entries = [_entry(path, root) for path in sorted(run_folders(root))]
+    _letter(entries)
+    pairs = [(entry, _baseline(entry, entries, root)) for entry in entries]
+    if verdicts:
+        _judge([(entry, base) for entry, base in pairs if base])
+    rows = [entry.row for entry in entries]
     return sorted(rows, key=lambda row: (-row.macro_f1["value"] if row.macro_f1 else 1, row.name))
 
 
-def explain(row: Row, say: Callable[[str], str] = str) -> str:
-    """`row.why` in words; `say` translates the message and states, never names, keys or what an error said."""
-    message, values = row.why
-    return say(message).format(**values | ({"state": say(values["state"])} if "state" in values else {}))
-
-
-def _found(root: Path) -> list[tuple[Run, dict[str, Any], str]]:
-    """Runs below `root` with their stamp, by path: empty where it cannot be read, and then what is wrong with it."""
-    found: list[tuple[Run, dict[str, Any], str]] = []
-    for path in sorted(run_folders(root)):
-        try:
-            run = Run.open(path)
-            found.append((run, run.stamp, ""))
-        except ThreefoldError as error:
-            found.append((Run(path), {}, str(error)))
-    return found
-
-
-def _entry(
-    run: Run, stamp: dict[str, Any], broken: str, marks: Sequence[str], same: tuple[str, str], root: Path
-) -> _Entry:
-    state, recipe, metrics, flat = run.state, Recipe(), dict[str, Any](), dict[str, Any]()
-    why: Why = ("", {})
+def _entry(path: Path, root: Path) -> _Entry:
+    """A run as its files tell it; where one of them cannot be read the row stays `damaged` and says which."""
+    entry = _Entry(Run(path), row := RunRow(_name(path, root)))
+    if (path.resolve().parent / ".search").exists():
+        row.kind = "trial"
+    elif (path / ENSEMBLE).exists():
+        row.kind = "ensemble"
     try:
-        if broken:
-            raise RunError(broken)
-        recipe = run.recipe
-        flat = recipe.flat()
+        entry.run = run = Run.open(path)
+        entry.stamp = stamp = run.stamp
+        row.people, row.photos = (int(_finite(stamp.get(key)) or 0) for key in ("persons", "photos"))
+        row.seed = stamp["seed"] if isinstance(stamp.get("seed"), int) else None
+        row.created, row.version, row.command = (str(stamp.get(key, "")) for key in ("created", "version", "command"))
+        row.commit = str(stamp.get("commit") or "")
+        entry.recipe = recipe = run.recipe
+        row.hypothesis, row.baseline = " ".join(recipe.hypothesis.split()), recipe.baseline
+        row.folds, row.recipe = recipe.data.folds, recipe.flat()
+        state = run.state
         metrics = run.metrics if state == "complete" else {}
+        row.macro_f1, row.accuracy = _number(metrics, "macro_f1"), _number(metrics, "accuracy")
+        for name in labels.ATTRIBUTES:
+            setattr(row, name, _number(metrics, name, "macro_f1"))
+        row.seconds = _finite(metrics.get("seconds"))
         if state == "failed":
-            last = "".join((run.path / "failed.txt").read_text(encoding="utf-8").strip().splitlines()[-1:])
-            state, why = "pruned" if last.startswith(_PRUNED) else state, _error(last.removeprefix(_PRUNED))
+            last = "".join((path / "failed.txt").read_text(encoding="utf-8").strip().splitlines()[-1:])
+            state = "pruned" if last.startswith(_PRUNED) else "failed"
+            row.why = Why.of(last.removeprefix(_PRUNED))
+        row.state = state
     except (ThreefoldError, OSError, ValueError) as error:
-        state, why = "damaged", _error(error)
-    kind = "ensemble" if (run.path / ENSEMBLE).exists() else "run"
-    kind = "trial" if (run.path.resolve().parent / ".search").exists() else kind
-    commit = str(stamp.get("commit") or "")
-    mark = (
-        "-" if kind == "ensemble" or broken else marks[3] + ("?" if not commit else "+" if commit.endswith("+") else "")
-    )
-    row = Row(
-        name=_name(run.path, root), kind=kind, state=state, group=marks[0], data_group=marks[1], folds_group=marks[2],
-        code_group=mark, hypothesis=" ".join(recipe.hypothesis.split()), baseline=recipe.baseline, against="",
-        changed=(), changed_from="", macro_f1=_known(metrics.get("macro_f1")), accuracy=_known(metrics.get("accuracy")),
-        **{name: _known(_inside(metrics, name).get("macro_f1")) for name in labels.ATTRIBUTES}, difference=None,
-        verdict="", why=why, folds=recipe.data.folds, people=int(_finite(stamp.get("persons")) or 0),
-        photos=int(_finite(stamp.get("photos")) or 0), seed=_whole(stamp.get("seed")),
-        seconds=_finite(metrics.get("seconds")),
-        created=str(stamp.get("created", "")), commit=commit, version=str(stamp.get("version", "")),
-        command=str(stamp.get("command", "")), recipe=flat,
-    )  # fmt: skip
-    return _Entry(run, recipe, row, same)
+        row.why = Why.of(error)
+    return entry
 
 
-def _against(entry: _Entry, entries: Sequence[_Entry], root: Path) -> tuple[Row, Run | None, Run]:
-    """The row with its baseline and what changed, the baseline run where it can be judged against it, and the run."""
-    row, other, run = entry.row, None, None
-    base, source, told, why = Recipe(), "defaults", "", row.why
+def _letter(entries: Sequence[_Entry]) -> None:
+    """Give every different value of a column a letter, in the order they come: a, b, ... z, aa, ab, ..."""
+    for column, keys in LETTERED.items():
+        names = ("".join(letters) for length in count(1) for letters in product(ascii_lowercase, repeat=length))
+        letters: dict[tuple[str, ...], str] = {}
+        for entry in entries:
+            if entry.stamp:
+                value = tuple(str(entry.stamp.get(key)) for key in keys)
+                letters[value] = letters.get(value) or next(names)
+                setattr(entry.row, column, letters[value])
+    for row in [entry.row for entry in entries if entry.stamp]:
+        row.code_group += "?" if not row.commit else "+" if row.commit.endswith("+") else ""
+        if row.kind == "ensemble":
+            row.code_group = "-"
+
+
+def _baseline(entry: _Entry, entries: Sequence[_Entry], root: Path) -> Run | None:
+    """Tell the row its baseline and what changed from it; the baseline's run where the two may be judged."""
+    row, outcome, why = entry.row, "", entry.row.why
+    base, other, source = Recipe(), None, "defaults"
     if row.baseline and row.state != "damaged":
-        source, told = row.baseline, NO_RUN
+        outcome = NO_RUN
         try:
-            base, run = entry.run.baseline()
-            if run is None:
-                other, why = _of_file(entry, base, entries)
-                run = other.run if other else None
+            base, other = entry.run.baseline()
+            source = row.baseline
+            if other is None:
+                other, why = _run_of_file(entry, base, entries)
         except ThreefoldError as error:
-            gone = str(error) == WHY["gone"].format(file=row.baseline)  # what is said most, so pages translate it
-            source, why = "defaults", (WHY["gone"], {"file": row.baseline}) if gone else _error(error)
-    if run and run.path.resolve() == entry.run.path.resolve():
-        base, run, source, why = Recipe(), None, "defaults", (WHY["itself"], {})
-    if run:
-        base, source = run.recipe, _name(run.path.resolve(), root.resolve())
-        told, why = _comparable(entry, run, source)
-    ready = row.state == "complete"
-    skipped = {"hypothesis", "baseline", "data.source"}
-    changed = [f"{key}: {_said(value)}" for key, value, _ in differences(entry.recipe, base) if key not in skipped]
-    row = replace(
-        row, against=source if run else "", changed_from=source, changed=tuple(changed) if row.recipe else (),
-        verdict=told if ready else "", why=why if ready else row.why,
-    )  # fmt: skip
-    return row, run if ready and not told else None, entry.run
+            gone = WHY["gone"].format(file=row.baseline)  # what is said most, so pages translate it
+            why = Why(WHY["gone"], {"file": row.baseline}) if str(error) == gone else Why.of(error)
+    if other and other.path.resolve() == entry.run.path.resolve():
+        other, base, source, why = None, Recipe(), "defaults", Why(WHY["itself"])
+    if other:
+        base, source = other.recipe, _name(other.path.resolve(), root.resolve())
+        outcome, why = _comparable(entry, other, source)
+    row.against, row.changed_from = source if other else "", source
+    if row.recipe:
+        changed = {key: value for key, value, _ in differences(entry.recipe, base) if key not in UNTOLD}
+        words = {key: "not set" if value is None else str(value) or "''" for key, value in changed.items()}
+        row.changed = tuple(f"{key}: {value}" for key, value in words.items())
+    if row.state != "complete":
+        return None
+    row.verdict, row.why = outcome, why
+    return None if outcome else other
 
 
-def _of_file(entry: _Entry, base: Recipe, entries: Iterable[_Entry]) -> tuple[_Entry | None, Why]:
-    """The complete run of a recipe file that `entry` may be compared with, or why there is none."""
-    found = []
+def _run_of_file(entry: _Entry, recipe: Recipe, entries: Iterable[_Entry]) -> tuple[Run | None, Why]:
+    """The complete run that a baseline's recipe file stands for, or why there is none.
+
+    It is on the same photos and folds and equals the file in every key but FREE; of several it is the one with the same
+    seed, else the lowest.
+    """
+    file = entry.row.baseline
+    candidates = []
     for other in entries:
-        if other is not entry and other.same == entry.same and other.row.state == "complete":
-            keys = [key for key, _, _ in differences(other.recipe, base) if key not in FREE]
-            seed = other.row.seed or 0
-            if other.row.kind != "ensemble":  # which has the recipe of its first member
-                found.append((len(keys), seed != entry.row.seed, seed, other.row.name, ", ".join(keys), other))
-    if not found:
-        return None, (WHY["no run"], {"file": entry.row.baseline})
-    *_, name, odd, nearest = min(found, key=lambda each: each[:4])
-    if odd:
-        return None, (WHY["nearest"], {"file": entry.row.baseline, "run": name, "keys": odd})
-    return nearest, ("", {})
+        row = other.row
+        # an ensemble has the recipe of its first member
+        if other is entry or row.group != entry.row.group or row.state != "complete" or row.kind == "ensemble":
+            continue
+        keys = [key for key, _, _ in differences(other.recipe, recipe) if key not in FREE]
+        seed = row.seed or 0
+        candidates.append(((len(keys), seed != entry.row.seed, seed, row.name), keys, other.run))
+    if not candidates:
+        return None, Why(WHY["no run"], {"file": file})
+    (*_, name), keys, run = min(candidates, key=lambda candidate: candidate[0])
+    if keys:
+        return None, Why(WHY["nearest"], {"file": file, "run": name, "keys": ", ".join(keys)})
+    return run, Why()
 
 
 def _comparable(entry: _Entry, other: Run, name: str) -> tuple[str, Why]:
     """Empty where a run may be judged against `other`, else the verdict; and what is to be said of the two."""
-    stamp, own = other.stamp, entry.row
-    for word, digest, mine in zip(("photos", "folds"), ("data_digest", "folds_digest"), entry.same, strict=True):
-        if str(stamp.get(digest)) != mine:
-            return APART, (WHY[word], {"run": name})
+    stamp, row = other.stamp, entry.row
+    for what, digest in (("photos", "data_digest"), ("folds", "folds_digest")):
+        if stamp.get(digest) != entry.stamp.get(digest):
+            return APART, Why(WHY[what], {"run": name})
     if other.state != "complete":
-        return NO_RUN, (WHY["state"], {"run": name, "state": other.state})
-    commits = {own.commit, str(stamp.get("commit") or "")} - {""}
-    same = own.kind == "ensemble" or (len(commits) < 2 and stamp.get("version") == own.version)
-    return "", ("", {}) if same else (WHY["code"], {"run": name})
+        return NO_RUN, Why(WHY["state"], {"run": name, "state": other.state})
+    commits = {row.commit, str(stamp.get("commit") or "")} - {""}
+    if row.kind == "ensemble" or (len(commits) < 2 and stamp.get("version") == row.version):
+        return "", Why()
+    return "", Why(WHY["code"], {"run": name})
 
 
-def _judged(found: Sequence[tuple[Row, Run | None, Run]], verdicts: bool) -> list[Row]:
-    rows = {run.path: row for row, _, run in found}
-    jobs: dict[Path, list[Run]] = {}
-    for _, base, run in found:
-        if base and verdicts:
-            jobs.setdefault(base.path.resolve(), []).append(run)
-    total, done = sum(map(len, jobs.values())), 0
+def _judge(pairs: Sequence[tuple[_Entry, Run]]) -> None:
+    """Give rows their difference and verdict: what `threefold compare` says of each pair alone.
+
+    Of twenty changes that do nothing, one comes out better or worse by chance; `threefold ablate` corrects for that, a
+    log cannot, since nobody knows how many questions it is.
+    """
+    by_base: dict[Path, list[_Entry]] = {}
+    for entry, base in pairs:
+        by_base.setdefault(base.path.resolve(), []).append(entry)
+    done = 0
     with progress.bar("verdicts", "runs") as report:
-        for path, runs in jobs.items():
-            for start in range(0, len(runs), _TOGETHER):
-                part = runs[start : start + _TOGETHER]
-                for run, told in zip(part, _verdicts(Run(path), part), strict=True):
-                    rows[run.path] = replace(rows[run.path], **told)
-                report(done := done + len(part), total)
-    return list(rows.values())
+        for path, entries in by_base.items():
+            for start in range(0, len(entries), _TOGETHER):
+                batch = entries[start : start + _TOGETHER]
+                _judge_batch(Run(path), batch)
+                done += len(batch)
+                report(done, len(pairs))
 
 
-def _verdicts(base: Run, runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Difference and verdict of each run against `base`: what `threefold compare` says of each pair alone."""
+def _judge_batch(base: Run, entries: Sequence[_Entry]) -> None:
+    runs = [base, *(entry.run for entry in entries)]
     try:
-        parts = [run.predictions() for run in (base, *runs)]
-        found = headlines(parts, names=[str(run.path) for run in (base, *runs)])
+        results = headlines([run.predictions() for run in runs], names=[str(run.path) for run in runs])
     except ThreefoldError as error:
-        if len(runs) > 1:  # which one is it
-            return [told for run in runs for told in _verdicts(base, [run])]
-        return [{"verdict": APART, "why": _error(error)}]
-    made = []
-    for gap, p in found:  # of `base` minus the run
-        value, low, high = (None if (end := gap[name]) is None else 0.0 - end for name in ("value", "high", "low"))
-        told = verdict(value or 0.0, p)
-        made.append({"verdict": told, "difference": _known({"value": value, "low": low, "high": high})})
-    return made
+        if len(entries) == 1:
+            entries[0].row.verdict, entries[0].row.why = APART, Why.of(error)
+        else:  # one of them cannot be judged: which one?
+            for entry in entries:
+                _judge_batch(base, [entry])
+        return
+    for entry, (gap, p) in zip(entries, results, strict=True):
+        # the gap is that of the base minus the run, so its ends change places
+        ends = (("value", gap["value"]), ("low", gap["high"]), ("high", gap["low"]))
+        entry.row.difference = gain = _number({end: 0.0 - number for end, number in ends if number is not None})
+        entry.row.verdict = verdict(gain["value"] if gain else 0.0, p)
 
 
-def _error(error: object) -> Why:
-    return "{error}", {"error": str(error)}
+def _number(value: Any, *keys: str) -> Number | None:
+    """{value, low, high} that lies below `keys` in what a file held; None where any of the three is no number."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    ends = {end: _finite(value.get(end)) for end in ("value", "low", "high")} if isinstance(value, dict) else {}
+    number = {end: float(part) for end, part in ends.items() if part is not None}
+    return number if len(number) == 3 else None
 
 
-def _known(number: object) -> Number | None:
-    ends = {end: _finite(number.get(end)) for end in ("value", "low", "high")} if isinstance(number, dict) else {}
-    known = {end: each for end, each in ends.items() if each is not None}
-    return known if len(known) == 3 else None
-
-
-def _inside(metrics: dict[str, Any], name: str) -> dict[str, Any]:
-    found = metrics.get(name)
-    return found if isinstance(found, dict) else {}
-
-
-def _finite(number: object) -> float | None:
+def _finite(value: object) -> float | None:
     """A number of a file; None where it is none, so that one odd file costs one cell and not the log."""
-    return number if isinstance(number, int | float) and math.isfinite(number) else None
-
-
-def _whole(number: object) -> int | None:
-    return number if isinstance(number, int) else None
-
-
-def _said(value: object) -> str:
-    return "not set" if value is None else str(value) or "''"
+    return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _name(path: Path, root: Path) -> str:
+    """A run as the log calls it: its path below `root`."""
     with contextlib.suppress(ValueError):
         return path.relative_to(root).as_posix() if path != root else path.resolve().name
     return str(path)
-
-
-def _letters(values: Sequence[Any]) -> list[str]:
-    """One letter per different value, in the order they come: a, b, ... z, aa, ab, ...; `-` where it is None."""
-    places = {value: number for number, value in enumerate(dict.fromkeys(each for each in values if each is not None))}
-    return ["-" if value is None else _letter(places[value]) for value in values]
-
-
-def _letter(number: int) -> str:
-    return (_letter(number // 26 - 1) if number >= 26 else "") + chr(ord("a") + number % 26)

@@ -1,20 +1,8 @@
 """Can a label be guessed from what is not the face? And how large is chance on this set?
 
-**Shortcuts.** A network takes the easiest way: when all unmasked photos are brighter, or young women wear one track
-suit, it need not look at faces, scores well here and fails elsewhere. Four parts of what was measured are tried, each
-by a logistic regression that never sees a person it is scored on (folds.deal_folds, copies joined):
-
-    file      source, format, width, height, shape: what says where a photo comes from
-    light     brightness, contrast, sharpness, colourfulness of the whole photo
-    border    the outer 15 % of a 24 x 18 thumbnail: background
-    clothes   its lower quarter; of both without the cells that faces reach into, where the detector is here (`free`)
-
-Folders are not among them: they are often named after the label by whoever sorted the photos. `gain` is the macro F1
-less what the same answers score when they are dealt to the photos by lot: F1 of a class then is 2 p q / (p + q), where
-p is its share of the photos and q that of the answers. Its interval is over persons. What is found is not always a
-fault: a white mask makes a photo brighter, and hair reaches into the border.
-
-**Noise.** Two simulated classifiers of equal worth on the very persons and labels of the set, compared by
+Shortcuts: a network takes the easiest way. When all unmasked photos are brighter, or young women wear one track suit,
+it need not look at faces, scores well here and fails elsewhere. What a simple classifier can guess, a network can.
+Noise: two simulated classifiers of equal worth on the very persons and labels of the set, compared by
 `evidence.compare`: the interval of the score and of the difference, on all persons and on one of five folds.
 """
 
@@ -30,12 +18,16 @@ from threefold import labels
 from threefold.data.eda import Looks
 from threefold.data.face import Face, truth
 from threefold.data.folds import deal_folds
-from threefold.evidence.bootstrap import Floats, Number, estimate, person_sums
-from threefold.evidence.compare import compare
+from threefold.evidence.bootstrap import Floats, estimate, person_sums
+from threefold.evidence.compare import compare_predictions as compare
 from threefold.evidence.metrics import macro_f1
 from threefold.predictions import Predictions
 
+# Folders are no part: they are often named after the label by whoever sorted the photos.
 PARTS = ("file", "light", "border", "clothes")
+"""What is tried. file: source, format, width, height, shape: what says where a photo comes from. light: brightness,
+contrast, sharpness, colourfulness of the whole photo. border: the outer 15 % of a 24 x 18 thumbnail: background.
+clothes: its lower quarter; of both without the cells that faces reach into, where the detector is here (`free`)."""
 FOLDS, LIMIT, COMPONENTS = 5, 8000, 40
 """Folds; photos that are used at most (whole persons, by lot); principal components a part is reduced to."""
 CLEAR = 0.05
@@ -53,12 +45,16 @@ def shortcuts(
 ) -> list[dict[str, Any]]:
     """Every attribute of which two values are shown by FOLDS groups of persons each, from every part that varies.
 
+    A logistic regression guesses it for persons it never saw (folds.deal_folds, copies joined). What it finds is not
+    always a fault: a white mask makes a photo brighter, and hair reaches into the border.
+
     groups: [N] number of each photo's group of persons who share a photo (`duplicates.person_groups`).
-    Of each attribute and part: f1 and gain, {value, low, high} with 95 % intervals; chance, what f1 is by lot; verdict,
-    `clear` (see CLEAR), `slight` (the interval of gain leaves 0 out) or `none`; photos and persons that were used.
+    Of each attribute and part: f1 and gain, {value, low, high} with 95 % intervals over persons; chance, what f1 is by
+    lot; verdict, `clear` (see CLEAR), `slight` (the interval of gain leaves 0 out) or `none`; photos and persons that
+    were used.
     """
     codes, parts = truth(faces), _parts(faces, looks)
-    found = []
+    guesses = []
     for column, attribute in enumerate(labels.ATTRIBUTES):
         rows = _rows(np.where(looks.read, codes[:, column], labels.UNKNOWN), groups, seed)
         classes, y = np.unique(codes[rows, column], return_inverse=True)
@@ -66,19 +62,17 @@ def shortcuts(
             continue
         persons = np.array([faces[row].person for row in rows])
         folds = deal_folds([faces[row] for row in rows], FOLDS, seed=seed, groups=groups[rows])
+        about = {"photos": len(rows), "persons": len(np.unique(persons))}
         for part, features in parts.items():
             x = features[rows][:, features[rows].std(0) > 1e-6]
             if x.shape[1]:
-                f1, chance, gain = _score(persons, y, _guess(x, y, folds, seed), len(classes), draws, seed)
-                low = gain["low"] or 0.0
-                verdict = "clear" if low > CLEAR else "slight" if low > 0 else "none"
-                found.append({"attribute": attribute, "part": part, "f1": f1, "chance": chance, "gain": gain,
-                              "verdict": verdict, "photos": len(rows), "persons": len(np.unique(persons))})  # fmt: skip
-    return found
+                score = _score(persons, y, _guess(x, y, folds, seed), len(classes), draws, seed)
+                guesses.append({"attribute": attribute, "part": part} | score | about)
+    return guesses
 
 
 def _rows(codes: NDArray[np.int8], groups: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Rows whose value is known and shown by FOLDS groups or more; about LIMIT at most, whole groups by lot."""
+    """Rows whose value is labelled and shown by FOLDS groups or more; about LIMIT at most, whole groups by lot."""
     enough = [code for code in range(3) if len(np.unique(groups[codes == code])) >= FOLDS]
     rows = np.flatnonzero(np.isin(codes, enough))
     lot = np.random.default_rng(seed).permutation(int(groups.max(initial=0)) + 1)[groups[rows]]
@@ -114,41 +108,45 @@ def _guess(x: Floats, y: NDArray[np.int64], folds: NDArray[np.int8], seed: int) 
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    said = np.zeros_like(y)
+    guess = np.zeros_like(y)
     for fold in range(FOLDS):
         train = folds != fold
-        components = min(COMPONENTS, x.shape[1], int(train.sum()) // 4)
-        model = make_pipeline(
-            StandardScaler(), PCA(components, random_state=seed), StandardScaler(),
-            LogisticRegression(C=0.1, class_weight="balanced", max_iter=1000),
-        )  # fmt: skip
+        pca = PCA(min(COMPONENTS, x.shape[1], int(train.sum()) // 4), random_state=seed)
+        regression = LogisticRegression(C=0.1, class_weight="balanced", max_iter=1000)
+        model = make_pipeline(StandardScaler(), pca, StandardScaler(), regression)
         if len(np.unique(y[train])) > 1:
-            said[~train] = model.fit(x[train], y[train]).predict(x[~train])
-    return said
+            guess[~train] = model.fit(x[train], y[train]).predict(x[~train])
+    return guess
 
 
 def _score(
-    persons: NDArray[np.str_], y: NDArray[np.int64], said: NDArray[np.int64], k: int, draws: int, seed: int
-) -> tuple[Number, float, Number]:
-    """Macro F1, what it is by lot, and the first less the second; see above."""
-    true, answered = np.eye(k)[y], np.eye(k)[said]
+    persons: NDArray[np.str_], y: NDArray[np.int64], guess: NDArray[np.int64], k: int, draws: int, seed: int
+) -> dict[str, Any]:
+    """f1, chance, gain and verdict of a guess, as `shortcuts` says.
+
+    `gain` is the macro F1 less what the same answers score when they are dealt to the photos by lot: F1 of a class then
+    is 2 p q / (p + q), where p is its share of the photos and q that of the answers. The interval does not cover that
+    the regression itself is fitted.
+    """
+    true, answers = np.eye(k)[y], np.eye(k)[guess]
 
     def statistic(total: Floats) -> Floats:
-        right, is_so, is_said = np.split(total, 3, axis=-1)
-        both = np.maximum(is_so + is_said, 1e-9)
+        right, photos, answered = np.split(total, 3, axis=-1)
+        both = np.maximum(photos + answered, 1e-9)
         f1 = (2 * right / both).mean(-1)
-        lot = (2 * is_so * is_said / both).mean(-1) / is_so.sum(-1)
+        lot = (2 * photos * answered / both).mean(-1) / photos.sum(-1)
         return np.stack([f1, lot, f1 - lot], axis=-1)
 
-    sums = person_sums(persons, np.concatenate([true * answered, true, answered], axis=1))
-    found = estimate(persons, sums, statistic, draws, seed)
-    numbers = np.stack([found.value, found.low, found.high], axis=1).round(4).tolist()
+    sums = person_sums(persons, np.concatenate([true * answers, true, answers], axis=1))
+    result = estimate(persons, sums, statistic, draws, seed)
+    numbers = np.stack([result.value, result.low, result.high], axis=1).round(4).tolist()
     f1, lot, gain = (dict(zip(("value", "low", "high"), row, strict=True)) for row in numbers)
-    return f1, lot["value"], gain
+    verdict = "clear" if gain["low"] > CLEAR else "slight" if gain["low"] > 0 else "none"
+    return {"f1": f1, "chance": lot["value"], "gain": gain, "verdict": verdict}
 
 
 def free(looks: Looks) -> NDArray[np.bool_]:
-    """[24, 18] cells of the thumbnails that faces (their boxes, grown by a tenth each way) hold in at most 1 photo of
+    """[24, 18] cells of the thumbnails that faces (their boxes, grown by a tenth each way) cover in at most 1 photo of
     20; all of them where no face was found or looked for."""
     boxes = looks.boxes[np.isfinite(looks.boxes[:, 0])]
     if not len(boxes):
@@ -156,8 +154,8 @@ def free(looks: Looks) -> NDArray[np.bool_]:
     low, high = boxes[:, :2], boxes[:, 2:]
     low, high = low - 0.1 * (high - low), high + 0.1 * (high - low)
     down, across = ((np.arange(n) + 0.5) / n for n in looks.thumbs.shape[1:3])
-    held = [(low[:, axis, None] < at) & (at < high[:, axis, None]) for axis, at in ((1, down), (0, across))]
-    return np.asarray(np.einsum("nr,nc->rc", *(part.astype(float) for part in held)) <= 0.05 * len(boxes))
+    covered = [(low[:, axis, None] < at) & (at < high[:, axis, None]) for axis, at in ((1, down), (0, across))]
+    return np.asarray(np.einsum("nr,nc->rc", *(part.astype(float) for part in covered)) <= 0.05 * len(boxes))
 
 
 def noise(faces: Sequence[Face], *, seed: int = 0) -> dict[str, Any] | None:
@@ -165,7 +163,7 @@ def noise(faces: Sequence[Face], *, seed: int = 0) -> dict[str, Any] | None:
 
     {"macro_f1", "classes": that there are, "all": {photos, persons, score, difference}, "fold": the medians of FOLDS
     folds}, all of macro F1 over the classes there are: a difference below `difference` cannot be told from none. None
-    where no ten persons know all three labels.
+    where there are no ten persons with all three labels.
     """
     faces = [face for face in faces if face.label >= 0]
     persons = np.array([face.person for face in faces])
@@ -176,8 +174,9 @@ def noise(faces: Sequence[Face], *, seed: int = 0) -> dict[str, Any] | None:
     codes = truth(faces).astype(np.int64)
     label = labels.encode_all(codes)
     classes = len(np.unique(label))
-    shared, own, each = (rng.normal(size=(n, 2, size)) for n, size in ((1, len(names)), (2, len(names)), (2, len(of))))
-    spread = (np.sqrt(SHARED) * shared + np.sqrt(1 - SHARED) * own)[..., of] + 0.5 * each
+    sizes = ((1, len(names)), (2, len(names)), (2, len(of)))
+    shared, separate, by_photo = (rng.normal(size=(n, 2, size)) for n, size in sizes)
+    spread = (np.sqrt(SHARED) * shared + np.sqrt(1 - SHARED) * separate)[..., of] + 0.5 * by_photo
     slips = np.where(rng.random((2, len(of))) < 0.04, rng.integers(0, 3, (2, len(of))), codes[:, 0])
 
     def answers(skill: float) -> NDArray[np.int64]:
@@ -187,31 +186,35 @@ def noise(faces: Sequence[Face], *, seed: int = 0) -> dict[str, Any] | None:
         age = (seen > -0.5 * skill).astype(np.int64) + (seen > 0.8 * skill)
         return np.asarray(slips * 6 + gender * 3 + age)
 
+    def score(pair: NDArray[np.int64]) -> float:
+        return float(np.mean([macro_f1(label, codes) for codes in pair])) * labels.CLASSES / classes
+
     low, high = 0.3, 12.0
     for _ in range(12):
         skill = (low + high) / 2
-        good = np.mean([macro_f1(label, said) for said in answers(skill)]) * labels.CLASSES / classes >= TARGET
-        low, high = (low, skill) if good else (skill, high)
+        low, high = (low, skill) if score(answers(skill)) >= TARGET else (skill, high)
     pair = answers(high)
     fold = np.random.default_rng(seed).permutation(len(names))[of] % FOLDS
-    held = [
-        _widths([faces[row] for row in np.flatnonzero(fold == k)], pair[:, fold == k], seed, classes)
-        for k in range(FOLDS)
-    ]
-    scored = np.mean([macro_f1(label, said) for said in pair]) * labels.CLASSES / classes
-    return {"macro_f1": round(float(scored), 3), "classes": classes, "all": _widths(faces, pair, seed, classes),
-            "fold": {key: round(float(np.median([one[key] for one in held])), 4) for key in held[0]}}  # fmt: skip
+    parts = [np.flatnonzero(fold == k) for k in range(FOLDS)]
+    folds = [_widths([faces[row] for row in rows], pair[:, rows], seed, classes) for rows in parts]
+    return {
+        "macro_f1": round(score(pair), 3),
+        "classes": classes,
+        "all": _widths(faces, pair, seed, classes),
+        "fold": {key: round(float(np.median([widths[key] for widths in folds])), 4) for key in folds[0]},
+    }
 
 
 def _widths(faces: Sequence[Face], pair: NDArray[np.int64], seed: int, classes: int) -> dict[str, Any]:
-    known, nan = np.array([face.id for face in faces]), np.full(len(faces), np.nan, dtype=np.float32)
+    ids, nan = np.array([face.id for face in faces]), np.full(len(faces), np.nan, dtype=np.float32)
     persons = np.array([face.person for face in faces])
     fold = np.zeros(len(faces), dtype=np.int16)
     one, other = (
-        Predictions(known, persons, np.eye(labels.CLASSES, dtype=np.float32)[said], truth(faces), nan, nan, fold)
-        for said in pair
+        Predictions(ids, persons, np.eye(labels.CLASSES, dtype=np.float32)[codes], truth(faces), nan, nan, fold)
+        for codes in pair
     )
-    made = compare(one, other, draws=2000, seed=seed)
-    numbers = (made.one["all.macro_f1"], made.headline)
+    result = compare(one, other, draws=2000, seed=seed)
+    numbers = (result.one["all.macro_f1"], result.headline)
     half = [((n["high"] or 0) - (n["low"] or 0)) / 2 * labels.CLASSES / classes for n in numbers]
-    return {"photos": made.photos, "persons": made.persons, "score": round(half[0], 4), "difference": round(half[1], 4)}
+    size = {"photos": result.photos, "persons": result.persons}
+    return size | {"score": round(half[0], 4), "difference": round(half[1], 4)}

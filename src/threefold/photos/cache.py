@@ -2,14 +2,8 @@
 
 A cache file is named by what its bytes depend on: the content of every photo (not its date), the boxes, the order, the
 geometry of `Prepare` and the versions of the decoding libraries. So a changed photo gives another file, and a folder
-that was moved, copied or touched does not. Threads do the work, not processes: every decoder, hash and resize here
-releases the interpreter (for all but some 50 of the 1,400 microseconds of a 384x512 JPEG), and threads need no
-`if __name__ == "__main__"` in a user's script and leave no orphans. OpenCV's own pool is left as it is: it splits only
-results above 64k pixels, serves one caller at a time, and gives the same bytes for any number of threads.
-
-To name the file, every photo must be known by content: an index beside the caches remembers the digest of each file by
-its size, times and inode. As in git, an entry is made only when the file had been left alone for a while before it was
-hashed, for two edits within one tick of the clock look the same.
+that was moved, copied or touched does not. An index beside the caches remembers the digest of each file by its size,
+times and inode, so that naming a file does not take reading every photo again.
 """
 
 from __future__ import annotations
@@ -32,6 +26,7 @@ import numpy as np
 import PIL
 import simplejpeg
 from numpy.typing import NDArray
+from platformdirs import user_cache_path
 
 from threefold.errors import DataError, PhotoError
 from threefold.files import atomic_write, digest, lock, write_text
@@ -40,7 +35,7 @@ from threefold.photos import decode
 from threefold.photos.decode import Box
 from threefold.photos.prepare import Prepare
 
-Result = TypeVar("Result")
+Output = TypeVar("Output")
 Progress = Callable[[int, int], None]
 
 
@@ -57,16 +52,16 @@ class Framed(Protocol):
 
 
 RACY_NS = 2_000_000_000
-"""A file changed less than this before it was hashed is hashed again next time: the coarsest clock (FAT) ticks so."""
+"""A file changed less than this before it was hashed is hashed again next time, as git does: two edits within one tick
+of the clock look the same, and the coarsest clock (FAT) ticks so."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def default_root() -> Path:
-    """$THREEFOLD_CACHE, else the XDG cache folder of the user."""
+    """$THREEFOLD_CACHE, else threefold's folder among the user's caches: ~/.cache/threefold on Linux."""
     chosen = os.environ.get("THREEFOLD_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return (Path(chosen) if chosen else Path(base) / "threefold").expanduser()
+    return Path(chosen or user_cache_path("threefold", appauthor=False)).expanduser()
 
 
 def open_cache(
@@ -89,55 +84,55 @@ def open_cache(
     root = default_root() if root is None else root
     threads = workers or cores()
     with _explained(root, _needed(shape := (len(faces), *prepare.size, 3))):
-        known = _digests([face.photo for face in faces], root / "index", threads)
-        path = root / f"{_key(known, faces, prepare)}.npy"
-        found = _load(path, shape)
-        if found is None:
+        digests = _digests([face.photo for face in faces], root / "index", threads)
+        path = root / f"{_key(digests, faces, prepare)}.npy"
+        photos = _load(path, shape)
+        if photos is None:
             with lock(root / "locks" / path.name[:2]):  # 256 locks, so that they need no cleaning up
-                found = _load(path, shape)
-                if found is None:
-                    _build(path, shape, faces, known, prepare, threads, progress)
-                    found = _load(path, shape)
-    if found is None:
+                photos = _load(path, shape)
+                if photos is None:
+                    _build(path, shape, faces, digests, prepare, threads, progress)
+                    photos = _load(path, shape)
+    if photos is None:
         raise DataError(f"{path}: the cache that was just written cannot be read back; is the disk failing?")
-    return found
+    return photos
 
 
 def content_digests(photos: Sequence[Path], *, root: Path | None = None) -> list[str]:
-    """Digest of the bytes of every photo, in order: what a run's stamp says its data were. "" for an unreadable one."""
+    """Digest of the bytes of every photo, in order, as a run's stamp holds it; "" for a photo that cannot be read."""
     folder = (default_root() if root is None else root) / "index"
     return _digests(photos, folder, cores())
 
 
 def _load(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    """The finished cache; None when it is not there or is not what its name says."""
+    """The finished cache; None when it is not there, or damaged."""
     try:
-        found: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
+        photos: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (FileNotFoundError, ValueError, EOFError):
         return None
-    return found if found.shape == shape and found.dtype == np.uint8 else None
+    return photos if photos.shape == shape and photos.dtype == np.uint8 else None
 
 
-def _key(known: Sequence[str], faces: Sequence[Framed], prepare: Prepare) -> str:
+def _key(digests: Sequence[str], faces: Sequence[Framed], prepare: Prepare) -> str:
     boxes = [None if face.box is None else [float(side) for side in face.box] for face in faces]
     versions = f"cv2 {cv2.__version__} pillow {PIL.__version__} simplejpeg {simplejpeg.__version__}"
-    return digest(prepare.geometry, versions, json.dumps([list(known), boxes]))
+    return digest(prepare.geometry, versions, json.dumps([list(digests), boxes]))
 
 
 def _build(
     path: Path,
     shape: tuple[int, ...],
     faces: Sequence[Framed],
-    known: Sequence[str],
+    digests: Sequence[str],
     prepare: Prepare,
     threads: int,
     progress: Progress | None,
 ) -> None:
     """Decode every photo into `path`, and remove what killed builders left: the caller holds the lock of this name."""
-    for left in path.parent.glob(".*.tmp"):
+    for leftover in path.parent.glob(".*.tmp"):
         with contextlib.suppress(FileNotFoundError):
-            if left.name.startswith(f".{path.name}.") or time.time() - left.stat().st_mtime > 86_400:
-                left.unlink()
+            if leftover.name.startswith(f".{path.name}.") or time.time() - leftover.stat().st_mtime > 86_400:
+                leftover.unlink()
     if shutil.disk_usage(path.parent).free < _needed(shape):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     broken: list[str] = []
@@ -146,7 +141,7 @@ def _build(
         face = faces[row]
         try:
             data = decode.read(face.photo)
-            if _hash(data) != known[row]:
+            if _hash(data) != digests[row]:
                 raise PhotoError(f"{face.photo}: was changed while it was read; run again")
             return prepare(decode.decode_bytes(data, str(face.photo)), face.box).tobytes()
         except PhotoError as error:
@@ -172,10 +167,14 @@ def _build(
     atomic_write(path, write)
 
 
-def _in_order(work: Callable[[int], Result], count: int, threads: int) -> Iterator[Result]:
+def _in_order(work: Callable[[int], Output], count: int, threads: int) -> Iterator[Output]:
     """`work(0), work(1), ...` by several threads, a bounded number ahead: a slow disk must not fill the memory."""
+    # Threads, not processes: every decoder, hash and resize here releases the interpreter (for all but some 50 of the
+    # 1,400 microseconds of a 384x512 JPEG), and threads need no `if __name__ == "__main__"` in a user's script and
+    # leave no orphans. OpenCV's own pool is left as it is: it splits only results above 64k pixels, serves one caller
+    # at a time, and gives the same bytes for any number of threads.
     pool = ThreadPoolExecutor(threads)
-    ahead: deque[Future[Result]] = deque()
+    ahead: deque[Future[Output]] = deque()
     try:
         for item in range(count):
             ahead.append(pool.submit(work, item))
@@ -206,17 +205,17 @@ def _digests(photos: Sequence[Path], folder: Path, threads: int) -> list[str]:
         except PhotoError:
             return "", started
 
-    known = {path: content for path, (_, content) in stored.items()}
+    contents = {path: content for path, (_, content) in stored.items()}
     fresh: dict[str, tuple[str, str]] = {}
     for path, (content, started) in zip(unknown, _in_order(hashed, len(unknown), threads), strict=True):
-        known[path] = content
+        contents[path] = content
         stamp, changed = stamps[path]
         if content and started - changed > RACY_NS:
             fresh[path] = (stamp, content)
     if fresh:
         with contextlib.suppress(OSError), lock(folder.parent / "locks" / "index"):  # only costs time when it fails
             write_text(index, json.dumps({**_read_index(index), **fresh}))
-    return [known[path] for path in paths]
+    return [contents[path] for path in paths]
 
 
 def _read_index(index: Path) -> dict[str, tuple[str, str]]:
@@ -228,12 +227,12 @@ def _read_index(index: Path) -> dict[str, tuple[str, str]]:
 
 
 def _stamp(path: str) -> tuple[str, int]:
-    """What cannot all stay the same when a file is changed, and when that was, in ns. ctime sees a forged mtime too."""
+    """What cannot all stay the same when a file is changed, and when that was, in ns."""
     try:
         stat = Path(path).stat()
     except (OSError, ValueError):
         return "", 0
-    changed = max(stat.st_mtime_ns, stat.st_ctime_ns)
+    changed = max(stat.st_mtime_ns, stat.st_ctime_ns)  # ctime sees a forged mtime too
     return f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}:{stat.st_ino}", changed
 
 
@@ -247,7 +246,7 @@ def _needed(shape: tuple[int, ...]) -> int:
 
 @contextlib.contextmanager
 def _explained(root: Path, needed: int) -> Iterator[None]:
-    """Turn what the file system says about the cache folder into one line; photos have their own errors."""
+    """Turn an OSError of the cache folder into one line; errors of photos pass."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         yield

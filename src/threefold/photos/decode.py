@@ -3,8 +3,7 @@
 Why here and strict: a photo that is half grey because a copy was cut off, sideways because EXIF was ignored, or white
 because 16 bits were clipped to 8 trains and scores as if nothing were wrong. So the format is found by content, every
 oddity is read the way a viewer shows it, and what cannot be read whole is refused with a PhotoError naming the file.
-JPEGs go through simplejpeg (libjpeg-turbo, half of Pillow's time; any warning about the data is an error), the rest
-through Pillow. ICC profiles are not applied. Not here: cropping and resizing (prepare.py), keeping pixels (cache.py).
+ICC profiles are not applied.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ def read(path: Path) -> bytes:
     except FileNotFoundError:
         raise PhotoError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise PhotoError(f"{path}: cannot be read ({_line(error)})") from None
+        raise PhotoError(f"{path}: cannot be read ({_one_line(error)})") from None
 
 
 def decode(path: Path, *, max_pixels: int = MAX_PIXELS, min_side: int | None = None) -> NDArray[np.uint8]:
@@ -99,7 +98,7 @@ def decode_bytes(
             pixels = _pixels(image)
         return np.ascontiguousarray(_upright(pixels, _orientation(data, image)))
     except Exception as error:  # Pillow's readers raise a dozen kinds on damaged bytes, SyntaxError among them
-        raise PhotoError(f"{name}: cut off or damaged ({_line(error)})") from None
+        raise PhotoError(f"{name}: cut off or damaged ({_one_line(error)})") from None
 
 
 def header(data: bytes, name: str) -> tuple[str, int, int]:
@@ -124,7 +123,7 @@ def probe(data: bytes, name: str) -> PhotoInfo:
             frames = 1 if form == "jpeg" else int(getattr(image, "n_frames", 1))
             orientation = _orientation(data, image)
     except Exception as error:  # see decode_bytes
-        raise PhotoError(f"{name}: cut off or damaged ({_line(error)})") from None
+        raise PhotoError(f"{name}: cut off or damaged ({_one_line(error)})") from None
     width, height = image.size
     if orientation >= 5 and form != "tiff":  # Pillow turns the size of a TIFF, and only of a TIFF, itself
         width, height = height, width
@@ -132,7 +131,7 @@ def probe(data: bytes, name: str) -> PhotoInfo:
 
 
 def wrong_extension(path: Path, info: PhotoInfo) -> str | None:
-    """The extension that the content asks for (`.png`) when the file's own says something else; None when it fits."""
+    """The extension that fits the content (`.png`) where the file has another one; None where it fits."""
     fitting = EXTENSIONS[info.format]
     return None if path.suffix.lower() in fitting else fitting[0]
 
@@ -151,16 +150,16 @@ def _open(data: bytes, name: str, max_pixels: int | None) -> Image.Image:
     try:
         with _quiet():
             Image.init()
-            known = [form.upper() for form in EXTENSIONS if form.upper() in Image.OPEN]
-            image = Image.open(BytesIO(data), formats=known)
+            formats = [name.upper() for name in EXTENSIONS if name.upper() in Image.OPEN]
+            image = Image.open(BytesIO(data), formats=formats)
     except UnidentifiedImageError:
-        raise PhotoError(f"{name}: {_what(data)}") from None
+        raise PhotoError(f"{name}: {_why_unreadable(data)}") from None
     except Image.DecompressionBombError as error:
         pixels, limit = map(int, re.findall(r"\d+", str(error)))
         limit = min(limit, max_pixels or limit)
         raise TooManyPixels(f"{name}: {pixels:,} pixels are too many, the limit is {limit:,}") from None
     except Exception as error:  # see decode_bytes
-        raise PhotoError(f"{name}: cut off or damaged ({_line(error)})") from None
+        raise PhotoError(f"{name}: cut off or damaged ({_one_line(error)})") from None
     width, height = image.size
     if max_pixels is not None and width * height > max_pixels:
         raise TooManyPixels(
@@ -174,7 +173,8 @@ def _format(image: Image.Image) -> str:
 
 
 def _jpeg(data: bytes, image: Image.Image, min_side: int | None) -> NDArray[np.uint8] | None:
-    """Pixels by libjpeg-turbo, before orientation; None where it does not read this kind and Pillow has to."""
+    """Pixels before orientation; None where libjpeg-turbo does not read this kind of JPEG and Pillow has to."""
+    # libjpeg-turbo takes half of Pillow's time, and through simplejpeg any warning about the data is an error.
     width, height = image.size
     factor = max(f for f in (1, 2, 4, 8) if f == 1 or (min_side and -(-min(width, height) // f) >= min_side))
     least = {"min_height": -(-height // factor), "min_width": -(-width // factor)} if factor > 1 else {}
@@ -227,7 +227,7 @@ def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     return pixels if mirror is None else np.asarray(cv2.flip(pixels, mirror), dtype=np.uint8)
 
 
-def _what(data: bytes) -> str:
+def _why_unreadable(data: bytes) -> str:
     if data[4:8] == b"ftyp" and data[8:12] != b"avif":
         return f"{data[8:12].decode('latin-1')} files (HEIC, video) are not read; save it as JPEG"
     if data.startswith((b"\xff\xd8", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")):
@@ -235,6 +235,6 @@ def _what(data: bytes) -> str:
     return f"not an image (it begins with {data[:16]!r})"
 
 
-def _line(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(text.split())[:160] or type(error).__name__

@@ -2,8 +2,7 @@
 detector", 2023) through OpenCV.
 
 Training and prediction find the face of a photo that comes without a box by this one function, inside `Prepare`, so
-that a network is shown the same crop on both sides. The model's file comes from a registry package on first use
-(assets.py), and from the disk ever after. Same photo, same boxes, for any number of threads.
+that a network is shown the same crop on both sides. Same photo, same boxes, for any number of threads.
 """
 
 from __future__ import annotations
@@ -60,15 +59,19 @@ def detect(image: NDArray[np.uint8], *, far: bool = False) -> list[Detection]:
     sixtieth. What else it finds has the same box and score with it and without.
     """
     longer = max(image.shape[:2])
-    faces = _look(image, LOOKS[0] / longer) or (_look(image, min(1.0, LOOKS[1] / longer)) if longer > LOOKS[0] else [])
+    faces = _look(image, LOOKS[0] / longer)
+    if not faces and longer > LOOKS[0]:
+        faces = _look(image, min(1.0, LOOKS[1] / longer))
     if far and longer > LOOKS[1]:
-        faces += [face for face in _look(image, min(1.0, FAR / longer)) if not any(_same(face, one) for one in faces)]
+        faces += [
+            face for face in _look(image, min(1.0, FAR / longer)) if not any(_same(face, other) for other in faces)
+        ]
     return sorted(faces, key=lambda face: -face.score)
 
 
-def _same(one: Detection, other: Detection) -> bool:
+def _same(first: Detection, second: Detection) -> bool:
     """Whether the middle of one box lies in the other: two looks at a face, or a part of it taken for another one."""
-    return _holds(one.box, other.box) or _holds(other.box, one.box)
+    return _holds(first.box, second.box) or _holds(second.box, first.box)
 
 
 def _holds(box: Box, other: Box) -> bool:
@@ -78,18 +81,18 @@ def _holds(box: Box, other: Box) -> bool:
 
 def _look(image: NDArray[np.uint8], scale: float) -> list[Detection]:
     height, width = image.shape[:2]
-    rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
-    small = np.ascontiguousarray(scaled(image, rows, columns)[:, :, ::-1])  # the network was trained on BGR
+    looked_at = max(1, round(width * scale)), max(1, round(height * scale))
+    small = np.ascontiguousarray(scaled(image, *looked_at[::-1])[:, :, ::-1])  # the network was trained on BGR
 
     def ask(network: cv2.FaceDetectorYN) -> list[NDArray[np.float32]]:
-        network.setInputSize((columns, rows))
-        found = network.detect(small)[1]
-        return [] if found is None else list(np.asarray(found, dtype=np.float32))
+        network.setInputSize(looked_at)
+        rows = network.detect(small)[1]
+        return [] if rows is None else list(np.asarray(rows, dtype=np.float32))
 
     size = np.array([width, height], dtype=np.float64)
     faces = []
     for row in _DETECTORS.use(ask):  # left, top, width, height, five times x, y, score
-        places = row[:14].reshape(7, 2) * (size / (columns, rows))
+        places = row[:14].reshape(7, 2) * (size / looked_at)
         left, top = np.clip(places[0], 0, size).tolist()
         right, bottom = np.clip(places[0] + places[1], 0, size).tolist()
         if right > left and bottom > top:
@@ -111,7 +114,7 @@ def largest(image: NDArray[np.uint8]) -> Box | None:
 
 def _make() -> cv2.FaceDetectorYN:
     path = asset_path("yunet", get=True)
-    with _LOGGING:  # OpenCV 5 warns that its own default target is not supported; its level is one for all threads
+    with _LOGGING:  # OpenCV 5 warns about its default target; the level of its log is one for all threads
         level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         try:
             return cv2.FaceDetectorYN.create(str(path), "", (LOOKS[0], LOOKS[0]), SCORE, OVERLAP)

@@ -1,9 +1,8 @@
-"""Landmarks of a face without any: 68 points out of the 468 of MediaPipe's face mesh (Kartynnik et al., "Real-time
-Facial Surface Geometry from Monocular Video on Mobile GPUs", 2019).
+"""Landmarks of a face that comes without any: 68 points out of the 468 of MediaPipe's face mesh (Kartynnik et al.,
+"Real-time Facial Surface Geometry from Monocular Video on Mobile GPUs", 2019).
 
-For drawing masks on portraits that come without landmarks (`threefold dress`); nothing that reads a photo needs it.
-The model's file comes from a registry package on first use (assets.py). Same photo, same points, for any number of
-threads.
+For drawing masks on portraits (`threefold dress`); nothing that reads a photo needs it. Same photo, same points, for
+any number of threads.
 """
 
 from __future__ import annotations
@@ -12,15 +11,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from threefold.assets import asset_path
 from threefold.photos.detect import Detection
-from threefold.photos.networks import Spares
+from threefold.photos.networks import Tflite
 
 SIDE, MARGIN = 192, 1.5
 """What the network sees: a square of `MARGIN` x the face box, turned by the eye line, at `SIDE` pixels."""
 APART = 0.35
-"""How far, in eye distances, eyes and mouth may lie from where the detector saw them. OpenCV 5 gives only the mesh, not
-the network's own logit of whether there is a face; on faces it misses the two disagree by more."""
+"""How far, in eye distances, eyes and mouth may lie from where the detector saw them. Where the mesh misses the face,
+the two disagree by more; the network's logit of whether there is a face is not given by OpenCV 5."""
 
 _POINTS = (
     *(162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389),  # jaw
@@ -29,7 +27,7 @@ _POINTS = (
     *(33, 160, 158, 133, 153, 144), *(362, 385, 387, 263, 373, 380),  # eyes
     *(61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181), *(78, 82, 13, 312, 308, 317, 14, 87),  # mouth
 )  # fmt: skip
-"""Vertex of the mesh at each of the usual 68 places."""
+"""Vertices of the mesh at the usual 68 places."""
 
 
 def landmarks(image: NDArray[np.uint8], face: Detection) -> NDArray[np.float32] | None:
@@ -45,27 +43,18 @@ def landmarks(image: NDArray[np.uint8], face: Detection) -> NDArray[np.float32] 
     to_face[0, 2] += SIDE / 2 - (left + right) / 2
     to_face[1, 2] += SIDE / 2 - (top + bottom) / 2
     crop = cv2.warpAffine(image, to_face, (SIDE, SIDE), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
-    blob = cv2.dnn.blobFromImage(crop, 1 / 255)
-
-    def ask(network: cv2.dnn.Net) -> NDArray[np.float32]:
-        network.setInput(blob)
-        return np.array(network.forward(), dtype=np.float32).reshape(468, 3)[list(_POINTS), :2]
-
+    mesh = _MESH(np.asarray(crop, dtype=np.uint8)).reshape(468, 3)[list(_POINTS), :2]
     back = cv2.invertAffineTransform(to_face)
-    points = np.asarray(_NETWORKS.use(ask) @ back[:, :2].T + back[:, 2], dtype=np.float32)
+    points = np.asarray(mesh @ back[:, :2].T + back[:, 2], dtype=np.float32)
     return points if _agree(points, np.array(face.points)) else None
 
 
-def _agree(points: NDArray[np.float32], seen: NDArray[np.float64]) -> bool:
+def _agree(points: NDArray[np.float32], detected: NDArray[np.float64]) -> bool:
     """Whether the mesh has eyes and mouth corners where the detector has them."""
-    own = np.stack([points[36:42].mean(0), points[42:48].mean(0), points[48], points[54]])
-    far = np.linalg.norm(own - seen[[0, 1, 3, 4]], axis=1).max()
-    size = max(float(np.linalg.norm(own[1] - own[0])), float(np.linalg.norm(own[2] - own[3])), 4.0)
-    return bool(far < APART * size)
+    corners = np.stack([points[36:42].mean(0), points[42:48].mean(0), points[48], points[54]])
+    far = np.linalg.norm(corners - detected[[0, 1, 3, 4]], axis=1).max()
+    eyes, mouth = np.linalg.norm(corners[1] - corners[0]), np.linalg.norm(corners[2] - corners[3])
+    return bool(far < APART * max(float(eyes), float(mouth), 4.0))
 
 
-def _make() -> cv2.dnn.Net:
-    return cv2.dnn.readNetFromTFLite(str(asset_path("mesh", get=True)))
-
-
-_NETWORKS = Spares(_make)
+_MESH = Tflite("mesh")

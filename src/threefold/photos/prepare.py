@@ -3,9 +3,7 @@
 The cache that training reads, validation, `predict`, the service and the exported model all call it, so a network never
 sees photos cropped or scaled differently from those it learned on (the contest's most expensive fault, worth 0.10 macro
 F1). Same photo, same Prepare, same bytes, for any number of threads or processes. Normalisation is carried here, since
-it belongs to the model, but applied by the network's side: what is cached stays uint8. A crop around the face looks for
-it (detect.py) in a photo that comes without a box, in training as in prediction. Not here: decoding (photo.py) and
-anything random (augmentation).
+it belongs to the model, but applied by the network's side: what is cached stays uint8.
 """
 
 from __future__ import annotations
@@ -44,8 +42,8 @@ class Prepare:
     pixels of the photo, `face(margin)`. background: what is done with it in the crop before it is scaled, a row of
     `background.BACKGROUNDS`. size: (height, width), or any form that `parse_size` reads. interpolation:
     `area` averages boxes along an axis that shrinks and is linear along one that grows (OpenCV's own INTER_AREA turns
-    into near-blocks when either axis grows); `bilinear` and `bicubic` are Pillow's, smoothed when shrinking, which is
-    what torchvision's Resize does to a photo; four times slower. mean, std: per channel in 0..1 units.
+    into near-blocks when either axis grows); `bilinear` is Pillow's, smoothed when shrinking, which is what
+    torchvision's Resize does to a photo; four times slower. mean, std: per channel in 0..1 units.
     Raises RecipeError naming the recipe key.
     """
 
@@ -61,9 +59,9 @@ class Prepare:
         object.__setattr__(self, "mean", _colour("mean", self.mean))
         object.__setattr__(self, "std", _colour("std", self.std))
         if str(self.interpolation) not in RESIZES:
-            found = one_of(RESIZES, str(self.interpolation))
-            raise RecipeError(f"prepare.interpolation: {self.interpolation!r} is not known ({found})")
-        _ = self._crop, self._background
+            nearest = one_of(RESIZES, str(self.interpolation))
+            raise RecipeError(f"prepare.interpolation: {self.interpolation!r} is not known ({nearest})")
+        _ = self._crop, self._background  # built now, so that a wrong value is refused now
 
     def __call__(self, image: Pixels, box: Box | None = None) -> Pixels:
         """[h, w, 3] uint8 RGB, and the face's box in its pixels where one is known -> [H, W, 3] uint8, C-contiguous.
@@ -126,10 +124,10 @@ class Prepare:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Prepare:
         """Inverse of `to_dict`; raises RecipeError on an unknown key or a value that cannot be used."""
-        known = [field.name for field in fields(cls)]
+        names = [field.name for field in fields(cls)]
         for key in values:
-            if key not in known:
-                raise RecipeError(f"prepare.{key} is not known ({one_of(known, key)})")
+            if key not in names:
+                raise RecipeError(f"prepare.{key} is not known ({one_of(names, key)})")
         return cls(**values)
 
 
@@ -249,8 +247,8 @@ def _sides(box: Box, rows: int, columns: int) -> tuple[float, float]:
     left, top, right, bottom = box
     width, height = right - left, bottom - top
     if all(map(math.isfinite, box)) and width > 0 and height > 0:
-        seen = (min(right, columns) - max(left, 0), min(bottom, rows) - max(top, 0))
-        if min(seen) > 0 and seen[0] * seen[1] >= width * height / 2:
+        inside = (min(right, columns) - max(left, 0), min(bottom, rows) - max(top, 0))
+        if min(inside) > 0 and inside[0] * inside[1] >= width * height / 2:
             return width, height
     raise DataError(
         f"face box {tuple(box)} (left, top, right, bottom) does not lie on the photo, {columns}x{rows} pixels"
@@ -265,13 +263,9 @@ def _area(image: Pixels, size: Size) -> Pixels:
     return np.asarray(out, dtype=np.uint8)
 
 
-def _pillow(method: Image.Resampling) -> Callable[[Pixels, Size], Pixels]:
-    return lambda image, size: np.array(Image.fromarray(image).resize(size[::-1], method))
+def _bilinear(image: Pixels, size: Size) -> Pixels:
+    return np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 CROPS: dict[str, Callable[..., Any]] = {"none": lambda: _whole, "centre": Centre, "face": FaceBox}
-RESIZES: dict[str, Callable[[Pixels, Size], Pixels]] = {
-    "area": _area,
-    "bilinear": _pillow(Image.Resampling.BILINEAR),
-    "bicubic": _pillow(Image.Resampling.BICUBIC),
-}
+RESIZES: dict[str, Callable[[Pixels, Size], Pixels]] = {"area": _area, "bilinear": _bilinear}

@@ -1,10 +1,8 @@
 """Whether a face can be read at all: how large it is, and how sharp.
 
-A face of a few pixels, or one that is out of focus, still gets 18 probabilities, and often sure ones. So it is looked
-at before it is believed, by two numbers that do not ask a network: the shorter side of its box, and a focus measure,
-the energy of the Laplacian (Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", 2000), divided by the
-contrast so that a dark photo is not taken for a blurred one, on the face scaled to one size so that the same
-face gets the same number whatever the photo's resolution.
+A face of a few pixels, or one that is out of focus, still gets 18 probabilities, and often sure ones. So it is judged
+by two numbers that need no network: the shorter side of its box, and a focus measure, the energy of the Laplacian
+(Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", 2000).
 """
 
 from __future__ import annotations
@@ -49,12 +47,12 @@ class Limits:
     @classmethod
     def from_dict(cls, values: Any, where: object = "limits") -> Limits:
         """Read {min_face, min_sharpness}, either may be missing, None is the default; RunError naming `where`."""
-        known = list(asdict(cls()))
+        names = list(asdict(cls()))
         if values is not None and not isinstance(values, dict):
-            raise RunError(f"{where}: limits are {values!r}; expected {{{', '.join(known)}}}")
+            raise RunError(f"{where}: limits are {values!r}; expected {{{', '.join(names)}}}")
         for name in values or {}:
-            if name not in known:
-                raise RunError(f"{where}: limit {name!r} is not known ({one_of(known, str(name))})")
+            if name not in names:
+                raise RunError(f"{where}: limit {name!r} is not known ({one_of(names, str(name))})")
         return cls(**(values or {}))
 
 
@@ -71,6 +69,8 @@ def sharpness(image: NDArray[np.uint8], box: Box) -> float:
 
     A plain surface has 0, a box that lies off the photo too; white noise has 4.5.
     """
+    # Divided by the contrast, so that a dark photo is not taken for a blurred one; scaled to one size, so that a face
+    # gets the same number whatever the photo's resolution.
     rows, columns = image.shape[:2]
     left, top = (max(0, round(side)) for side in box[:2])
     right, bottom = min(columns, round(box[2])), min(rows, round(box[3]))

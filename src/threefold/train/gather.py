@@ -23,7 +23,6 @@ from threefold.errors import LeakError
 from threefold.files import digest
 from threefold.learn.copies import expand, with_copies
 from threefold.learn.loader import Photos, make_photos
-from threefold.learn.net import make_net
 from threefold.learn.plan import Plan, make_plan, make_prepare
 from threefold.learn.target import make_target
 from threefold.photos.cache import open_cache
@@ -47,7 +46,7 @@ def members(recipe: Recipe) -> list[Member]:
     parse_ages(recipe.data.drop_ages)
     # weights that cannot be had and stages that a network has not are refused before any photo is read
     for member in nets:
-        member.plan.freeze.at(make_net(member.recipe, make_prepare(member.recipe), pretrained=True), 0)
+        member.plan.freeze.at(member.plan.make_net(member.plan.prepare), 0)
     return nets
 
 

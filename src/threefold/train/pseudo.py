@@ -24,7 +24,8 @@ from threefold.errors import DataError, PhotoError, RecipeError, RunError
 from threefold.files import new_folder, write_csv, write_json
 from threefold.photos.cache import open_cache
 from threefold.read.inputs import find_photos
-from threefold.read.reader import Reading, load
+from threefold.read.reader import load
+from threefold.read.reading import Reading
 from threefold.recipe import Recipe, make_recipe
 from threefold.runs import Run
 from threefold.train.request import complete_recipe, need_photos

@@ -120,14 +120,14 @@ def summarise(study: optuna.Study, out: Path, base: Recipe, values: Values, seed
     return result
 
 
-def caution(result: SearchResult, say: Callable[[str], str] = str) -> str:
-    """What must be said of the best of many; `say` translates."""
+def caution(result: SearchResult, translate: Callable[[str], str] = str) -> str:
+    """What must be said of the best of many; `translate` puts it into a language."""
     count = sum(row["state"] == "complete" for row in result.trials)
-    text = say(CAUTION[0]).format(count=count)
+    text = translate(CAUTION[0]).format(count=count)
     if not result.luck:
-        return f"{text} {say(CAUTION[1])}"
+        return f"{text} {translate(CAUTION[1])}"
     seen, lasting = result.luck["seen"], max(0.0, result.luck["kept"])
-    return f"{text} {say(CAUTION[2]).format(seen=seen, kept=lasting, luck=max(0.0, seen - lasting))}"
+    return f"{text} {translate(CAUTION[2]).format(seen=seen, kept=lasting, luck=max(0.0, seen - lasting))}"
 
 
 def with_interval(row: Row) -> str:

@@ -88,7 +88,7 @@ class Opinion:
     """What is thought of one track: gathers readings, and says something once it is sure, and when that changes.
 
     attributes: a subset of `labels.ATTRIBUTES` with `mask` in it; of the others nothing is kept. mask: the one that was
-    told last; None before.
+    announced last; None before.
     """
 
     def __init__(self, attributes: Sequence[str], rules: Rules) -> None:
@@ -137,14 +137,14 @@ class Opinion:
             if self._doubt is None or not self._doubt.sure(self.rules):
                 return None
             self.votes["mask"], self._doubt = self._doubt, None
-            return self._tell("changed")
+            return self._announce("changed")
         if not self.votes["mask"].sure(self.rules):
             self._sure_since = None
             return None
         self._sure_since = time if self._sure_since is None else self._sure_since
         others = all(vote.sure(self.rules) for name, vote in self.votes.items() if name != "mask")
         if others or time - self._sure_since >= self.rules.patience - 1e-9:
-            return self._tell("event")
+            return self._announce("event")
         return None
 
     def end(self, seconds: float, frames: int) -> str | None:
@@ -153,7 +153,7 @@ class Opinion:
         if self.mask is not None:
             return None
         if self.votes["mask"].sure(self.rules):
-            return self._tell("event")
+            return self._announce("event")
         enough = seconds >= self.rules.least and frames >= self.rules.frames
         return "indeterminate" if enough else None
 
@@ -167,16 +167,13 @@ class Opinion:
         words = {}
         for name, vote in self.votes.items():
             likeliest = labels.NAMES[name][int(vote.posterior.argmax())]
-            told = name == "mask" and self.mask is not None
-            words[name] = likeliest if told or vote.sure(self.rules) else INDETERMINATE
+            announced = name == "mask" and self.mask is not None
+            words[name] = likeliest if announced or vote.sure(self.rules) else INDETERMINATE
         confidences = {name: min(1.0, float(vote.posterior.max())) for name, vote in self.votes.items()}
-        values: dict[str, Any] = {
-            "face": track.number, "box": track.box, "score": track.score, "quality": OK, **words,
-            "confidence": confidences["mask"], "confidences": confidences,
-        }  # fmt: skip
+        values: dict[str, Any] = {**words, "confidence": confidences["mask"], "confidences": confidences}
         if "age_group" in words:
             values["age"] = self._years / self._years_weight if self._years_weight else None
-        return self._model(**values)
+        return self._model(face=track.number, box=track.box, score=track.score, quality=OK, **values)
 
     def _mask(self, time: float, shares: NDArray[np.floating], trust: float) -> None:
         """Readings that contradict what was told gather in a vote of their own, which one that agrees dissolves."""
@@ -188,6 +185,6 @@ class Opinion:
             self._doubt = Vote(labels.SIZES["mask"], self.rules.correlation)
         self._doubt.add(time, shares, trust)
 
-    def _tell(self, kind: str) -> str:
+    def _announce(self, kind: str) -> str:
         self.mask = labels.NAMES["mask"][int(self.votes["mask"].posterior.argmax())]
         return kind

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from threefold.errors import DataError
-from threefold.watch.frames import Tell, safe_address
+from threefold.watch.frames import OnFault, safe_address
 
 TIMEOUT = 5.0
 """Seconds for one attempt."""
@@ -46,9 +46,14 @@ class Webhook:
     """
 
     def __init__(
-        self, address: str, fault: Tell, *, size: int = QUEUE,
-        send: Callable[[str, bytes], object] | None = None, wait: Callable[[float], bool] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        address: str,
+        fault: OnFault,
+        *,
+        size: int = QUEUE,
+        send: Callable[[str, bytes], object] | None = None,
+        wait: Callable[[float], bool] | None = None,
+    ) -> None:
         check_address(address)
         self.address, self.fault = address, fault
         self.sent = self.failed = 0
