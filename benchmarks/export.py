@@ -39,7 +39,7 @@ from threefold.evidence.metrics import f1_per_class
 from threefold.export.graph import Averaged, finished, to_onnx
 from threefold.export.precision import halve, quantise
 from threefold.learn.backbones import trained_colours
-from threefold.learn.net import Net, build_net, to_float
+from threefold.learn.net import Net, bind_net, to_float
 from threefold.learn.target import make_target
 from threefold.photos.decode import decode
 from threefold.photos.prepare import Prepare
@@ -121,9 +121,9 @@ def main() -> None:
     asked = parser.parse_args()
     size = (asked.size, asked.size)
     torch.manual_seed(0)
-    net = build_net(
-        asked.backbone, "logistic(C=0.01)", size, *trained_colours(asked.backbone), pretrained="registry"
-    ).eval()
+    mean, std = trained_colours(asked.backbone)
+    make_net = bind_net(asked.backbone, "logistic(C=0.01)", pretrained="registry")
+    net = make_net(Prepare(size=size, mean=mean, std=std)).eval()
     here = (asked.photos / "labels.csv").is_file()
     if here:
         images, truth, persons = faces(asked.photos, asked.size)

@@ -14,14 +14,14 @@ import time
 import torch
 
 from threefold.learn.memory import keep_memory
-from threefold.learn.net import build_net, to_float
-from threefold.photos.prepare import parse_size
+from threefold.learn.net import bind_net, to_float
+from threefold.photos.prepare import Prepare, parse_size
 
 
 def seconds(backbone: str, size: tuple[int, int], batch: int, steps: int, memory_format: torch.memory_format) -> float:
     """Least CPU time of one update, of `steps`."""
     torch.manual_seed(0)
-    net = build_net(backbone, "multi", size, (0.5,) * 3, (0.5,) * 3).train()
+    net = bind_net(backbone, "multi")(Prepare(size=size)).train()
     if memory_format is torch.contiguous_format:
         net.to(memory_format=memory_format)
         first = next(module for module in net.backbone.children())

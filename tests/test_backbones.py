@@ -83,7 +83,7 @@ def test_names_that_cannot_be(text: str, words: str) -> None:
 def test_weights_are_named_for_all_or_each() -> None:
     with pytest.raises(RecipeError, match="names 3 weights for 2 backbones"):
         body("test_resnet+test_vit", "none+none+none")
-    with pytest.raises(AssetError, match="nobody has published weights of multilabel_cnn"):
+    with pytest.raises(AssetError, match="there are no published weights of multilabel_cnn"):
         body("multilabel_cnn", "registry")
     assert parts_of("efficientnet_lite0+resnet18") == ["tf_efficientnet_lite0", "resnet18"]
     assert trained_colours("efficientnet_lite0+resnet18")[0] == (0.5, 0.5, 0.5)

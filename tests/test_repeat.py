@@ -18,7 +18,7 @@ from threefold.evidence.metrics import macro_f1
 from threefold.evidence.seeds import seed_difference, spread
 from threefold.evidence.student import t_beyond, t_quantile
 from threefold.predictions import Predictions
-from threefold.train.several import train_seeds
+from threefold.train.train import train
 
 
 def score(part: Predictions, rows: np.ndarray) -> float:
@@ -193,30 +193,32 @@ def test_seeds_are_ordinary_runs_and_resume_where_they_stopped(tmp_path, monkeyp
     contest(tmp_path / "data", people=12, eval_people=0)
     (tmp_path / "r.yaml").write_text("train.epochs: 1\nseed: 5\n")
     texts = [*TINY, "data.folds=2"]
-    asked = {"data": str(tmp_path / "data/train"), "out": tmp_path / "out", "overrides": texts}
-    found = train_seeds(tmp_path / "r.yaml", seeds=2, **asked)
-    assert [run.path for run in found.runs] == [tmp_path / "out/seed0", tmp_path / "out/seed1"]
-    assert [run.recipe.seed for run in found.runs] == [5, 6] and {run.recipe.data.seed for run in found.runs} == {0}
-    assert len({run.stamp["folds_digest"] for run in found.runs}) == 1
-    assert len({run.predictions().probabilities.tobytes() for run in found.runs}) == 2
-    kept = json.loads((tmp_path / "out/seeds.json").read_text())
-    assert kept["seeds"] == [5, 6] and kept["scores"] == [run.metrics["macro_f1"]["value"] for run in found.runs]
-    assert f"seed noise SD {found.spread.seed_sd:.3f}, person noise SD {found.spread.person_sd:.3f}" in found.words
+    options = {"data": str(tmp_path / "data/train"), "out": tmp_path / "out", "overrides": texts}
+    result = train(tmp_path / "r.yaml", seeds=2, **options)
+    assert [run.path for run in result.runs] == [tmp_path / "out/seed0", tmp_path / "out/seed1"]
+    assert [run.recipe.seed for run in result.runs] == [5, 6] and {run.recipe.data.seed for run in result.runs} == {0}
+    assert len({run.stamp["folds_digest"] for run in result.runs}) == 1
+    assert len({run.predictions().probabilities.tobytes() for run in result.runs}) == 2
+    stored = json.loads((tmp_path / "out/seeds.json").read_text())
+    assert stored["seeds"] == [5, 6] and stored["scores"] == [run.metrics["macro_f1"]["value"] for run in result.runs]
+    noises = f"seed noise SD {result.spread.seed_sd:.3f}, person noise SD {result.spread.person_sd:.3f}"
+    assert noises in str(result) and result.lines()[-1] == f"runs: {tmp_path / 'out'}"
+    assert json.loads(result.json()) == {"path": str(tmp_path / "out"), **stored}
     with pytest.raises(RunError, match="--resume goes on"):
-        train_seeds(tmp_path / "r.yaml", seeds=2, **asked)
+        train(tmp_path / "r.yaml", seeds=2, **options)
     before = (tmp_path / "out/seed1/metrics.json").read_bytes()
-    more = train_seeds(tmp_path / "r.yaml", seeds=3, resume=True, **asked)
-    assert len(more.spread.scores) == 3 and more.spread.scores[:2] == found.spread.scores
+    more = train(tmp_path / "r.yaml", seeds=3, resume=True, **options)
+    assert len(more.spread.scores) == 3 and more.spread.scores[:2] == result.spread.scores
     assert (tmp_path / "out/seed1/metrics.json").read_bytes() == before
-    asked["overrides"] = [*texts, "train.epochs=2"]
+    options["overrides"] = [*texts, "train.epochs=2"]
     with pytest.raises(RunError, match=r"--resume with train\.epochs=2"):
-        train_seeds(tmp_path / "r.yaml", seeds=3, resume=True, **asked)
+        train(tmp_path / "r.yaml", seeds=3, resume=True, **options)
 
 
 @pytest.mark.parametrize(
     ("seeds", "text", "message"),
     [
-        (1, "seed=0", "seeds: 1 is too few"),
+        (0, "seed=0", "seeds: 0 is too few"),
         (2, "data.folds=all", "holds nobody back"),
         (2, "train.mix=mixupp", "mixup"),
     ],
@@ -224,5 +226,5 @@ def test_seeds_are_ordinary_runs_and_resume_where_they_stopped(tmp_path, monkeyp
 def test_what_cannot_be_separated_is_told_first(tmp_path, seeds: int, text: str, message: str) -> None:
     (tmp_path / "r.yaml").write_text("")
     with pytest.raises(RecipeError, match=message):
-        train_seeds(tmp_path / "r.yaml", seeds=seeds, data="nowhere", out=tmp_path / "out", overrides=[*TINY, text])
+        train(tmp_path / "r.yaml", seeds=seeds, data="nowhere", out=tmp_path / "out", overrides=[*TINY, text])
     assert not (tmp_path / "out").exists()

@@ -44,7 +44,6 @@ from threefold.train.ablate import ablate as ablate
 from threefold.train.join import ensemble as ensemble
 from threefold.train.pseudo import pseudo as pseudo
 from threefold.train.search import search as search
-from threefold.train.several import train_seeds as train_seeds
 from threefold.train.show import show as show
 from threefold.train.train import train as train
 from threefold.train.validate import validate as validate

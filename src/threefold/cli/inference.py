@@ -62,15 +62,16 @@ def export(
     data: Annotated[str, typer.Option(help="what it was trained on, written into the file")] = "",
     licence: Annotated[str, typer.Option(help="terms of use, written into the file")] = "",
     timm: Annotated[bool, typer.Option("--timm/--no-timm", help="model.safetensors and config.json beside it")] = True,
-    photos: Annotated[int, typer.Option(help="the run's photos that a loss is measured on, at most")] = 1000,
+    sample: Annotated[int, typer.Option(help="photos of the run, at most, that a loss is measured on")] = 1000,
     seed: Seed = 0,
+    json: Json = False,
 ) -> None:
     """Write a run as one ONNX file that needs no torch; compare it with torch; measure what smaller weights cost."""
     for module in ("torch", "onnx", "onnxscript"):
         need(module, "train")
     from threefold.export.export import export as work
 
-    made = work(
+    result = work(
         run,
         out,
         int8=int8,
@@ -80,8 +81,7 @@ def export(
         data=data,
         licence=licence,
         timm=timm,
-        photos=photos,
+        sample=sample,
         seed=seed,
     )
-    for line in made.lines():
-        typer.echo(line)
+    tell(result, json=json)
