@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import tempfile
 from pathlib import Path
 
@@ -23,7 +22,7 @@ import numpy as np
 import threefold
 from threefold import labels
 from threefold.evidence.bootstrap import estimate, person_sums
-from threefold.evidence.calibrate import LEAST, ece, reliability
+from threefold.evidence.calibrate import LEAST, reliability
 from threefold.evidence.decide import Decision, cross_fit
 from threefold.predictions import Predictions
 from threefold.runs import Run
@@ -32,11 +31,10 @@ from threefold.runs import Run
 def decisions(run: Path, photos: Path, seed: int) -> dict[str, Decision]:
     """Of single networks, and for their mean."""
     fitted = {}
-    with tempfile.TemporaryDirectory() as home, contextlib.redirect_stdout(io.StringIO()):
+    with tempfile.TemporaryDirectory() as home:
         for name, place in (("of single networks", None), ("for their mean", photos)):
-            file = Path(home) / "decision.json"
-            threefold.decide(run, rule="none", unlabelled=place, seed=seed, out=file)
-            fitted[name] = Decision.from_dict(json.loads(file.read_text())["decision"])
+            result = threefold.decide(run, rule="none", unlabelled=place, seed=seed, out=Path(home) / "decision.json")
+            fitted[name] = Decision.from_dict(result.data()["decision"])
     return fitted
 
 
@@ -70,9 +68,11 @@ def main() -> None:
             sums = person_sums(test.persons, np.stack([loss - first, np.ones(len(test))], axis=1))
             gap = estimate(test.persons, sums, lambda total: total[..., :1] / total[..., 1:], 2000, asked.seed)
             low, value, high = (float(np.ravel(x)[0]) for x in (gap.low, gap.value, gap.high))
+            bins = reliability(sure, right)
+            off = sum(b.photos * abs(b.accuracy - b.confidence) for b in bins) / len(right)
             print(
                 f"  {name:9} {way:20} accuracy {right.mean():.3f}, confidence {sure.mean():.3f}, calibration error "
-                f"{ece(reliability(sure, right)):.3f}, log loss {loss.mean():.3f}, {value:+.3f} ({low:+.3f} to "
+                f"{off:.3f}, log loss {loss.mean():.3f}, {value:+.3f} ({low:+.3f} to "
                 f"{high:+.3f})"
             )
 

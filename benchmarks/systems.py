@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from threefold.evidence.compare import difference
+from threefold.evidence.compare import compare_predictions
 from threefold.predictions import Predictions
 from threefold.runs import Run
 
@@ -22,7 +22,7 @@ def main(paths: list[str]) -> None:
         metrics = Run.open(Path(path)).metrics
         score = metrics["macro_f1"]
         parts = " | ".join(f"{metrics[name]['macro_f1']['value']:.3f}" for name in ("mask", "gender", "age_group"))
-        gap = difference(Predictions.load(Path(path) / "oof.npz"), first)["all.macro_f1"]
+        gap = compare_predictions(Predictions.load(Path(path) / "oof.npz"), first).difference["all.macro_f1"]
         apart = "" if path == paths[0] else f"{gap['value']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f})"
         name = Path(path).name
         print(f"| {name} | {score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f}) | {parts} | {apart} |")

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 import threefold as tf
 from threefold import labels, spec
 from threefold.errors import LeakError, RecipeError
+from threefold.learn.ages import bind_age
 from threefold.recipe import make_recipe
 from threefold.train.gather import prepared, read_all, sides
 
@@ -136,6 +137,7 @@ def test_a_recipe_is_parsed_once_however_many_folds(
 
     monkeypatch.setattr(spec, "parse", counting)
     for folds in (2, 3):
+        bind_age.cache_clear()
         tf.train(recipe(data, {**changes, "data.folds": folds}), out=tmp_path / str(folds))
     assert 0 < parsed[2] == parsed[3]
 
@@ -228,5 +230,6 @@ def test_a_classical_baseline_goes_through_the_same_folds(head: str, data: Path,
     ],
 )
 def test_a_wrong_part_is_told_before_any_photo_is_read(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("")
     with pytest.raises(RecipeError, match=words):
-        tf.train(recipe(tmp_path / "nowhere", changes), out=tmp_path / "run")
+        tf.train(recipe(tmp_path, changes), out=tmp_path / "run")

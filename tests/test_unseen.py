@@ -98,31 +98,25 @@ def test_every_score_of_a_run_is_kept_and_not_lost_to_a_prediction_without_answe
     assert len(run.predictions("test")) == 84
 
 
-def test_decide_on_scored_photos_is_for_the_mean_of_the_networks(
-    run: Run, data: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_decide_on_scored_photos_is_for_the_mean_of_the_networks(run: Run, data: Path) -> None:
     score(run, data)
     test = run.predictions("test")
-    result = decide(run.path, on="test", rule="none", json=True)
-    assert json.loads(capsys.readouterr().out) == json.loads((run.path / "decision.json").read_text())
+    result = decide(run.path, on="test", rule="none").data()
+    assert result["review"] == json.loads((run.path / "decision.json").read_text())["review"]
     assert (result["on"], result["photos"], result["persons"]) == ("test", len(test), 12)
-    assert result["decision"]["temperature"] != decide(run.path, rule="none")["decision"]["temperature"]
-    decide(run.path, on="test", rule="none")
-    assert "12 people, scored eval photos" in " ".join(capsys.readouterr().out.split())
+    assert result["decision"]["temperature"] != decide(run.path, rule="none").data()["decision"]["temperature"]
+    assert "12 people, scored eval photos" in str(decide(run.path, on="test", rule="none"))
     done = score(run, data)
     assert done.warnings and "decide --on test" in done.warnings[0]
     assert np.allclose(run.predictions("test").probabilities, test.probabilities), "kept as the networks gave them"
     assert score(run, data, plain=True).warnings == ()
 
 
-def test_photos_that_are_nobodys_count_as_people_and_it_is_said(
-    run: Run, data: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_photos_that_are_nobodys_count_as_people_and_it_is_said(run: Run, data: Path) -> None:
     listed = data / "eval/answers.csv"
     write_text(listed, "\n".join(",".join(line.split(",")[:2]) for line in listed.read_text().splitlines()) + "\n")
     score(run, data)
-    decide(run.path, on="test", rule="none")
-    assert "! every photo counts as a person of its own" in capsys.readouterr().out
+    assert "! every photo counts as a person of its own" in str(decide(run.path, on="test", rule="none"))
 
 
 def test_answers_that_are_not_of_these_photos_name_one_and_the_nearest(run: Run, data: Path, tmp_path: Path) -> None:
@@ -147,5 +141,5 @@ def test_photos_of_a_door_may_know_their_masks_only(run: Run, data: Path, tmp_pa
     assert done.score["age_group"]["accuracy"]["value"] is None and done.score["macro_f1"]["value"] is None
     test = run.predictions("test")
     assert set(test.truth[:, 0].tolist()) == {0, 1, 2} and set(test.truth[:, 1:].ravel().tolist()) == {-1}
-    result = decide(run.path, on="test")
+    result = decide(run.path, on="test").data()
     assert result["decision"]["temperature"]["gender"] == 1 != result["decision"]["temperature"]["mask"]

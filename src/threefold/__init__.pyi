@@ -11,7 +11,7 @@ from threefold.draw.sample import sample as sample
 from threefold.draw.synth import synth as synth
 from threefold.errors import PhotoError as PhotoError
 from threefold.errors import ThreefoldError as ThreefoldError
-from threefold.evidence.compare import compare as compare
+from threefold.evidence.compare import compare_predictions as compare_predictions
 from threefold.evidence.decide import Decision as Decision
 from threefold.evidence.metrics import accuracy as accuracy
 from threefold.evidence.metrics import macro_f1 as macro_f1
@@ -20,12 +20,12 @@ from threefold.export.export import export as export
 from threefold.labels import AgeGroup as AgeGroup
 from threefold.labels import Gender as Gender
 from threefold.labels import Mask as Mask
-from threefold.pages.compare_page import compare_runs as compare_runs
+from threefold.pages.compare_page import compare as compare
 from threefold.pages.decide_page import decide as decide
 from threefold.pages.eda_page import eda as eda
 from threefold.pages.report import report as report
 from threefold.pages.runs_page import runs as runs
-from threefold.pages.shake_page import shake_runs as shake_runs
+from threefold.pages.shake_page import shake as shake
 from threefold.pages.suspects_page import suspects as suspects
 from threefold.photos.detect import Detection as Detection
 from threefold.photos.prepare import Prepare as Prepare
@@ -46,7 +46,6 @@ from threefold.train.ablate import ablate as ablate
 from threefold.train.join import ensemble as ensemble
 from threefold.train.pseudo import pseudo as pseudo
 from threefold.train.search import search as search
-from threefold.train.several import train_seeds as train_seeds
 from threefold.train.show import show as show
 from threefold.train.train import train as train
 from threefold.train.validate import validate as validate

@@ -127,7 +127,7 @@ class Recipe(_Part):
     optim: str = "adamw(lr=1e-3, weight_decay=0.05)"
     schedule: str = "cosine(warmup=0.1)"
     tta: str = Field("none", description="views of a photo whose answers are averaged: flip, crops(0.9), flip|crops")
-    track: str = Field("none", description="besides TensorBoard: wandb, mlflow")
+    track: str = Field("none", description="besides TensorBoard: wandb")
     seed: int = Field(0, ge=0)
     parts: dict[str, Any] = Field({}, description="separate networks: `parts.age.KEY` is KEY for the age network")
 

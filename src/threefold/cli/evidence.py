@@ -17,38 +17,40 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(help="complete runs on the same photos; the first is judged")],
     on: On = "oof",
     json: Json = False,
-    out: Annotated[Path | None, typer.Option(help="HTML page to write")] = None,
+    html: Html = None,
     csv: Annotated[Path | None, typer.Option(help="CSV of all photos that changed sides; - prints it")] = None,
-    photos: Annotated[int, typer.Option(min=0, help="photos that changed sides to list; 0 names none")] = 20,
+    top: Annotated[int, typer.Option(min=0, help="photos that changed sides to list; 0 names none")] = 20,
+    photos: Photos = True,
     draws: Draws = 10_000,
     seed: Seed = 0,
     lang: Lang = "en",
 ) -> None:
     """Is the first run better than each of the others? A difference is FIRST minus other, with its 95 % interval."""
-    if out:
-        need("matplotlib", "train")
-    from threefold.pages.compare_page import compare_runs
+    if html:
+        need("jinja2", "train")
+    from threefold.pages.compare_page import compare as run
 
-    compare_runs(runs, on=on, json=json, out=out, csv=csv, draws=draws, seed=seed, photos=photos, lang=lang)
-    if written := [str(path) for path in (out, csv) if path and str(path) != "-"]:
-        typer.echo(f"written: {', '.join(written)}", err=True)
+    result = run(runs, on=on, draws=draws, seed=seed, top=top, photos=photos)
+    tell(result, json=json, csv=csv, html=html, lang=lang)
 
 
 @app.command()
 def suspects(
     run: Annotated[Path, typer.Argument(help="complete run directory")],
-    out: Annotated[Path | None, typer.Option(help="folder to write into (default: the run)")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for suspects.csv and its page (default: the run)")] = None,
     top: Annotated[int, typer.Option(min=1, help="how many labels to list")] = 200,
-    photos: Annotated[bool, typer.Option(help="show the photos on the page")] = True,
+    photos: Photos = True,
+    json: Json = False,
+    csv: Csv = None,
+    html: Annotated[Path | None, typer.Option(help="HTML file for the page (default: suspects.html in --out)")] = None,
     lang: Lang = "en",
 ) -> None:
     """Labels that are probably wrong: a table and a page to look them through, which saves a patch for `train`."""
-    need("cleanlab", "train")
-    from threefold.pages.suspects_page import summary
+    need("jinja2", "train")
     from threefold.pages.suspects_page import suspects as find
 
-    for line in summary(*find(run, out=out, top=top, photos=photos, lang=lang)):
-        typer.echo(line)
+    result = find(run, out=out, top=top, photos=photos)
+    tell(result, json=json, csv=csv, html=html or result.folder / "suspects.html", lang=lang)
 
 
 @app.command()
@@ -63,12 +65,17 @@ def decide(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="JSON to write (default RUN/decision.json)")] = None,
     json: Json = False,
+    html: Html = None,
     seed: Seed = 0,
+    lang: Lang = "en",
 ) -> None:
     """Fit temperatures, decision rule and abstention on predictions of unseen people; say what they gain; save them."""
+    if html:
+        need("jinja2", "train")
     from threefold.pages.decide_page import decide as work
 
-    work(run, on=on, rule=rule, coverage=coverage, risk=risk, unlabelled=unlabelled, seed=seed, json=json, out=out)
+    result = work(run, on=on, rule=rule, coverage=coverage, risk=risk, unlabelled=unlabelled, seed=seed, out=out)
+    tell(result, json=json, html=html, lang=lang)
 
 
 @app.command()
@@ -81,11 +88,17 @@ def shake(
     draws: Draws = 10_000,
     seed: Seed = 0,
     json: Json = False,
+    csv: Csv = None,
+    html: Html = None,
+    lang: Lang = "en",
 ) -> None:
     """The leaderboard in advance: gaps of public and private, who wins in private, and which run to hand in."""
-    from threefold.pages.shake_page import shake_runs
+    if html:
+        need("jinja2", "train")
+    from threefold.pages.shake_page import shake as run
 
-    shake_runs(runs, on=on, persons=persons, share=share, public=public or None, draws=draws, seed=seed, json=json)
+    result = run(runs, on=on, persons=persons, share=share, public=public or None, draws=draws, seed=seed)
+    tell(result, json=json, csv=csv, html=html, lang=lang)
 
 
 @app.command()

@@ -1,24 +1,8 @@
 """Intervals from a bootstrap over persons, for any statistic of summed counts, all draws at once.
 
-The seven photos of a person are right and wrong together, so photos are not independent and an interval from
-resampling them is far too narrow. Persons are drawn with replacement instead (the cluster bootstrap; Davison & Hinkley
-1997, section 3.8). Everything measured here is a function of sums over persons, so a draw is one row of multinomial
-weights and all draws are one matrix product: no resampled copy of the photos is ever made.
-
-The interval is BCa (Efron 1987), which moves the percentiles by the bias of the draws and by the skewness over persons.
-Macro F1 needs it: a class of a few people is missing from many draws and counts 0 there. Coverage of nominal 95 % over
-1,000 simulated classifiers each (people sampled as the contest's groups, errors shared within a person, macro F1 of
-0.48 / 0.69 / 0.88; `benchmarks/bootstrap.py` repeats the BCa rows):
-
-    people   percentile           basic                BCa
-    120      89.4  89.6  91.1     90.0  89.6  85.2     92.9  92.0  94.3
-    400      94.0  93.8  95.1     93.5  93.7  93.8     94.5  94.7  96.2
-    540      94.9  92.8  95.1     94.5  93.4  95.1     95.0  94.4  95.6
-
-Drawing persons within (gender, age group) gave 85 to 94: the sizes of the rare groups are chance as well. With groups
-of fixed size (a data set that was dealt to have them) BCa covers 95 to 97 %: it then errs on the safe side.
-
-What is not here: what the counts mean (metrics.py) and whether two models differ (compare.py, on the same draws).
+Everything measured here is a function of sums over persons, so a draw is one row of multinomial weights and all draws
+are one matrix product: no resampled copy of the photos is ever made. What the counts mean is said in metrics.py;
+whether two models differ is asked in compare.py, on the same draws.
 """
 
 from __future__ import annotations
@@ -33,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+AnyFloats = NDArray[np.floating]
+"""Of any precision: networks answer in float32."""
 Statistic = Callable[[Floats], Floats]
 """[..., C] summed counts -> [..., S] numbers; NaN where a number means nothing."""
 
@@ -41,9 +27,14 @@ Number = dict[str, float | None]
 
 LEVEL = 0.95
 NORMAL = NormalDist()
-_CHUNK = 1 << 21  # numbers drawn at a time: 16 MB of int64 and as much of weights, whatever the number of draws
+_CHUNK = 1 << 21
+"""Numbers drawn at a time: 16 MB of int64 and as much of weights, whatever the number of draws."""
 
 
+# The seven photos of a person are right and wrong together, so photos are not independent and an interval from
+# resampling them is far too narrow. Persons are drawn instead (cluster bootstrap; Davison & Hinkley 1997, section 3.8),
+# and from all of them: drawn within (gender, age group) the intervals cover 85 to 94 %, since the sizes of the rare
+# groups are chance as well.
 def person_draws(persons: NDArray[Any], draws: int, seed: int = 0) -> Iterator[Floats]:
     """Yield [chunk, P] weights, `draws` rows in all: how often each of P persons was drawn; rows sum to P.
 
@@ -134,12 +125,17 @@ def summarise(sums: Floats, statistic: Statistic, drawn: Floats) -> Estimate:
 
 
 def _ends(value: float, drawn: Floats, left_out: Floats) -> tuple[float, ...]:
-    """Low and high end (BCa, Efron 1987, section 4), spread and freedom from draws [D] and what is left of each [P]."""
+    """Low and high end (BCa, Efron 1987, section 4), spread and freedom from draws [D] and what is left of each [P].
+
+    BCa moves the percentiles by the bias of the draws and by the skewness over persons. Macro F1 needs it: a class of a
+    few people is missing from many draws and counts 0 there (docs/evidence.md has the coverage).
+    """
     drawn, left_out = drawn[np.isfinite(drawn)], left_out[np.isfinite(left_out)]
     if not np.isfinite(value) or not len(drawn):
         return (float("nan"),) * 4
     below = ((drawn < value).mean() + (drawn <= value).mean()) / 2
-    bias = NORMAL.inv_cdf(min(max(float(below), 0.002), 0.998))  # bounded: at most 2.9, so `shifted` cannot blow up
+    # bounded: at most 2.9, so that `shifted` cannot blow up
+    bias = NORMAL.inv_cdf(min(max(float(below), 0.002), 0.998))
     gap = left_out.mean() - left_out if len(left_out) else np.zeros(1)
     squares = float((gap**2).sum())
     skew = float((gap**3).sum()) / (6 * squares**1.5) if squares > 1e-20 else 0.0  # never beyond 1/6

@@ -1,4 +1,4 @@
-"""Student's t without scipy, for any number of degrees of freedom from 1: few persons or few seeds know a spread badly.
+"""Student's t without scipy, for any number of degrees of freedom from 1: from few persons a spread is hardly known.
 
 From the density in the angle a = arctan(t / sqrt(df)), cos(a)**(df - 1), which is smooth and bounded; within 1e-4 of
 the exact values, relatively.
@@ -10,10 +10,11 @@ from functools import lru_cache
 from math import pi
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-_MANY = 1e6  # degrees of freedom from which on t is normal to five digits
+from threefold.evidence.bootstrap import Floats
+
+_MANY = 1e6
+"""Degrees of freedom from which on t is normal to five digits."""
 
 
 def t_quantile(level: float, df: float) -> float:

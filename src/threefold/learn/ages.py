@@ -1,4 +1,4 @@
-"""Age outputs: what a head says of the age, and how the scored groups (<30, 30-59, >=60) and years are read off it.
+"""Age outputs of a head, and how the scored groups (<30, 30-59, >=60) and years are read off them.
 
 An age output is a component inside a head: `multi(age=bins11)`, `multi(age=dldl(sigma=2))`. Its contract is `Age`:
 
@@ -38,8 +38,8 @@ def bind_age(text: str) -> Callable[[Layers], Age]:
 class Age(nn.Module, ABC):
     """Contract of every row of AGES; see the module's docstring. The first argument of a row is `Layers`.
 
-    `kinds` says what an output's raw numbers are, and so which loss fits: "classes" (logits of a softmax), "steps"
-    (logits of P(age >= start of each step)), "value" (years).
+    kinds: what the raw numbers of each output are, and so which loss fits: "classes" (logits of a softmax), "steps"
+    (logits of P(age >= start of each step)) or "value" (years).
     """
 
     kinds: dict[str, str]
@@ -211,8 +211,8 @@ class Dldl(_Classes):
 class Regression(_Dated):
     """One number, the age in years. The groups are cut at 29.5 and 59.5, softened over `scale` years.
 
-    Log-odds between neighbouring groups are (years - edge) / scale, so the likeliest group is exactly the one the
-    edges say, whatever the scale.
+    Log-odds between neighbouring groups are (years - edge) / scale, so the likeliest group is always the one that the
+    edges give, whatever the scale.
     """
 
     def __init__(self, layers: Layers, *, scale: float = 2.0) -> None:

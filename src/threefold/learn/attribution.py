@@ -8,7 +8,7 @@ questions and a report shows both. Maps are small (a cell per place or position)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,32 +24,26 @@ from threefold.learn.net import Net, to_float
 Read = Callable[[NDArray[np.uint8]], NDArray[np.floating]]
 """uint8 [B, H, W, 3] -> probabilities [B, 18]."""
 
-GRID = (8, 6)
-"""Cells (down, across) of an occlusion map: nearly square on photos of faces."""
 PATCH = 2
 """Cells along a side of what is covered at a time; a cell's effect is the mean of all the patches over it."""
 _BYTES, _LEAST, _DUST = 1 << 26, 1e-30, 1e-6
 
 
 def occlusion(
-    read: Read,
-    photo: NDArray[np.uint8],
-    codes: NDArray[np.integer],
-    *,
-    grid: tuple[int, int] = GRID,
-    patch: int = PATCH,
+    read: Read, photo: NDArray[np.uint8], codes: NDArray[np.integer], grid: tuple[int, int] = (8, 6)
 ) -> NDArray[np.float32]:
     """How much of each answer's log probability (nats) goes when a place is covered: [3, down, across], of one photo.
 
     Zeiler & Fergus, "Visualizing and understanding convolutional networks", 2014, section 4.2.
     photo: uint8 [H, W, 3]; codes: [3], the mask, gender and age group whose probability is looked at. What is
-    covered takes the photo's mean colour. Below 0 where covering makes the answer surer. Patches are read in batches of
-    at most 64 MB of pixels. What moves by less than a millionth counts as 0: answers are float32.
+    covered takes the photo's mean colour. Below 0 where covering makes the answer surer. grid: cells (down, across),
+    nearly square on photos of faces. Patches are read in batches of at most 64 MB of pixels. What moves by less than a
+    millionth counts as 0: answers are float32.
     """
     down, across = grid
     tops, lefts = (np.linspace(0, side, n + 1).round().astype(int) for side, n in zip(photo.shape, grid, strict=False))
     fill = photo.mean((0, 1)).round().astype(np.uint8)
-    places = [(row, column) for row in range(down - patch + 1) for column in range(across - patch + 1)]
+    places = [(row, column) for row in range(down - PATCH + 1) for column in range(across - PATCH + 1)]
     total, times = np.zeros((3, down, across), dtype=np.float32), np.zeros(grid, dtype=np.float32)
     whole = _log_probabilities(read(photo[None]), codes)
     step = max(1, _BYTES // photo.nbytes)
@@ -57,10 +51,10 @@ def occlusion(
         part = places[start : start + step]
         covered = np.repeat(photo[None], len(part), axis=0)
         for image, (row, column) in zip(covered, part, strict=True):
-            image[tops[row] : tops[row + patch], lefts[column] : lefts[column + patch]] = fill
+            image[tops[row] : tops[row + PATCH], lefts[column] : lefts[column + PATCH]] = fill
         for drop, (row, column) in zip(whole - _log_probabilities(read(covered), codes), part, strict=True):
-            total[:, row : row + patch, column : column + patch] += drop[:, None, None]
-            times[row : row + patch, column : column + patch] += 1
+            total[:, row : row + PATCH, column : column + PATCH] += drop[:, None, None]
+            times[row : row + PATCH, column : column + PATCH] += 1
     drops = total / times
     return np.where(np.abs(drops) < _DUST, np.float32(0), drops)
 
@@ -73,7 +67,7 @@ def grad_cam(net: Net, photos: NDArray[np.uint8], codes: NDArray[np.integer]) ->
     odds of the answer (for a softmax that is its logit against the rest; other heads have no logit of a group). Joined
     backbones have a map each: their weighted sums are added, at the size of the largest. Of a backbone split in three,
     each answer uses its own branch. The photo is looked at as it is, without the views of test-time augmentation. A map
-    of one position says nothing about places and counts as none; transformers over tokens have none.
+    of one position has no places and counts as none; transformers over tokens have none.
     """
     images = to_float(torch.from_numpy(np.ascontiguousarray(photos)).to(net.mean.device))
     answers = torch.from_numpy(np.asarray(codes, dtype=np.int64)).to(images.device)
@@ -83,20 +77,15 @@ def grad_cam(net: Net, photos: NDArray[np.uint8], codes: NDArray[np.integer]) ->
             return None
         outputs = {name: raw.float() for name, raw in net.head.outputs(features).items()}
         cube = net.head.joint(outputs).reshape(-1, *labels.SIZES.values())
-        odds = [_log_odds(cube, axis, answers[:, axis - 1]).sum() for axis in (1, 2, 3)]
-        gradients = [_gradients(score, maps) for score in odds]
+        scores = [_log_odds(cube, axis, answers[:, axis - 1]).sum() for axis in (1, 2, 3)]
     size = max((tuple(one.shape[-2:]) for one in maps), key=lambda side: side[0] * side[1])
-    cams = []
-    for parts in gradients:
-        weighed = [_weighed(one.detach(), part, len(images), size) for one, part in zip(maps, parts, strict=True)]
-        cams.append(torch.stack(weighed).sum(0).relu())
-    return np.asarray(torch.stack(cams, 1).cpu().numpy(), dtype=np.float32)
-
-
-def _gradients(score: Tensor, maps: list[Tensor]) -> Sequence[Tensor]:
-    if not score.requires_grad:  # a head of one attribute has the others at a constant, whatever the photo
-        return [torch.zeros_like(one) for one in maps]
-    return torch.autograd.grad(score, maps, retain_graph=True, materialize_grads=True)
+    cams = torch.zeros(len(images), 3, *size, device=images.device)
+    for place, score in enumerate(scores):
+        if score.requires_grad:  # a head of one attribute has the others at a constant, whatever the photo
+            gradients = torch.autograd.grad(score, maps, retain_graph=True, materialize_grads=True)
+            for one, gradient in zip(maps, gradients, strict=True):
+                cams[:, place] += _weighed(one.detach(), gradient, len(images), size)
+    return np.asarray(cams.relu().cpu().numpy(), dtype=np.float32)
 
 
 def _log_probabilities(joint: NDArray[np.floating], codes: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -138,9 +127,11 @@ def _mapped(body: nn.Module, images: Tensor) -> tuple[list[Tensor], Tensor]:
     timm: Any = body  # every other backbone is one of timm's
     features = timm.forward_features(images)
     if getattr(timm, "output_fmt", "NCHW") == "NHWC" and features.ndim == 4:
-        features = features.permute(0, 3, 1, 2)  # the head's way back goes through the map, so that it has a gradient
-        return ([features] if _has_places(features) else []), timm.forward_head(features.permute(0, 2, 3, 1))
-    return ([features] if _has_places(features) else []), timm.forward_head(features)
+        one = features.permute(0, 3, 1, 2)
+        features = one.permute(0, 2, 3, 1)  # the way to the head leads over the map, so that it has a gradient
+    else:
+        one = features
+    return ([one] if _has_places(one) else []), timm.forward_head(features)
 
 
 def _has_places(features: Tensor) -> bool:

@@ -127,7 +127,7 @@ def _one_body(name: str, size: tuple[int, int], pretrained: str) -> nn.Module:
     if name in BACKBONES:
         body = BACKBONES[name]()
         if pretrained in ("hub", "registry"):
-            raise AssetError(f"model.pretrained: nobody has published weights of {name}; expected none or a file")
+            raise AssetError(f"model.pretrained: there are no published weights of {name}; expected none or a file")
     else:
         body = _timm_body(name, size, pretrained)
     if pretrained not in ("hub", "none"):

@@ -127,7 +127,7 @@ def svm(features: int, *, C: float = 1.0, kernel: Literal["rbf", "linear"] = "rb
 
 
 def _regression(values: Values, codes: Codes, classes: int, c: float) -> dict[str, Any]:
-    """Logistic regression as dual [F, K] and bias [K]; classes nobody has are given no chance."""
+    """Logistic regression as dual [F, K] and bias [K]; classes without a photo get no chance."""
     from sklearn.linear_model import LogisticRegression
 
     dual, bias = np.zeros((values.shape[1], classes)), np.full(classes, -30.0)

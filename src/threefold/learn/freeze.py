@@ -8,7 +8,7 @@ a ResNet (stem, layer1 .. layer4), one per block of a ViT. Of several networks s
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from timm.models._manipulate import flatten_modules, group_parameters
 from torch import nn
@@ -18,15 +18,8 @@ from threefold.learn.backbones import Concatenated, Split
 from threefold.spec import need
 
 
-class Freeze(Protocol):
-    """Contract of every row of FREEZES."""
-
-    def at(self, net: nn.Module, epoch: int) -> None:
-        """Freeze and unfreeze `net.backbone`; called after `net.train()` at the start of epoch `epoch`, from 0."""
-
-
-class Frozen:
-    """The first `count(epoch, stages)` of each network's stages are frozen, the rest are trained.
+class Freeze:
+    """What every row of FREEZES makes: the first `count(epoch, stages)` of each network's stages are frozen.
 
     Depends on the epoch alone, so a resumed training needs no replay.
     """
@@ -35,8 +28,8 @@ class Frozen:
         self.count = count
 
     def at(self, net: nn.Module, epoch: int) -> None:
-        """See `Freeze`."""
-        if self.count is None:  # some models cannot say their stages, and need not
+        """Freeze and unfreeze `net.backbone`; called after `net.train()` at the start of epoch `epoch`, from 0."""
+        if self.count is None:  # some models do not name their stages, and need not
             return
         body = net.get_submodule("backbone")
         for network in networks(body):
@@ -61,7 +54,7 @@ def networks(body: nn.Module) -> list[nn.Module]:
 def stages_of(network: nn.Module, *, coarse: bool = True) -> list[list[nn.Parameter]]:
     """Parameters of a network by stage, the stem first; not `coarse`: by block. Each parameter is in exactly one.
 
-    A timm model says itself how its layers are grouped; of any other the children count, in order, those of its
+    A timm model names its groups of layers; of any other the children count, in order, those of its
     Sequentials one by one. Norms and biases alone are no stage: they belong to the one before.
     """
     matcher: Any = getattr(network, "group_matcher", None)
@@ -81,13 +74,13 @@ def stages_of(network: nn.Module, *, coarse: bool = True) -> list[list[nn.Parame
 
 def none() -> Freeze:
     """Everything is trained from the start."""
-    return Frozen(None)
+    return Freeze(None)
 
 
 def backbone(*, until: int | None = None) -> Freeze:
     """The head alone is trained; with `until` for that many epochs, then everything."""
     need(until is None or until >= 1, "train.freeze: until", until, "1 or more")
-    return Frozen(lambda epoch, total: total if until is None or epoch < until else 0)
+    return Freeze(lambda epoch, total: total if until is None or epoch < until else 0)
 
 
 def stages(n: int, *, until: int | None = None) -> Freeze:
@@ -100,7 +93,7 @@ def stages(n: int, *, until: int | None = None) -> Freeze:
             raise RecipeError(f"train.freeze: stages(n={n}); the backbone has {total - 1} stages after its stem")
         return n + 1 if until is None or epoch < until else 0
 
-    return Frozen(count)
+    return Freeze(count)
 
 
 def gradual(*, every: int = 1) -> Freeze:
@@ -109,7 +102,7 @@ def gradual(*, every: int = 1) -> Freeze:
     Howard & Ruder, "Universal Language Model Fine-tuning for Text Classification", 2018.
     """
     need(every >= 1, "train.freeze: every", every, "1 or more")
-    return Frozen(lambda epoch, total: max(0, total - epoch // every))
+    return Freeze(lambda epoch, total: max(0, total - epoch // every))
 
 
 FREEZES: dict[str, Callable[..., Freeze]] = {"none": none, "backbone": backbone, "stages": stages, "gradual": gradual}

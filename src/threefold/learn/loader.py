@@ -36,7 +36,7 @@ class Pose(NamedTuple):
 
 @dataclass(frozen=True)
 class Photos:
-    """Photos of a run with all that is known about them; `rows` says which of them this side of a fold holds.
+    """Photos of a run with all that is known about them; `rows` are those that this side of a fold holds.
 
     images: uint8 [N, H, W, 3] as `Prepare` made them, on the CPU (a memmap) or whole on the device. There are M >= N
     photos, the N themselves first and then their copies. ids, persons: [M]. truth: [M, 3] codes, ages: [M] years,

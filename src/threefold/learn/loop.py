@@ -90,7 +90,9 @@ def fit(
             on_epoch(row)
         return Fit(**stored)
     if isinstance(net.head, Classical):
-        return _fit_classical(net, train, valid, plan, fold, home, on_epoch)
+        row = _fit_classical(net, train, valid, plan, fold, home)
+        on_epoch(row)
+        return _finish(home, Fit(fold, 1, 1, row["macro_f1"], row["seconds"]), [row])
     trainer = _Trainer(net, train, valid, plan, fold, home)
     state = trainer.load_checkpoint()
     for row in state.rows:
@@ -111,7 +113,7 @@ class _Trainer:
         self.train = to_device(train, fabric.device)
         self.valid = valid and self.train.at(valid.rows)  # sides of the same photos: one copy on the device
         self.target = train.target.to(fabric.device)
-        self.sampler = plan.make_sampler(train)
+        self.sampler = plan.sampler(train)
         self.sizes = [len(list(chunks(self.order(epoch), plan.batch))) for epoch in range(plan.epochs)]
         self.updates = round(float(np.mean(self.sizes)))  # an epoch's length to the schedule; samplers may vary
         targets = net.head.targets(train.target.take(train.rows))
@@ -229,7 +231,7 @@ class _Trainer:
         return self.home / "kept" / f"epoch{epoch:.0f}.safetensors"
 
     def report_metric(self, row: EpochRow) -> None:
-        """What a schedule may react to: the epoch's macro F1, or minus the training loss where nothing validates."""
+        """Give the schedule what it may react to: the macro F1, or minus the training loss where nothing validates."""
         self.schedule.step_metric(row["epoch"], -row["train_loss"] if row["macro_f1"] is None else row["macro_f1"])
 
     def save_checkpoint(self, state: FoldState) -> None:
@@ -263,7 +265,7 @@ class _Trainer:
         return state
 
     def finish(self, state: FoldState) -> Fit:
-        """Make the kept weights, predict the validation fold once more with them, and write that the fold is done."""
+        """Make the kept weights and predict the validation fold once more with them."""
         if len(state.kept) > 1:
             parts = [load_file(self.kept_file(epoch)) for _, epoch in state.kept]
             mean = {  # whole numbers (batch counts) are those of the best
@@ -278,8 +280,13 @@ class _Trainer:
             if best is not None:
                 best = round(score(predictions, self.net.head.attributes), 6)  # of what is kept: all views, the mean
         result = Fit(self.fold, state.epoch, state.best_epoch, best, round(state.seconds, 2))
-        write_json(self.home / "fit.json", {**asdict(result), "rows": state.rows})
-        return result
+        return _finish(self.home, result, state.rows)
+
+
+def _finish(home: Path, result: Fit, rows: list[EpochRow]) -> Fit:
+    """Write fit.json: the fold is done."""
+    write_json(home / "fit.json", {**asdict(result), "rows": rows})
+    return result
 
 
 def seed_epoch(seed: int, fold: int, epoch: int) -> torch.Generator:
@@ -289,16 +296,8 @@ def seed_epoch(seed: int, fold: int, epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(digest("mix", parts, size=7), 16))
 
 
-def _fit_classical(
-    net: Net,
-    train: Photos,
-    valid: Photos | None,
-    plan: Plan,
-    fold: int,
-    home: Path,
-    on_epoch: Callable[[EpochRow], None],
-) -> Fit:
-    """Fit a classical head on the frozen backbone's features; writes what `fit` writes, with one epoch."""
+def _fit_classical(net: Net, train: Photos, valid: Photos | None, plan: Plan, fold: int, home: Path) -> EpochRow:
+    """Fit a classical head on the frozen backbone's features, keep its weights and predictions; the row of an epoch."""
     begin, device = time.perf_counter(), plan.fabric.device
     net.to(device).eval()
     with torch.inference_mode():
@@ -326,10 +325,7 @@ def _fit_classical(
     if valid is not None:
         row |= _scores(keep_predictions(net, valid, plan, fold, home), net.head.attributes)
         row["valid_loss"] = predict(net, valid, plan, losses=losses)[2]
-    on_epoch(row)
-    result = Fit(fold, 1, 1, row["macro_f1"], round(spent, 2))
-    write_json(home / "fit.json", {**asdict(result), "rows": [row]})
-    return result
+    return row
 
 
 def keep_predictions(net: Net, valid: Photos, plan: Plan, fold: int, home: Path) -> Predictions:

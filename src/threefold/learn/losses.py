@@ -78,7 +78,7 @@ class ClassBalanced(Focal):
     """Focal loss (gamma 0: cross-entropy) weighted by 1 / effective number, (1 - beta) / (1 - beta^n_c).
 
     Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", 2019. The weights of the classes that occur
-    have mean 1 (sum K where all do); a class nobody has weighs 0. beta 0 weights nothing, beta near 1 by 1 / n_c.
+    have mean 1 (sum K where all do); a class without a photo weighs 0. beta 0 weights nothing, beta near 1 by 1 / n_c.
     """
 
     def __init__(self, counts: Tensor, *, beta: float = 0.9999, gamma: float = 0.0) -> None:
@@ -208,7 +208,7 @@ class Binary:
 
 
 class Absolute(_Optionless):
-    """|years said - true years|."""
+    """|predicted years - true years|."""
 
     kinds = VALUE
 
@@ -218,7 +218,7 @@ class Absolute(_Optionless):
 
 
 def class_weights(counts: Tensor, weight: ClassWeight) -> Tensor:
-    """[K] weights: given, `inverse` to the counts (a class nobody has weighs 0), or ones."""
+    """[K] weights: given, `inverse` to the counts (a class without a photo weighs 0), or ones."""
     if weight is None:
         return torch.ones(len(counts))
     if weight == "inverse":

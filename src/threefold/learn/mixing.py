@@ -27,12 +27,9 @@ class Mix(Protocol):
         """Images [B, 3, H, W] and their Target, mixed alike."""
 
 
-class NoMix:
+def none() -> Mix:
     """Leave the batch as it is."""
-
-    def __call__(self, images: Tensor, target: Target, generator: torch.Generator) -> tuple[Tensor, Target]:
-        """Identity."""
-        return images, target
+    return lambda images, target, generator: (images, target)
 
 
 class MixUp:
@@ -59,7 +56,7 @@ class MixUp:
 class MixUpOld:
     """MixUp for photos of old people alone; every other photo stays as it is.
 
-    Each photo whose target says old (a mass above 0.5) is mixed with chance `p` with another photo of the batch, drawn
+    Each photo whose target is old (a mass above 0.5) is mixed with chance `p` with another photo of the batch, drawn
     from all of them, and keeps share + (1 - share) * Beta(alpha, alpha) of itself: `share` is the least it keeps. The
     rare group thus meets every background and face without a copy of it leaving the training half of its fold.
     """
@@ -193,4 +190,4 @@ def _span(rng: np.random.Generator, length: int, side: NDArray[np.float32]) -> N
     return np.asarray((at >= low[:, None]) & (at < (low + extent)[:, None]))
 
 
-MIXES = {"none": NoMix, "cutmix": CutMix, "mixup": MixUp, "mixup_old": MixUpOld}
+MIXES = {"none": none, "cutmix": CutMix, "mixup": MixUp, "mixup_old": MixUpOld}

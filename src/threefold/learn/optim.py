@@ -11,7 +11,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from timm.optim._optim_factory import create_optimizer_v2
 from timm.scheduler.scheduler import Scheduler
@@ -22,16 +22,6 @@ from threefold.learn.freeze import networks, stages_of
 from threefold.spec import need
 
 Betas = tuple[float, float]
-
-
-class Schedule(Protocol):
-    """What the loop calls before update number `num_updates`, and after each validated epoch."""
-
-    def step_update(self, num_updates: int) -> object:
-        """Set the learning rates."""
-
-    def step_metric(self, epoch: int, metric: float) -> object:
-        """The macro F1 of `epoch` (or minus a loss; higher is better); after a resume those before it come again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,8 +150,11 @@ class Sgd(Optim):
         return {"momentum": self.momentum, "nesterov": self.nesterov and self.momentum > 0}
 
 
-class Curve(Scheduler):
-    """Each group's own rate times `share(updates since the warm-up)`; before that `warm` updates up from nothing."""
+class Schedule(Scheduler):
+    """What every row of SCHEDULES makes; the loop calls `step_update` before each update.
+
+    A group's rate is its own times `share(updates since the warm-up)`; before that `warm` updates up from nothing.
+    """
 
     def __init__(self, optimizer: Optimizer, share: Callable[[int], float], warm: int = 0) -> None:
         super().__init__(optimizer, "lr", t_in_epochs=False)
@@ -172,11 +165,11 @@ class Curve(Scheduler):
         return [rate * share for rate in self.base_values]
 
     def step_metric(self, epoch: int, metric: float) -> None:
-        """Curves but `plateau` do not look at it."""
+        """The macro F1 of an epoch (or minus a loss; higher is better); after a resume those before it come again."""
 
 
-class Plateau(Curve):
-    """A curve that depends on the metrics alone: the same metrics once more, after a resume, bring it back."""
+class Plateau(Schedule):
+    """A schedule that depends on the metrics alone: the same metrics once more, after a resume, bring it back."""
 
     def __init__(self, optimizer: Optimizer, warm: int, patience: int, factor: float, floor: float) -> None:
         super().__init__(optimizer, lambda update: self.level, warm)
@@ -197,12 +190,12 @@ class Plateau(Curve):
 
 def step(
     optimizer: Optimizer, epochs: int, updates: int, *, every: float = 20, gamma: float = 0.5, warmup: float = 0.0
-) -> Curve:
+) -> Schedule:
     """Times `gamma` after every `every` epochs, counted from the end of the warm-up."""
     need(every > 0, "schedule: every", every, "epochs above 0")
     need(gamma >= 0, "schedule: gamma", gamma, "0 or more")
     length = max(1, round(every * updates))
-    return Curve(optimizer, lambda update: gamma ** (update // length), _warm(epochs * updates, warmup))
+    return Schedule(optimizer, lambda update: gamma ** (update // length), _warm(epochs * updates, warmup))
 
 
 def multistep(
@@ -213,16 +206,16 @@ def multistep(
     at: list[float] | None = None,
     gamma: float = 0.1,
     warmup: float = 0.0,
-) -> Curve:
+) -> Schedule:
     """Times `gamma` when `at` epochs are done, those of the warm-up included; default: 1/2 and 3/4 of all."""
     marks = [epochs / 2, epochs * 3 / 4] if at is None else at
     need(bool(marks) and min(marks) > 0, "schedule: at", at, "epochs above 0, such as [5,8]")
     need(gamma >= 0, "schedule: gamma", gamma, "0 or more")
     warm, bounds = _warm(epochs * updates, warmup), sorted(round(mark * updates) for mark in marks)
-    return Curve(optimizer, lambda update: gamma ** bisect_right(bounds, update + warm), warm)
+    return Schedule(optimizer, lambda update: gamma ** bisect_right(bounds, update + warm), warm)
 
 
-def cosine(optimizer: Optimizer, epochs: int, updates: int, *, warmup: float = 0.0, floor: float = 0.0) -> Curve:
+def cosine(optimizer: Optimizer, epochs: int, updates: int, *, warmup: float = 0.0, floor: float = 0.0) -> Schedule:
     """Half a cosine down to `floor` (share of the rate); Loshchilov & Hutter, "SGDR", 2017, without restarts."""
     return cosine_restarts(optimizer, epochs, updates, cycles=1, warmup=warmup, floor=floor)
 
@@ -236,7 +229,7 @@ def cosine_restarts(
     warmup: float = 0.0,
     decay: float = 1.0,
     floor: float = 0.0,
-) -> Curve:
+) -> Schedule:
     """`cycles` equal half cosines, each starting at the rate times `decay` of the last; SGDR, 2017."""
     need(cycles >= 1, "schedule: cycles", cycles, "1 or more")
     need(0 < decay <= 1, "schedule: decay", decay, "0 < decay <= 1")
@@ -250,7 +243,7 @@ def cosine_restarts(
             return floor
         return floor + (decay**cycle - floor) * (1 + math.cos(math.pi * within / length)) / 2
 
-    return Curve(optimizer, share, warm)
+    return Schedule(optimizer, share, warm)
 
 
 def plateau(
@@ -262,7 +255,7 @@ def plateau(
     factor: float = 0.1,
     floor: float = 0.0,
     warmup: float = 0.0,
-) -> Curve:
+) -> Schedule:
     """Times `factor` after more than `patience` epochs without a better metric, down to `floor` (share of the rate).
 
     As torch's ReduceLROnPlateau with threshold 0.
@@ -287,7 +280,7 @@ OPTIMS: dict[str, type[Optim]] = {
     "madgrad": Madgrad,
     "sgd": Sgd,
 }
-SCHEDULES: dict[str, Callable[..., Curve]] = {
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "step": step,
     "multistep": multistep,
     "cosine": cosine,

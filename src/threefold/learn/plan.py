@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -45,6 +45,8 @@ Images = NDArray[np.uint8] | None
 Colours = tuple[Colour, Colour]
 Losses = dict[str, list[tuple[float, Loss]]]
 BoundLosses = dict[str, list[tuple[float, Callable[[Tensor], Loss]]]]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+PRECISIONS: dict[str, Precision | None] = {"auto": None} | {name: name for name in get_args(Precision)}
 FITTING = {"steps": "bce", "value": "l1"}
 """The loss of an output that is no softmax, where the recipe names none."""
 
@@ -101,7 +103,7 @@ KEEPS: spec.Table = {"best": best, "last": last, "average": average}
 class Plan:
     """Everything of a recipe that training needs, checked once; what every fold makes anew is bound to its options.
 
-    prepare: as of photos of no fold (see `fold_prepare`). make_net: an untrained network for a Prepare. make_sampler:
+    prepare: as of photos of no fold (see `fold_prepare`). make_net: an untrained network for a Prepare. sampler:
     the order of the photos of a training half. losses: by output, made from class counts. optim: an optimiser for a
     network. schedule: learning rates for (optimiser, epochs, updates of an epoch).
     """
@@ -114,7 +116,7 @@ class Plan:
     augment: Augment
     mix: Mix
     mix_off: int
-    make_sampler: Callable[[Photos], Sampler]
+    sampler: Callable[[Photos], Sampler]
     losses: BoundLosses
     freeze: Freeze
     keep: Keep
@@ -158,7 +160,7 @@ def make_plan(recipe: Recipe) -> Plan:
         augment=make_augment(train.augment),
         mix=chain(spec.build_chain(train.mix, MIXES, "train.mix")),
         mix_off=train.mix_off,
-        make_sampler=spec.bind_one(train.sampler, SAMPLERS, "train.sampler", 1),
+        sampler=spec.bind_one(train.sampler, SAMPLERS, "train.sampler", 1),
         losses=bind_losses(recipe, {name: part.shape[1] for name, part in raw.items()}, head.kinds),
         freeze=spec.build_one(train.freeze, FREEZES, "train.freeze"),
         keep=spec.build_one(train.keep, KEEPS, "train.keep"),
@@ -173,7 +175,7 @@ def make_plan(recipe: Recipe) -> Plan:
     )
     # made on a toy: what a fold makes only after the photos were read may refuse an option as well
     plan.schedule(plan.optim(nn.Linear(1, 1)), train.epochs, 100)
-    plan.make_sampler(make_photos(np.zeros((1, 1, 1, 3), dtype=np.uint8), [Face(Path(), "", "")]))
+    plan.sampler(make_photos(np.zeros((1, 1, 1, 3), dtype=np.uint8), [Face(Path(), "", "")]))
     spec.build_one(recipe.data.copies, COPIES, "data.copies")
     return plan
 
@@ -193,7 +195,7 @@ def bind_losses(recipe: Recipe, sizes: dict[str, int], kinds: dict[str, str]) ->
         bound[name] = spec.bind(text, LOSSES, where, 1)
         losses = [make(torch.ones(size)) for _, make in bound[name]]
         if any(kind not in getattr(loss, "kinds", {"classes"}) for loss in losses):
-            fit = ", ".join(key for key, loss in LOSSES.items() if kind in loss.kinds)
+            fit = ", ".join(key for key, loss in LOSSES.items() if kind in getattr(loss, "kinds", {"classes"}))
             raise RecipeError(
                 f"{where}: {text} does not fit the output {name} of {recipe.model.head} (those do: {fit})"
             )
@@ -218,21 +220,18 @@ def make_fabric(device: str, precision: str) -> Fabric:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu":
         keep_memory()
-    choices: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
-        "auto": "bf16-mixed" if device == "cuda" else "32-true",
-        "32-true": "32-true",
-        "bf16-mixed": "bf16-mixed",
-        "16-mixed": "16-mixed",
-    }
-    if precision not in choices or (device == "cpu" and precision == "16-mixed"):
-        raise RecipeError(f"train.precision: {precision!r} is not one of {', '.join(choices)} (16-mixed not on a CPU)")
-    return Fabric(accelerator=device, devices=1, precision=choices[precision])
+    if precision not in PRECISIONS or (device == "cpu" and precision == "16-mixed"):
+        raise RecipeError(
+            f"train.precision: {precision!r} is not one of {', '.join(PRECISIONS)} (16-mixed not on a CPU)"
+        )
+    automatic: Precision = "bf16-mixed" if device == "cuda" else "32-true"
+    return Fabric(accelerator=device, devices=1, precision=PRECISIONS[precision] or automatic)
 
 
-def make_prepare(recipe: Recipe) -> Prepare:
-    """The preprocessing of a recipe; with `prepare.normalise: dataset` each fold has its own, see `Plan`."""
+def make_prepare(recipe: Recipe, images: Images = None) -> Prepare:
+    """The preprocessing of a recipe. images [n, H, W, 3]: a training half, for `prepare.normalise: dataset`."""
     keys = recipe.prepare
-    mean, std = bind_normalise(recipe)(None)
+    mean, std = bind_normalise(recipe)(images)
     return Prepare(
         crop=keys.crop,
         size=parse_size(keys.size),

@@ -65,7 +65,7 @@ def _walk(paths: Sequence[Path]) -> Iterator[Input]:
 
 def count(inputs: Sequence[Path], every: float = 1.0) -> int:
     """How many photos and (about, see `videos.count_frames`) frames there are; raises as `find_photos` does. A video
-    that cannot be read counts as one: that is told when its turn comes."""
+    that cannot be read counts as one: it is reported when its turn comes."""
     total = 0
     for item in walk(inputs):
         try:

@@ -12,7 +12,7 @@ import numpy as np
 from threefold import labels, progress
 from threefold.data.sources import Answers, read_answers
 from threefold.errors import DataError, PhotoError
-from threefold.evidence.decide import Decision, said
+from threefold.evidence.decide import Decision, as_certain
 from threefold.evidence.metrics import measure
 from threefold.files import write_json
 from threefold.predictions import Predictions
@@ -83,7 +83,7 @@ def score(
     metrics = measure(predictions) if truth else None
     if metrics and decision:
         codes = np.array([reading.code for reading in readings.values()])
-        metrics = {**measure(said(predictions, codes)), "plain": {"macro_f1": metrics["macro_f1"]}}
+        metrics = {**measure(as_certain(predictions, codes)), "plain": {"macro_f1": metrics["macro_f1"]}}
     if run and (metrics or not (run / "eval.json").exists()):
         predictions.save(run / "test.npz")
         if metrics:

@@ -81,7 +81,7 @@ KINDS: dict[str, Kind] = {
     "optims": Kind("optim", OPTIMS, 0, "optimisers"),
     "schedules": Kind("schedule", SCHEDULES, 3, "learning rates over the training"),
     "views": Kind("tta", VIEWS, 0, "views of a photo whose answers are averaged"),
-    "trackers": Kind("track", TRACKERS, 0, "where a run's numbers go beside TensorBoard", plain=True),
+    "trackers": Kind("track", TRACKERS, 0, "where a run's numbers go beside TensorBoard"),
 }
 
 

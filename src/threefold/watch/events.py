@@ -36,7 +36,7 @@ _ASKED = {"gender": "gender", "age_group": "age_group", "age": "age_group"}
 
 @dataclass(frozen=True)
 class Event:
-    """What is told of one person: a reading, of which `face` is the number of the track, and when and where it was.
+    """What is kept of one person: a reading, of which `face` is the number of the track, and when and where it was.
 
     time: aware; source: without passwords; kind: `event` (the first sure mask), `changed` (another one later),
     `indeterminate`; seconds, frames: in view so far.

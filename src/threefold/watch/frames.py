@@ -89,7 +89,7 @@ class Folder:
         self._files, self._next = sorted(find_photos([self.path]), key=lambda item: _natural(item[0])), 0
 
     def read(self) -> tuple[Image, float | None] | None:
-        """See `Source`. A photo that cannot be read is said and passed over; the others keep their times."""
+        """See `Source`. A photo that cannot be read is reported and passed over; the others keep their times."""
         while self._next < len(self._files):
             file, seconds = self._files[self._next][1], self._next / self.fps
             self._next += 1

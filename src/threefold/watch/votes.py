@@ -34,7 +34,7 @@ class Rules:
 
     threshold: the vote's probability from which an attribute is said. frames, seconds: at least so many readings, over
     so long. patience: seconds that a sure mask waits for gender and age group, where they are asked for. least: seconds
-    in view below which a track that was never sure is not told. correlation: r of the module, between 0 and 1; 0.3 lets
+    in view below which a track that was never sure is no event. correlation: r of the module, between 0 and 1; 0.3 lets
     a crowd of readings count as three independent ones. quick, slow, rare: seconds between two readings of a track:
     until it is sure, after `many` readings that did not make it sure, and afterwards.
     """
@@ -132,7 +132,7 @@ class Opinion:
         self._mask(time, shares["mask"][0], trust)
 
     def settle(self, time: float) -> str | None:
-        """What is to be told now: `event`, the first sure mask, or `changed`, a new one; None most of the time."""
+        """What is to be announced now: `event`, the first sure mask, or `changed`, a new one; None most of the time."""
         if self.mask is not None:
             if self._doubt is None or not self._doubt.sure(self.rules):
                 return None
@@ -160,9 +160,9 @@ class Opinion:
     def reading(self, track: Track) -> Reading:
         """The vote so far as a reading of the face where it was seen last; `face` is the track's number.
 
-        An attribute that is not sure is INDETERMINATE, the mask until it was told. age: the mean of the years that were
-        read, None where there are none. confidence: the vote's probability of the mask, or of its likeliest where it is
-        indeterminate.
+        An attribute that is not sure is INDETERMINATE, the mask until it was announced. age: the mean of the years that
+        were read, None where there are none. confidence: the vote's probability of the mask, or of its likeliest where
+        it is indeterminate.
         """
         words = {}
         for name, vote in self.votes.items():
@@ -176,7 +176,7 @@ class Opinion:
         return self._model(face=track.number, box=track.box, score=track.score, quality=OK, **values)
 
     def _mask(self, time: float, shares: NDArray[np.floating], trust: float) -> None:
-        """Readings that contradict what was told gather in a vote of their own, which one that agrees dissolves."""
+        """Readings that contradict the announced mask gather in another vote, which one that agrees dissolves."""
         if self.mask is None or labels.NAMES["mask"][int(shares.argmax())] == self.mask:
             self.votes["mask"].add(time, shares, trust)
             self._doubt = None

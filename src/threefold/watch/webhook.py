@@ -39,7 +39,7 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 
 
 class Webhook:
-    """POSTs rows to `address`. sent, failed: how many so far; fault: told once when it fails, and when it works again.
+    """POSTs rows to `address`. sent, failed: how many so far; fault: called when it begins to fail, and works again.
 
     send: for tests, instead of `post`; it raises OSError (again worth trying) or DataError (not).
     Raises DataError for an address that is neither http nor https.
