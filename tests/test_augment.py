@@ -105,11 +105,11 @@ def test_rotation_fills_from_the_border_not_with_black() -> None:
     assert make_augment("rotate(30)")(torch.ones(4, 3, 24, 18)).min() > 0.99
 
 
-def fit(seen: torch.Tensor, made: torch.Tensor) -> tuple[float, float]:
+def fit(seen: torch.Tensor, changed: torch.Tensor) -> tuple[float, float]:
     """made = slope * seen + shift, exactly."""
     basis = torch.stack([seen.flatten(), torch.ones(seen.numel())], 1)
-    answer = torch.linalg.lstsq(basis, made.flatten()).solution
-    assert torch.allclose(basis @ answer, made.flatten(), atol=1e-5)
+    answer = torch.linalg.lstsq(basis, changed.flatten()).solution
+    assert torch.allclose(basis @ answer, changed.flatten(), atol=1e-5)
     return float(answer[0]), float(answer[1])
 
 

@@ -37,8 +37,8 @@ def test_fresh_branches_answer_alike_and_share_their_trunk(name: str) -> None:
     """Three copies of one last stage say three times what the whole network says, from one pass through the trunk."""
     images = torch.rand(2, 3, *SIZE)
     plain, split = body(name), body(f"split({name})")
-    said, features = plain(images), split(images)
-    assert torch.allclose(features, said.repeat(1, 3), atol=1e-5)
+    alone, features = plain(images), split(images)
+    assert torch.allclose(features, alone.repeat(1, 3), atol=1e-5)
     grown = sum(p.numel() for p in split.parameters()) / sum(p.numel() for p in plain.parameters())
     assert 1 < grown < 3
 

@@ -144,6 +144,6 @@ def test_nobody_old_no_copies() -> None:
     "text", ["old(times=3)", "old(degrees=0)", "old(degrees=200)", "young", "old|old", "old(turns=2)", "0.5*old"]
 )
 def test_values_that_cannot_be_are_refused(text: str) -> None:
-    with pytest.raises(RecipeError, match=r"data\.copies") as told:
+    with pytest.raises(RecipeError, match=r"data\.copies") as caught:
         with_copies(photos(), text)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)

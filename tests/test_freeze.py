@@ -23,8 +23,8 @@ TIMM = {
 
 
 def freeze(text: str) -> Freeze:
-    made: Freeze = build_one(text, FREEZES, "train.freeze")
-    return made
+    row: Freeze = build_one(text, FREEZES, "train.freeze")
+    return row
 
 
 def toy(body: nn.Module | None = None) -> nn.Module:
@@ -64,8 +64,8 @@ def test_stages_of_any_module_are_its_children_and_norms_belong_to_the_one_befor
 @pytest.mark.parametrize("backbone", ["resnet18+test_efficientnet", "split(resnet18)", *BACKBONES])
 def test_every_backbone_of_ours_has_stages(backbone: str) -> None:
     body = make_body(backbone, (32, 32), "none")
-    found = [id(p) for network in networks(body) for stage in stages_of(network) for p in stage]
-    assert sorted(found) == sorted(id(p) for p in body.parameters())
+    parameters = [id(p) for network in networks(body) for stage in stages_of(network) for p in stage]
+    assert sorted(parameters) == sorted(id(p) for p in body.parameters())
     assert all(len(stages_of(network)) >= 3 for network in networks(body))
 
 

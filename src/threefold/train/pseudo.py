@@ -67,37 +67,37 @@ def pseudo(
         raise DataError(f"{folder}: is one photo; expected a folder of photos")
     teacher.need_complete()
     labelled = home.with_name(f"{home.name}.pseudo")
-    note = {
-        "teacher": str(run),
-        "created": teacher.stamp.get("created"),
-        "photos": str(inputs),
-        "confidence": confidence,
-        "limit": limit,
-    }
-    about = {
-        "hypothesis": f"what {run} is sure of in {inputs} helps to train",
-        "baseline": os.path.relpath(teacher.path.resolve(), home.resolve()),
-    }
+    note = {"teacher": str(run), "created": teacher.stamp.get("created"), "photos": str(inputs)}
+    note |= {"confidence": confidence, "limit": limit}
+    baseline = os.path.relpath(teacher.path.resolve(), home.resolve())
+    about = {"hypothesis": f"what {run} is sure of in {inputs} helps to train", "baseline": baseline}
     changed = complete_recipe(make_recipe(teacher.recipe.flat() | about), "", overrides)
     need_photos(changed)
     recipe = _with_labels(changed, labelled)
-    if not resume:
+    labelled_before = resume and (labelled / NOTE).exists()
+    if labelled_before:
+        _need_same(labelled, note)
+    elif not resume:
         Run.need_free(home)
-    stored = Run(labelled).read(NOTE) if resume and (labelled / NOTE).exists() else {}
-    for key, value in note.items():
-        if stored and stored.get(key) != value:
-            raise RunError(
-                f"{labelled}: --resume with {key} {value!r}, but the labels were made with {stored.get(key)!r}"
-            )
     # late: importing torch takes seconds
     from threefold.train.gather import members
     from threefold.train.single import train_run
 
-    if not stored:
+    if not labelled_before:
         first = members(recipe)[0].recipe  # what is wrong with the recipe is said before a photo is read
         _label(teacher, folder, labelled, first, note)
     progress.say(HONESTY)
     return train_run(recipe, home, resume)
+
+
+def _need_same(labelled: Path, note: dict[str, Any]) -> None:
+    """RunError where the labels were made from something else, or by another rule, than `note` says."""
+    stored = Run(labelled).read(NOTE)
+    for key, value in note.items():
+        if stored.get(key) != value:
+            raise RunError(
+                f"{labelled}: --resume with {key} {value!r}, but the labels were made with {stored.get(key)!r}"
+            )
 
 
 def _with_labels(recipe: Recipe, labelled: Path) -> Recipe:
