@@ -4,8 +4,6 @@
 recipes or networks. `UNKNOWN` (-1) stands for a label nobody gave; it is never a class.
 """
 
-from __future__ import annotations
-
 import math
 from enum import IntEnum
 

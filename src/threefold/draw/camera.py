@@ -1,7 +1,5 @@
 """Photos of drawn people: the backdrop, the light and the camera around `portrait`."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray

@@ -4,8 +4,6 @@ All places are in face units: the eyes lie on y = 0, x points right, y down, and
 A `Brush` turns that into pixels; a face that looks aside gets its parallax from the depth of an average face.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

@@ -5,8 +5,6 @@ those of the photo, the table is a plain labels.csv, and a person keeps the name
 sources needs it: where bare faces come from one source and masked ones from another, a network learns the source.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

@@ -6,8 +6,6 @@ displacement. Face units: the distance between the eyes' centres is 1, the origi
 image's right, y down, z out of the face.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -6,8 +6,6 @@ the photo are added by `overlay.py`. The numbers are measures of common masks (a
 distance is 6.3 cm) and of how they sit, set by eye on contact sheets of real faces.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Literal
 

@@ -4,8 +4,6 @@ No trait gives a label away by itself: it is a mean, a pull by gender, a pull by
 enter only as they *appear* (`femininity`, `oldness`), with noise that all traits of a person share.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

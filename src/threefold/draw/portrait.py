@@ -4,8 +4,6 @@
 the parts over each other, back to front. The numbers are a drawing: what they are worth shows on a contact sheet.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from threefold.draw.drawing import Brush, Floats, ellipse, even, mix, path

@@ -10,8 +10,6 @@ Everything about one person and one photo depends on (seed, index, shot) alone, 
 of the set of 2,000.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha1

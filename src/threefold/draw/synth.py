@@ -5,8 +5,6 @@ A person gets seven photos of one portrait: five worn masks, one incorrect, none
 taken is decided before anything is drawn (`choose`), and a person's photos depend on the seed and that person alone.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """`threefold predict`: photos or videos and a model in; a table of readings, or the contest's submission, out."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -8,8 +8,6 @@ said is the rule's, and what is not sure enough is called indeterminate.
 A reading is about one photo of one face. It never says who somebody is, and it is not valid for people under 18.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
