@@ -175,10 +175,7 @@ def test_why_a_network_cannot_be_a_graph_is_one_line(capfd: pytest.CaptureFixtur
             picked = images.float() if images.float().mean() > 3 else -images.float()
             return picked.flatten(1)[:, :18].softmax(1), None
 
-    for wrong, words in (
-        (Fixed(), "works on one fixed number of photos"),
-        (Choosing(), "cannot write this network"),
-    ):
+    for wrong, words in ((Fixed(), "works on one fixed number of photos"), (Choosing(), "cannot write this network")):
         with pytest.raises(RunError, match=rf"export: .*({words})") as error:
             to_onnx(wrong, [SIZE], ["photos"], ["probabilities", "years"])
         assert "\n" not in str(error.value)

@@ -40,13 +40,7 @@ Row = tuple[str, str, str, str, str]
 
 
 def dress(
-    source: str,
-    out: str | Path,
-    *,
-    worn: int = 1,
-    incorrect: int = 1,
-    seed: int = 0,
-    workers: int | None = None,
+    source: str, out: str | Path, *, worn: int = 1, incorrect: int = 1, seed: int = 0, workers: int | None = None
 ) -> DrawnSet:
     """Write every bare portrait of `source`, and it with `worn` and `incorrect` drawn masks, to OUT.
 
