@@ -19,35 +19,27 @@ def draw_photo(
     points are, seen or under the mask). Pose, expression, clothes, backdrop, light and camera come from `rng` alone,
     never from the labels.
     """
-    fine = 2 if size[0] < 320 else 1  # small photos are drawn twice as large, so that thin lines survive
-    height, width = size[0] * fine, size[1] * fine
+    height, width = size
     room = min(width, 0.75 * height)
     marks = landmarks(person, rng.uniform(-0.3, 1), max(0.0, rng.uniform(-0.3, 0.15)), rng.uniform(0.7, 1.1))
+    colour = rng.uniform(50, 205) + rng.uniform(-25, 25, 3)  # the backdrop: a few patches around it, out of focus
+    patches = (colour + rng.normal(0, rng.uniform(5, 30), (*rng.integers(2, 8, 2), 1))).clip(5, 250)
     brush = Brush(
-        canvas=_backdrop(height, width, rng),
+        canvas=np.asarray(cv2.resize(patches, (width, height)), np.float32),
         turn=(rng.uniform(-0.38, 0.38), rng.uniform(-0.17, 0.17), rng.uniform(-0.14, 0.14)),
         scale=room * rng.uniform(0.235, 0.29),
         origin=(width / 2 + room * rng.uniform(-0.07, 0.07), height / 2 - room * rng.uniform(-0.02, 0.12)),
     )
     paint(brush, person, marks, mask, rng)
-    photo = _photograph(brush.canvas, size, rng)
-    return photo, brush.place(marks) / np.float32(fine)
+    return _photograph(brush.canvas, rng), brush.place(marks)
 
 
-def _backdrop(height: int, width: int, rng: np.random.Generator) -> Floats:
-    """[H, W, 3] a room out of focus: a few patches around one dull colour."""
-    colour = rng.uniform(50, 205) + rng.uniform(-25, 25, 3)
-    patches = colour + rng.normal(0, rng.uniform(5, 30), (*rng.integers(2, 8, 2), 1))
-    return np.asarray(cv2.resize(patches, (width, height), interpolation=cv2.INTER_LINEAR).clip(5, 250), np.float32)
-
-
-def _photograph(canvas: Floats, size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Light from one side, focus, white balance, exposure and grain: [H, W, 3] float -> RGB uint8 of that size."""
-    photo = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.1, 1.4) * canvas.shape[0] / 512)
-    photo = cv2.resize(photo, size[::-1], interpolation=cv2.INTER_AREA)
-    down, across = np.meshgrid(np.linspace(-1, 1, size[0]), np.linspace(-1, 1, size[1]), indexing="ij")
+def _photograph(canvas: Floats, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Focus, light from one side, white balance, exposure and grain: [H, W, 3] float -> RGB uint8."""
+    height, width = canvas.shape[:2]
+    photo = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.1, 1.4) * height / 512)
+    across, down = np.linspace(-1, 1, width), np.linspace(-1, 1, height)[:, None]
     light = rng.uniform(0.75, 1.08) * (1 + rng.normal(0, 0.15) * across + rng.normal(-0.1, 0.1) * down)
-    warmth = rng.normal(0, 0.04)
-    grain = rng.normal(0, rng.uniform(0.5, 4), (*size, 1))
+    warmth, grain = rng.normal(0, 0.04), rng.normal(0, rng.uniform(0.5, 4), (height, width, 1))
     shown = photo * light[..., None] * (1 + warmth, 1, 1 - warmth) + grain
     return np.clip(shown, 0, 255).astype(np.uint8)

@@ -64,11 +64,6 @@ class FaceGeometry:
         return np.asarray(placed.reshape(*places.shape[:-1], 2), np.float32)
 
     @property
-    def depth(self) -> Array:
-        """[3]: the row that gives nearness to the viewer, in pixels."""
-        return np.asarray(np.cross(self.camera[0], self.camera[1]) / self.scale, np.float32)
-
-    @property
     def ears(self) -> Array:
         """[4, 2]: where loops go behind the left and the right ear, above and then below; where the face hides an
         ear, the outermost point of the way there."""

@@ -104,7 +104,8 @@ class _Sheet:
         a, b = np.meshgrid(np.linspace(-1, 1, 33, dtype=np.float32), np.linspace(0, 1, 29, dtype=np.float32))
         places = surface(design, wear, a, b)
         xy = geometry.project(places)
-        near = places @ geometry.depth
+        depth = np.cross(*geometry.camera) / geometry.scale  # the row that gives nearness to the viewer, in pixels
+        near = places @ depth.astype(np.float32)
         solid = np.concatenate([xy, near[..., None]], axis=-1)
         normal = np.cross(np.gradient(solid, axis=1), np.gradient(solid, axis=0))
         normal /= np.linalg.norm(normal, axis=-1, keepdims=True) + 1e-6

@@ -27,7 +27,7 @@ TRAITS: dict[str, tuple[float, float, float, float]] = {
     "eye_open": (0.092, 0.011, -0.032, 0.009),
     "eye_x": (0.43, 0.0, 0.0, 0.018),
     "brow_thick": (0.09, -0.028, -0.012, 0.02),
-    "brow_y": (-0.28, -0.022, 0.04, 0.02),
+    "brow_y": (-0.28, -0.025, 0.04, 0.022),
     "nose_width": (0.2, -0.02, 0.03, 0.02),
     "nose_length": (0.585, -0.018, 0.08, 0.025),
     "mouth_width": (0.35, -0.006, 0.01, 0.025),
@@ -38,12 +38,10 @@ TRAITS: dict[str, tuple[float, float, float, float]] = {
     "recede": (0.05, -0.23, 0.5, 0.19),
     "stubble": (0.12, -0.26, 0.02, 0.18),
     "wrinkles": (-0.03, 0.0, 1.05, 0.06),
-    "parting": (0.0, 0.0, 0.0, 0.35),
     "glasses": (0.0, 0.0, 0.0, 1.0),
 }
 _SKINS = np.array([(247, 217, 199), (229, 187, 155), (196, 146, 112), (152, 104, 78), (112, 76, 58)], np.float32)
 _HAIRS = np.array([(28, 24, 24), (48, 34, 28), (82, 54, 36), (128, 88, 54), (186, 148, 92)], np.float32)
-_IRISES = np.array([(58, 38, 26), (88, 58, 34), (70, 100, 130)], np.float32)
 _GREY, _SALLOW = np.array([(196, 194, 192), (208, 186, 150)], np.float32)
 
 
@@ -51,17 +49,14 @@ _GREY, _SALLOW = np.array([(196, 194, 192), (208, 186, 150)], np.float32)
 class Person:
     """What stays the same over the photos of one drawn person.
 
-    gender, age (whole years), traits (`TRAITS`, drawn), wobble [68, 2] (how this face departs from symmetry, face
-    units), colours of skin, hair and irises (RGB, 0..255).
+    gender, age (whole years), traits (`TRAITS`, drawn), colours of skin and hair (RGB, 0..255).
     """
 
     gender: Gender
     age: int
     traits: Mapping[str, float]
-    wobble: Floats
     skin: Floats
     hair: Floats
-    iris: Floats
 
     def __getitem__(self, trait: str) -> float:
         return self.traits[trait]
@@ -85,7 +80,7 @@ def draw_person(seed: int, index: int) -> Person:
     rng = np.random.default_rng([seed, 1, index])
     group = _DEAL[index // 2 % len(_DEAL)]
     age = int(rng.integers((AGES[0], *CUTS)[group], (*CUTS, AGES[1] + 1)[group]))
-    femininity = (1 if gender == Gender.FEMALE else -1) + rng.normal(0, 0.3)
+    femininity = (1 if gender == Gender.FEMALE else -1) + rng.normal(0, 0.25)
     apparent = age + rng.normal(0, 2)
     oldness = float(np.clip((apparent - 18) / 55, -0.05, 1.1))
     traits = {
@@ -100,8 +95,6 @@ def draw_person(seed: int, index: int) -> Person:
         gender=gender,
         age=age,
         traits=traits,
-        wobble=rng.normal(0, 0.009, (68, 2)).astype(np.float32),
         skin=mix(skin, _SALLOW * (skin.mean() / 190), 0.45 * traits["wrinkles"]),
         hair=mix(hair, _GREY * rng.uniform(0.85, 1.12), grey),
-        iris=_IRISES[rng.integers(len(_IRISES))],
     )

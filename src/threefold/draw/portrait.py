@@ -10,7 +10,7 @@ from threefold.draw.drawing import Brush, Floats, ellipse, even, mix, path
 from threefold.draw.people import Person
 from threefold.labels import Mask
 
-_BLACK, _WHITE, _RED = np.array([(18, 15, 16), (244, 242, 238), (176, 38, 54)], np.float32)
+_BLACK, _BROWN, _WHITE, _RED = np.array([(18, 15, 16), (88, 58, 34), (244, 242, 238), (176, 38, 54)], np.float32)
 _CLOTHS = np.array(
     [(238, 240, 242), (162, 206, 226), (34, 34, 38), (150, 208, 190), (226, 178, 190), (132, 136, 142), (40, 62, 112)],
     np.float32,
@@ -40,7 +40,7 @@ def landmarks(p: Person, smile: float, gap: float, lids: float) -> Floats:
     mouth = np.stack([x * p["mouth_width"] * (1 + 0.14 * smile), y], 1)
     flip = np.array([-1, 1])
     parts = [jaw, (brow * flip)[::-1], brow, bridge, base, (eye * flip)[[3, 2, 1, 0, 5, 4]], eye, mouth]
-    return np.concatenate(parts).astype(np.float32) + p.wobble
+    return np.concatenate(parts).astype(np.float32)
 
 
 def paint(b: Brush, p: Person, marks: Floats, state: Mask, rng: np.random.Generator) -> None:
@@ -72,7 +72,7 @@ def _head(b: Brush, p: Person, marks: Floats) -> None:
     outline = np.concatenate([marks[:17], path(wide, -0.6, 0.75, -1.15, 0, -1.4, -0.75, -1.15, -wide, -0.6)])
     b.shape(outline, skin)
     b.clip = b.inside(outline)
-    b.shape(ellipse(x, -0.04, 0.29, 0.16), skin * 0.62, 0.42 + 0.25 * old, 0.07, twin=True)
+    b.shape(ellipse(x, -0.04, 0.29, 0.16), skin * 0.55, 0.2 + 0.5 * p["lash"] + 0.25 * old, 0.07, twin=True)
     b.shape(ellipse(0.95, 0.7, 0.25, 0.6), skin * 0.7, 0.4 + 0.35 * old, 0.16, twin=True)
     for row in range(3):  # furrows on the forehead and beside the eyes
         y = -0.46 - 0.14 * row
@@ -101,10 +101,10 @@ def _features(b: Brush, p: Person, marks: Floats) -> None:
         x, y = lids.mean(0)
         b.shape(lids, _WHITE)
         b.clip = b.inside(lids)
-        b.shape(ellipse(x, y, 0.1, 0.1), p.iris)
+        b.shape(ellipse(x, y, 0.1, 0.1), _BROWN)
         b.shape(ellipse(x, y, 0.05, 0.05), _BLACK)
         b.clip = None
-        b.line(lids[:4], _BLACK, 0.025 + 0.05 * max(0.0, p["lash"]), 0.9, 0.004)
+        b.line(lids[:4], _BLACK, 0.02 + 0.08 * max(0.0, p["lash"]), 0.9, 0.004)
         b.line(brow, p.hair * 0.85, max(p["brow_thick"], 0.03), 0.9, 0.012)
 
 
@@ -145,13 +145,11 @@ def _hair(b: Brush, p: Person) -> None:
     line = -0.72 - 0.75 * (reach < 0.75) * np.clip(p["recede"], 0, 1)
     inner = 0.93 * wide if reach < 0.65 else 0.84 * wide
     crown = path(out, end, out, -0.5, 0.92 * out, -1.1, 0.55, -1.52)
-    hem = path(inner, end, inner, -0.3, 0.6 * wide, line)
-    flip = np.array((-1, 1), np.float32)
-    middle = path(0.4 * p["parting"], line - 0.1)
-    outline = np.concatenate([crown, crown[::-1] * flip, hem * flip, middle, hem[::-1]])
+    hem = path(0, line - 0.1, 0.6 * wide, line, inner, -0.3, inner, end)
+    outline = even(np.concatenate([hem, crown]))
     b.shape(outline, p.hair, 1, 0.012)
     b.clip = b.inside(outline)
     for row, x in enumerate(np.linspace(-out, out, 12)):
-        strand = path(0.4 * p["parting"] + 0.25 * x, -1.6, 0.75 * x, -1.1, x, -0.4, x, end)
+        strand = path(0.25 * x, -1.6, 0.75 * x, -1.1, x, -0.4, x, end)
         b.line(strand, p.hair * (0.72, 1.25, 1.0)[row % 3], 0.1, 0.45, 0.02)
     b.clip = None
