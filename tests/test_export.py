@@ -36,7 +36,7 @@ from threefold.learn.classical import CLASSICAL
 from threefold.learn.heads import HEADS
 from threefold.learn.net import Net, make_net, to_float
 from threefold.learn.net_backend import NetBackend
-from threefold.learn.plan import NORMALISES, bind_normalise, make_prepare
+from threefold.learn.plan import NORMALISES, make_prepare
 from threefold.learn.target import make_target
 from threefold.learn.tta import make_views
 from threefold.photos.prepare import Prepare
@@ -80,7 +80,8 @@ def net_of(head: str, *, normalise: str = "half", tta: str = "none", seed: int =
         features[:, 0] += codes / 3
         built.fit(features, target, np.arange(60).astype(str), 0)
     recipe = make_recipe({"prepare.normalise": normalise, "model.backbone": "multilabel_cnn"})
-    net = Net(Means(), built, *bind_normalise(recipe)(photos(9)), make_views(tta))
+    prepare = make_prepare(recipe, photos(9))
+    net = Net(Means(), built, prepare.mean, prepare.std, make_views(tta))
     for weight in net.head.parameters():  # heads start near nothing: answers that are all alike prove little
         weight.data = weight.data * 4 + 0.1 * torch.randn_like(weight)
     return net.eval()

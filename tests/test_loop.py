@@ -1,7 +1,6 @@
 """`fit`: learns, keeps the best epoch, stops, resumes to the bit, and says so when it cannot go on."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +200,7 @@ def test_prediction_does_not_depend_on_the_batch_size(tmp_path: Path) -> None:
     chosen, data = recipe(), photos()
     net: Net = make_net(chosen, make_prepare(chosen), pretrained=True)
     whole, _, _ = predict(net, data, make_plan(chosen))
-    single, _, _ = predict(net, data, replace(make_plan(chosen), batch=1))
+    single, _, _ = predict(net, data, make_plan(recipe(train__batch=1)))
     assert np.allclose(whole, single, atol=1e-6)
 
 

@@ -36,7 +36,7 @@ def test_normalisation_by_name() -> None:
         ("given(mean=[0.1,0.2,0.3], std=[0.4,0.5,0.6])", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)),
         ("dataset", (images / 255).mean((0, 1, 2)), (images / 255).std((0, 1, 2))),
     ):
-        prepare = make_plan(recipe(prepare__normalise=name)).fold_prepare(images)
+        prepare = make_prepare(recipe(prepare__normalise=name), images)
         assert prepare.mean == pytest.approx(mean, abs=1e-6) and prepare.std == pytest.approx(std, abs=1e-6), name
     assert make_prepare(recipe(model__backbone="efficientnet_lite0")).mean == (0.5, 0.5, 0.5)
 
@@ -45,7 +45,7 @@ def test_normalisation_by_name() -> None:
 def test_a_normalisation_is_a_mean_and_a_spread_that_divides(text: str) -> None:
     images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
     plan = make_plan(recipe(prepare__normalise=text))
-    for prepare in (plan.prepare, plan.fold_prepare(images), plan.fold_prepare(images[:1] * 0)):
+    for prepare in (plan.prepare, make_prepare(plan.recipe, images), make_prepare(plan.recipe, images[:1] * 0)):
         assert len(prepare.mean) == len(prepare.std) == 3 and min(prepare.std) > 0
 
 

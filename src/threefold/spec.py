@@ -151,24 +151,16 @@ def _bind(call: Call, table: Table, key: str, provided: int) -> Factory:
         bound = signature.bind(*[None] * provided, *call.args, **options)
     except TypeError as error:
         raise RecipeError(f"{key}: {call.name}({', '.join(names)}): {error}") from None
-    hints = _hints(factory)
+    try:
+        hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    except (NameError, TypeError, AttributeError):  # a component from outside may be annotated with names we cannot see
+        hints = {}
     for name in names:
-        if (
-            name in bound.arguments
-            and name in hints
-            and signature.parameters[name].kind is not inspect.Parameter.VAR_POSITIONAL
-        ):
+        parameter = signature.parameters[name]
+        if name in bound.arguments and name in hints and parameter.kind is not parameter.VAR_POSITIONAL:
             bound.arguments[name] = _checked(bound.arguments[name], hints[name], f"{key}: {call.name}({name}=...)")
     args, keywords = bound.args[provided:], bound.kwargs
     return lambda *leading: factory(*leading, *args, **keywords)
-
-
-def _hints(factory: Factory) -> dict[str, Any]:
-    target = factory.__init__ if inspect.isclass(factory) else factory
-    try:
-        return typing.get_type_hints(target)
-    except (NameError, TypeError, AttributeError):  # a component from outside may be annotated with names we cannot see
-        return {}
 
 
 def _checked(value: Any, hint: Any, where: str) -> Any:

@@ -25,6 +25,7 @@ from threefold.labels import CUTS, SIZES
 from threefold.learn.target import YEARS, SoftTarget, Target
 
 Outputs = dict[str, Tensor]
+SCORED = list(CUTS)
 Layers = Callable[[int], nn.Module]
 """Makes the layers from a head's features to that many raw numbers."""
 
@@ -35,8 +36,8 @@ def bind_age(text: str) -> Callable[[Layers], Age]:
     return spec.bind_one(text, AGES, "model.head", 1)
 
 
-class Age(nn.Module, ABC):
-    """Contract of every row of AGES; see the module's docstring. The first argument of a row is `Layers`.
+class Trained(nn.Module, ABC):
+    """What age outputs and heads have in common.
 
     kinds: what the raw numbers of each output are, and so which loss fits: "classes" (logits of a softmax), "steps"
     (logits of P(age >= start of each step)) or "value" (years).
@@ -46,11 +47,19 @@ class Age(nn.Module, ABC):
 
     @abstractmethod
     def outputs(self, features: Tensor) -> Outputs:
-        """Features [B, F] -> raw outputs by name, each [B, K]."""
+        """Features [B, F] -> raw outputs by name, each [B, K]: what the losses see."""
 
     @abstractmethod
     def targets(self, target: Target) -> dict[str, SoftTarget]:
-        """What each output is trained on, linear in the target."""
+        """What each output is trained on, by the same names; linear in the target, so that mixing commutes with it."""
+
+    def years(self, outputs: Outputs) -> Tensor | None:
+        """Age in years, [B], or None where groups are all that is known."""
+        return None
+
+
+class Age(Trained):
+    """Contract of every row of AGES; see the module's docstring. The first argument of a row is `Layers`."""
 
     @abstractmethod
     def logits(self, outputs: Outputs) -> Tensor:
@@ -59,10 +68,6 @@ class Age(nn.Module, ABC):
     def groups(self, outputs: Outputs) -> Tensor:
         """Probabilities of the scored groups, [B, 3]."""
         return self.logits(outputs).softmax(1)
-
-    def years(self, outputs: Outputs) -> Tensor | None:
-        """Age in years, [B], or None where groups are all that is known."""
-        return None
 
 
 class Softmax(Age):
@@ -125,7 +130,9 @@ class _Classes(_Dated):
 
     def __init__(self, layers: Layers, starts: Sequence[int], cuts: Sequence[int] = CUTS, **maps: Tensor) -> None:
         kinds = {"age": "classes"} | ({"years": "value"} if "years" in maps else {})
-        super().__init__(kinds, **({"age": _bins(starts)} | maps))
+        bin_of = torch.bucketize(torch.arange(YEARS), torch.tensor(starts), right=True) - 1
+        one_hot = nn.functional.one_hot(bin_of.clamp_min(0), len(starts))  # [121, bins]
+        super().__init__(kinds, **({"age": one_hot} | maps))
         self.classifier = layers(len(starts))
         self.scored_sizes, self.cut_sizes = _sizes(starts, CUTS), _sizes(starts, cuts)
         self.register_buffer("values", torch.tensor(starts).float(), persistent=False)
@@ -164,7 +171,7 @@ class Years61(_Classes):
     Reading by other cuts than the scored ones (0 < 31 < 59 was best for one team) is a decision; training knows none.
     """
 
-    def __init__(self, layers: Layers, *, cuts: list[int] = list(CUTS)) -> None:  # noqa: B006 (never changed)
+    def __init__(self, layers: Layers, *, cuts: list[int] = SCORED) -> None:
         super().__init__(layers, range(61), _between(cuts, 0, 60))
 
     def years(self, outputs: Outputs) -> Tensor:
@@ -181,13 +188,7 @@ class Dldl(_Classes):
     """
 
     def __init__(
-        self,
-        layers: Layers,
-        *,
-        sigma: float = 2.0,
-        low: int = 0,
-        high: int = 100,
-        cuts: list[int] = list(CUTS),  # noqa: B006 (never changed)
+        self, layers: Layers, *, sigma: float = 2.0, low: int = 0, high: int = 100, cuts: list[int] = SCORED
     ) -> None:
         if not sigma > 0 or not 0 <= low < CUTS[0] or not CUTS[1] <= high < YEARS:
             raise RecipeError(
@@ -285,12 +286,6 @@ def _sizes(starts: Sequence[int], cuts: Sequence[int]) -> list[int]:
     return [young, middle - young, len(starts) - middle]
 
 
-def _bins(starts: Sequence[int]) -> Tensor:
-    """[121, bins] one-hot: the bin of each year."""
-    bin_of = torch.bucketize(torch.arange(YEARS), torch.tensor(starts), right=True) - 1
-    return nn.functional.one_hot(bin_of.clamp_min(0), len(starts))
-
-
 def _checked(starts: list[int]) -> list[int]:
     if starts[:1] != [0] or sorted(set(starts)) != starts or starts[-1] >= YEARS or not set(CUTS) <= set(starts):
         raise RecipeError(
@@ -306,12 +301,4 @@ def _between(cuts: list[int], low: int, high: int) -> list[int]:
     return cuts
 
 
-AGES = {
-    "groups": Groups,
-    "bins": Bins,
-    "bins11": Bins11,
-    "years61": Years61,
-    "dldl": Dldl,
-    "regression": Regression,
-    "coral": Coral,
-}
+AGES = {age.__name__.lower(): age for age in (Groups, Bins, Bins11, Years61, Dldl, Regression, Coral)}

@@ -84,7 +84,11 @@ def grad_cam(net: Net, photos: NDArray[np.uint8], codes: NDArray[np.integer]) ->
         if score.requires_grad:  # a head of one attribute has the others at a constant, whatever the photo
             gradients = torch.autograd.grad(score, maps, retain_graph=True, materialize_grads=True)
             for one, gradient in zip(maps, gradients, strict=True):
-                cams[:, place] += _weighed(one.detach(), gradient, len(images), size)
+                # a channel weighs the sum of its gradient, not the mean, so that maps of two sizes add up in one unit
+                cam = (one.detach() * gradient.sum((2, 3), keepdim=True)).sum(1)
+                # branches of a split backbone lie one behind the other
+                cam = cam.view(-1, len(images), 1, *cam.shape[1:]).sum(0)
+                cams[:, place] += F.interpolate(cam, size, mode="bilinear", align_corners=False)[:, 0]
     return np.asarray(cams.relu().cpu().numpy(), dtype=np.float32)
 
 
@@ -99,15 +103,6 @@ def _log_odds(cube: Tensor, axis: int, codes: Tensor) -> Tensor:
     marginal = cube.sum([other for other in (1, 2, 3) if other != axis])
     chosen = F.one_hot(codes, marginal.shape[1])
     return (marginal * chosen).sum(1).clamp_min(_LEAST).log() - (marginal * (1 - chosen)).sum(1).clamp_min(_LEAST).log()
-
-
-def _weighed(one: Tensor, grad: Tensor, batch: int, size: tuple[int, ...]) -> Tensor:
-    """[n B, C, h, w] and its gradient -> [B, *size]; branches of a split backbone lie one behind the other.
-
-    A channel weighs the sum of its gradient, not the mean, so that maps of two sizes add up in the same unit.
-    """
-    cam = (one * grad.sum((2, 3), keepdim=True)).sum(1).view(-1, batch, *one.shape[2:]).sum(0)
-    return F.interpolate(cam[:, None], size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def _mapped(body: nn.Module, images: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -125,12 +120,10 @@ def _mapped(body: nn.Module, images: Tensor) -> tuple[list[Tensor], Tensor]:
             maps = inner or ([last] if _has_places(last) else maps)
         return maps, last
     timm: Any = body  # every other backbone is one of timm's
-    features = timm.forward_features(images)
+    one = features = timm.forward_features(images)
     if getattr(timm, "output_fmt", "NCHW") == "NHWC" and features.ndim == 4:
         one = features.permute(0, 3, 1, 2)
         features = one.permute(0, 2, 3, 1)  # the way to the head leads over the map, so that it has a gradient
-    else:
-        one = features
     return ([one] if _has_places(one) else []), timm.forward_head(features)
 
 

@@ -4,7 +4,7 @@ They see training batches only; validation and prediction go through `Prepare` a
 generator, which the loop seeds at every epoch. Geometry that every photo should get (a crop, a size) belongs in
 `prepare.*`, not here: a crop in training alone cost a published team 0.10 macro F1. kornia does most of the work, with
 one draw per photo. A new one is a function here (in `filters` where it looks at the neighbourhood of a pixel, in
-`warps` where it bends the photo) and a row of AUGMENTS; `draws.sometimes` gives it its chance `p` per photo.
+`warps` where it bends the photo), named in the tables at the end; `draws.sometimes` gives it its chance `p` per photo.
 """
 
 from __future__ import annotations
@@ -63,9 +63,7 @@ def random_crop(ratio: float = 0.9, *, fixed: bool = False, p: float = 1.0) -> A
         area = ratio + (1 - ratio) * torch.rand(count) * (not fixed)
         side = torch.where(torch.rand(count) < p, torch.sqrt(area), 1.0)
         shift = (torch.rand(count, 2) * 2 - 1) * (1 - side)[:, None]
-        theta = torch.zeros(count, 2, 3)
-        theta[:, 0, 0] = theta[:, 1, 1] = side
-        theta[:, :, 2] = shift
+        theta = torch.cat([torch.eye(2) * side[:, None, None], shift[:, :, None]], 2)
         grid = F.affine_grid(theta.to(images), list(images.shape), align_corners=False)
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
@@ -175,30 +173,6 @@ def _policy(policy: v2.Transform, p: float) -> Augment:
     return sometimes(apply, p)
 
 
-AUGMENTS = {
-    "none": none,
-    "flip": flip,
-    "rotate": rotate,
-    "shift_scale_rotate": shift_scale_rotate,
-    "random_crop": random_crop,
-    "perspective": warps.perspective,
-    "grid_distortion": warps.grid_distortion,
-    "optical_distortion": warps.optical_distortion,
-    "elastic": warps.elastic,
-    "colour_jitter": colour_jitter,
-    "brightness_contrast": brightness_contrast,
-    "rgb_shift": rgb_shift,
-    "channel_shuffle": channel_shuffle,
-    "greyscale": greyscale,
-    "clahe": filters.clahe,
-    "sharpen": filters.sharpen,
-    "gaussian_blur": filters.gaussian_blur,
-    "median_blur": filters.median_blur,
-    "motion_blur": filters.motion_blur,
-    "glass_blur": filters.glass_blur,
-    "noise": noise,
-    "erase": erase,
-    "coarse_dropout": coarse_dropout,
-    "randaugment": randaugment,
-    "autoaugment": autoaugment,
-}
+PLACES = (none, flip, rotate, shift_scale_rotate, random_crop, *warps.WARPS)
+COLOURS = (colour_jitter, brightness_contrast, rgb_shift, channel_shuffle, greyscale, *filters.FILTERS, noise)
+AUGMENTS = {row.__name__: row for row in (*PLACES, *COLOURS, erase, coarse_dropout, randaugment, autoaugment)}

@@ -128,24 +128,20 @@ def _one_body(name: str, size: tuple[int, int], pretrained: str) -> nn.Module:
         if pretrained in ("hub", "registry"):
             raise AssetError(f"model.pretrained: there are no published weights of {name}; expected none or a file")
     else:
-        body = _timm_body(name, size, pretrained)
+        config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+        options: dict[str, Any] = {"img_size": size} if config is not None and config.fixed_input_size else {}
+        try:
+            body = timm.create_model(name, pretrained=pretrained == "hub", num_classes=0, **options)
+        except Exception as error:  # timm and its hub client raise many kinds
+            if pretrained != "hub":
+                raise RecipeError(f"model.backbone: {name} cannot be made for photos of {size} ({error})") from error
+            raise AssetError(
+                f"model.pretrained: hub has no weights of {name} for us ({type(error).__name__}); without a hub: "
+                f"registry (for {', '.join(ASSETS)}), none, or the path of a file"
+            ) from None
     if pretrained not in ("hub", "none"):
         load_backbone(body, name, pretrained)
     return body
-
-
-def _timm_body(name: str, size: tuple[int, int], pretrained: str) -> nn.Module:
-    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
-    options: dict[str, Any] = {"img_size": size} if config is not None and config.fixed_input_size else {}
-    try:
-        return timm.create_model(name, pretrained=pretrained == "hub", num_classes=0, **options)
-    except Exception as error:  # timm and its hub client raise many kinds
-        if pretrained != "hub":
-            raise RecipeError(f"model.backbone: {name} cannot be made for photos of {size} ({error})") from error
-        raise AssetError(
-            f"model.pretrained: hub has no weights of {name} for us ({type(error).__name__}); without a hub: "
-            f"registry (for {', '.join(ASSETS)}), none, or the path of a file"
-        ) from None
 
 
 def full_name(backbone: str) -> str:
@@ -205,8 +201,13 @@ def rename_lite(weights: Weights) -> Weights:
     separable = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
     inverted = separable | {"_expand_conv": "conv_pw", "_bn0": "bn1", "_bn1": "bn2", "_project_conv": "conv_pwl"}
     inverted["_bn2"] = "bn3"
-    numbers = sorted({int(key.split(".")[1]) for key in weights if key.startswith("_blocks.")})
-    place = _stages(weights, numbers)
+    place: dict[int, tuple[int, int]] = {}  # block number -> (stage, position)
+    stage, position, width = -1, 0, -1
+    for number in sorted({int(key.split(".")[1]) for key in weights if key.startswith("_blocks.")}):
+        out = weights[f"_blocks.{number}._project_conv.weight"].shape[0]
+        # a new stage starts where a block's output width is not its input width
+        stage, position = (stage, position + 1) if out == width else (stage + 1, 0)
+        place[number], width = (stage, position), out
     renamed = {}
     for key, tensor in weights.items():
         parts = key.split(".")
@@ -218,17 +219,6 @@ def rename_lite(weights: Weights) -> Weights:
         else:
             renamed[f"{whole[parts[0]]}.{parts[1]}"] = tensor
     return renamed
-
-
-def _stages(weights: Weights, numbers: list[int]) -> dict[int, tuple[int, int]]:
-    """Block number -> (stage, position): a new stage starts where a block's output width is not its input width."""
-    place: dict[int, tuple[int, int]] = {}
-    stage, position, width = -1, 0, -1
-    for number in numbers:
-        out = weights[f"_blocks.{number}._project_conv.weight"].shape[0]
-        stage, position = (stage, position + 1) if out == width else (stage + 1, 0)
-        place[number], width = (stage, position), out
-    return place
 
 
 def _read_weights(path: Path) -> Weights:

@@ -111,7 +111,12 @@ class Classical(Head):
         if len(set(persons.tolist())) >= 3:  # as many as folds
             for train, valid in GroupKFold(3).split(values, codes, persons):
                 part = _one_against_rest(values[train], codes[train], classes, self.C, self.kernel)
-                held_out[valid] = _decide(part, values[valid])
+                rows = values[valid]
+                if self.kernel == "rbf":
+                    support = part["support"]
+                    apart = (rows**2).sum(1)[:, None] + (support**2).sum(1) - 2 * rows @ support.T
+                    rows = np.exp(-part["gamma"] * np.maximum(apart, 0))
+                held_out[valid] = rows @ part["dual"] + part["bias"]
         absent = np.where(np.isin(np.arange(classes), codes), 0.0, -30.0)
         return {**whole, "calibrate": np.eye(classes) * _sharpness(held_out, codes), "shift": absent}
 
@@ -169,14 +174,6 @@ def _sharpness(decisions: Values, codes: Codes) -> float:
         return float(np.mean(np.log(np.exp(z - top).sum(1)) + top[:, 0] - z[np.arange(len(z)), codes]))
 
     return float(min(np.logspace(-1, 1.5, 40), key=cost))
-
-
-def _decide(machine: dict[str, Any], values: Values) -> Values:
-    if machine["gamma"]:
-        support = machine["support"]
-        apart = (values**2).sum(1)[:, None] + (support**2).sum(1) - 2 * values @ support.T
-        values = np.exp(-machine["gamma"] * np.maximum(apart, 0))
-    return np.asarray(values @ machine["dual"] + machine["bias"])
 
 
 CLASSICAL = {"logistic": logistic, "svm": svm}

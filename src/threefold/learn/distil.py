@@ -23,7 +23,7 @@ from threefold.data.tables import read_rows
 from threefold.errors import LeakError, RecipeError
 from threefold.learn.ages import Outputs
 from threefold.learn.heads import HEADS, Head
-from threefold.learn.losses import Loss
+from threefold.learn.losses import Losses
 from threefold.learn.net import Net, nets_of
 from threefold.photos.prepare import Prepare, parse_size
 from threefold.runs import ENSEMBLE, Run
@@ -60,8 +60,7 @@ class Teacher:
         outputs: what the pupil's head makes of any features; prepare: how it sees photos.
         """
         keys = self.recipe.prepare
-        crop, size, background = keys.crop, parse_size(keys.size), keys.background
-        mine = Prepare(crop=crop, size=size, interpolation=keys.interpolation, background=background)
+        mine = Prepare(keys.crop, parse_size(keys.size), keys.interpolation, background=keys.background)
         if mine.geometry != prepare.geometry:
             raise RecipeError(
                 f"{KEY}: {self.run.path} was trained on other pixels ({keys.crop}, {keys.size}, "
@@ -88,11 +87,6 @@ class Teacher:
                     f"{self.run.path}; deal the same folds: data.folds={self.run.path}/split.csv"
                 )
 
-    def nets(self, fold: int, device: torch.device) -> list[Net]:
-        """The networks that teach a fold, ready to answer; -1: those that teach the network of all people."""
-        nets, _ = nets_of(self.run, self.recipe, fold if fold >= 0 else None)
-        return [net.requires_grad_(False).to(device) for net in nets]
-
 
 @dataclass(frozen=True)
 class Lesson:
@@ -101,12 +95,7 @@ class Lesson:
     teachers: Sequence[tuple[float, float, Net]]
 
     def loss(
-        self,
-        labels: Tensor,
-        images: Tensor,
-        outputs: Outputs,
-        kinds: Mapping[str, str],
-        losses: Mapping[str, Sequence[tuple[float, Loss]]],
+        self, labels: Tensor, images: Tensor, outputs: Outputs, kinds: Mapping[str, str], losses: Losses
     ) -> Tensor:
         """`labels` (the loss by the labels) and the teachers' losses by their weights; images: what the pupil saw.
 
@@ -155,11 +144,14 @@ def make_teachers(text: str) -> list[tuple[float, Teacher]]:
 
 
 def make_lesson(teachers: Sequence[tuple[float, Teacher]], fold: int, device: torch.device) -> Lesson | None:
-    """The networks that teach a fold, each with its share of its teacher's weight; None without teachers."""
+    """The networks that teach a fold, each with its share of its teacher's weight; None without teachers.
+
+    fold: -1 for the networks that teach the one of all people.
+    """
     shares = []
     for weight, teacher in teachers:
-        nets = teacher.nets(fold, device)
-        shares += [(weight / len(nets), teacher.temperature, net) for net in nets]
+        nets, _ = nets_of(teacher.run, teacher.recipe, fold if fold >= 0 else None)
+        shares += [(weight / len(nets), teacher.temperature, net.requires_grad_(False).to(device)) for net in nets]
     return Lesson(shares) if shares else None
 
 

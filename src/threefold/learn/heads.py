@@ -6,7 +6,7 @@ name of an output, up to a dot, is also the recipe key of its loss (`age.male` i
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from functools import partial
 from typing import Literal, cast
 
@@ -15,35 +15,21 @@ from torch import Tensor, nn
 
 from threefold.errors import RecipeError
 from threefold.labels import CLASSES, NAMES, SIZES, UNKNOWN
-from threefold.learn.ages import Age, Outputs, Softmax, bind_age
+from threefold.learn.ages import Age, Outputs, Softmax, Trained, bind_age
 from threefold.learn.target import YEARS, SoftTarget, Target
 
 
-class Head(nn.Module, ABC):
+class Head(Trained):
     """Contract of every row of HEADS.
 
-    kinds: what each output is, by name: classes, steps or value (see `Age`). attributes: those that the joint depends
-    on, all of mask, gender, age_group unless a head has only one.
+    attributes: those that the joint depends on, all of mask, gender, age_group unless a head has only one.
     """
 
-    kinds: dict[str, str]
     attributes: tuple[str, ...] = tuple(SIZES)
-
-    @abstractmethod
-    def outputs(self, features: Tensor) -> Outputs:
-        """Features [B, F] -> raw outputs by name, each [B, K]: what the losses see."""
-
-    @abstractmethod
-    def targets(self, target: Target) -> dict[str, SoftTarget]:
-        """What each output is trained on, by the same names; linear in the target, so that mixing commutes with it."""
 
     @abstractmethod
     def joint(self, outputs: Outputs) -> Tensor:
         """Probabilities of the 18 classes, [B, 18]; rows sum to 1."""
-
-    def years(self, outputs: Outputs) -> Tensor | None:
-        """Age in years, [B], or None where groups are all that is known."""
-        return None
 
 
 class Multi(Head):

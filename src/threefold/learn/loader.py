@@ -63,26 +63,22 @@ class Photos:
         return replace(self, rows=rows)
 
     def batch(self, rows: Rows, device: torch.device) -> Tensor:
-        """uint8 [B, H, W, 3] on the device."""
+        """uint8 [B, H, W, 3] on the device; copies are turned bilinearly, their corners filled from the border."""
         base = self.base[rows]
         if isinstance(self.images, Tensor):
             images = self.images[torch.from_numpy(base).to(self.images.device)]
         else:
             images = torch.from_numpy(self.images[base])
-        return self._turn_copies(images, self.variant[rows]).to(device, non_blocking=True)
-
-    def _turn_copies(self, images: Tensor, variant: NDArray[np.int8]) -> Tensor:
-        """Turn the copies among freshly gathered `images`; bilinear, corners are filled from the border."""
+        variant = self.variant[rows]
         copies = np.flatnonzero(variant)
-        if not len(copies):
-            return images
-        mirrored, degrees = np.array(self.poses, dtype=np.float32)[variant[copies] - 1].T
-        at, mirror, angle = (torch.from_numpy(array).to(images.device) for array in (copies, mirrored > 0, degrees))
-        pixels = images[at].permute(0, 3, 1, 2).float()
-        pixels = torch.where(mirror[:, None, None, None], pixels.flip(-1), pixels)
-        turned = rotate(pixels, angle, padding_mode="border").round().clamp(0, 255)
-        images[at] = turned.to(torch.uint8).permute(0, 2, 3, 1)
-        return images
+        if len(copies):
+            mirrored, degrees = np.array(self.poses, dtype=np.float32)[variant[copies] - 1].T
+            at, mirror, angle = (torch.from_numpy(array).to(images.device) for array in (copies, mirrored > 0, degrees))
+            pixels = images[at].permute(0, 3, 1, 2).float()
+            pixels = torch.where(mirror[:, None, None, None], pixels.flip(-1), pixels)
+            turned = rotate(pixels, angle, padding_mode="border").round().clamp(0, 255)
+            images[at] = turned.to(torch.uint8).permute(0, 2, 3, 1)
+        return images.to(device, non_blocking=True)
 
     def predictions(self, joint: NDArray[np.float32], years: NDArray[np.float32] | None, fold: int) -> Predictions:
         """A network's answers about this side, [n, 18] and [n], beside the truth. LeakError on copies: they train."""

@@ -32,8 +32,9 @@ from threefold.learn.classical import Classical
 from threefold.learn.distil import make_lesson
 from threefold.learn.heads import merge
 from threefold.learn.loader import Photos, Rows, chunks, to_device
+from threefold.learn.losses import Losses
 from threefold.learn.net import Net, load_net, to_float
-from threefold.learn.plan import Losses, Plan
+from threefold.learn.plan import Plan
 from threefold.learn.target import SoftTarget
 from threefold.predictions import Predictions
 
@@ -92,29 +93,32 @@ def fit(
     if isinstance(net.head, Classical):
         row = _fit_classical(net, train, valid, plan, fold, home)
         on_epoch(row)
-        return _finish(home, Fit(fold, 1, 1, row["macro_f1"], row["seconds"]), [row])
-    trainer = _Trainer(net, train, valid, plan, fold, home)
-    state = trainer.load_checkpoint()
-    for row in state.rows:
-        on_epoch(row)
-    while state.epoch < plan.epochs and state.epoch - state.watched_epoch < plan.stop.epochs:
-        trainer.run_epoch(state, on_batch)
-        trainer.save_checkpoint(state)
-        on_epoch(state.rows[-1])
-    return trainer.finish(state)
+        result, rows = Fit(fold, 1, 1, row["macro_f1"], row["seconds"]), [row]
+    else:
+        trainer = _Trainer(net, train, valid, plan, fold, home)
+        state = trainer.load_checkpoint()
+        for row in state.rows:
+            on_epoch(row)
+        while state.epoch < plan.epochs and state.epoch - state.watched_epoch < plan.stop.epochs:
+            trainer.run_epoch(state, on_batch)
+            trainer.save_checkpoint(state)
+            on_epoch(state.rows[-1])
+        result, rows = trainer.finish(state), state.rows
+    write_json(home / "fit.json", {**asdict(result), "rows": rows})
+    return result
 
 
 class _Trainer:
     """The objects of one fold: wrapped net, optimiser, schedule, EMA, losses."""
 
     def __init__(self, net: Net, train: Photos, valid: Photos | None, plan: Plan, fold: int, home: Path) -> None:
-        fabric = plan.fabric
-        self.plan, self.fold, self.home = plan, fold, home
+        fabric, options = plan.fabric, plan.recipe.train
+        self.plan, self.options, self.fold, self.home = plan, options, fold, home
         self.train = to_device(train, fabric.device)
         self.valid = valid and self.train.at(valid.rows)  # sides of the same photos: one copy on the device
         self.target = train.target.to(fabric.device)
         self.sampler = plan.sampler(train)
-        self.sizes = [len(list(chunks(self.order(epoch), plan.batch))) for epoch in range(plan.epochs)]
+        self.sizes = [len(list(chunks(self.order(epoch), options.batch))) for epoch in range(plan.epochs)]
         self.updates = round(float(np.mean(self.sizes)))  # an epoch's length to the schedule; samplers may vary
         targets = net.head.targets(train.target.take(train.rows))
         self.losses = plan.make_losses({name: soft.value.sum(0) for name, soft in targets.items()})
@@ -122,16 +126,12 @@ class _Trainer:
         self.net = net.to(fabric.device)
         self.wrapped, self.optimizer = fabric.setup(self.net, plan.optim(self.net))
         self.schedule = plan.schedule(self.optimizer.optimizer, plan.epochs, self.updates)
-        self.ema = ModelEmaV3(self.net, decay=plan.ema, use_warmup=True) if plan.ema else None
-
-    @property
-    def evaluated(self) -> Net:
-        """The network that is validated and kept: the moving average where there is one."""
-        return self.ema.module if self.ema else self.net
+        self.ema = ModelEmaV3(self.net, decay=options.ema, use_warmup=True) if options.ema else None
+        self.evaluated: Net = self.ema.module if self.ema else self.net  # what is validated and kept
 
     def order(self, epoch: int) -> Rows:
         """Rows of one epoch (from 0); the same whenever it is asked."""
-        return self.sampler(np.random.default_rng([self.plan.seed, self.fold + 1, epoch + 1]), epoch)
+        return self.sampler(np.random.default_rng([self.plan.recipe.seed, self.fold + 1, epoch + 1]), epoch)
 
     def run_epoch(self, state: FoldState, on_batch: Callable[[int, int], None]) -> None:
         """One pass over the sampler's rows, then the whole validation fold; adds a row to the state."""
@@ -159,13 +159,13 @@ class _Trainer:
         """Train on `rows` once and return the mean loss of a photo."""
         # everything random in an epoch comes from seeds made of (seed, fold, epoch): no generator state has to be
         # saved, and an epoch that was cut off by a kill is simply done again
-        generator = seed_epoch(self.plan.seed, self.fold, epoch + 1)
+        generator = seed_epoch(self.plan.recipe.seed, self.fold, epoch + 1)
         self.net.train()
         self.plan.freeze.at(self.net, epoch)
-        mixed = epoch < self.plan.epochs - self.plan.mix_off
+        mixed = epoch < self.plan.epochs - self.options.mix_off
         total = torch.zeros((), device=self.plan.fabric.device)
         size, before = self.sizes[epoch], sum(self.sizes[:epoch])
-        for step, part in enumerate(chunks(rows, self.plan.batch)):
+        for step, part in enumerate(chunks(rows, self.options.batch)):
             self.schedule.step_update(epoch * self.updates + step * self.updates // size)
             total += self.update(part, before + step, generator if mixed else None) * len(part)
             on_batch(step + 1, size)
@@ -191,8 +191,8 @@ class _Trainer:
             )
         self.optimizer.zero_grad()
         fabric.backward(loss)
-        if self.plan.clip:
-            fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=self.plan.clip, error_if_nonfinite=False)
+        if self.options.clip:
+            fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=self.options.clip, error_if_nonfinite=False)
         self.optimizer.step()
         if self.ema:
             self.ema.update(self.net, step=number)
@@ -279,14 +279,7 @@ class _Trainer:
             predictions = keep_predictions(self.net, self.valid, self.plan, self.fold, self.home)
             if best is not None:
                 best = round(score(predictions, self.net.head.attributes), 6)  # of what is kept: all views, the mean
-        result = Fit(self.fold, state.epoch, state.best_epoch, best, round(state.seconds, 2))
-        return _finish(self.home, result, state.rows)
-
-
-def _finish(home: Path, result: Fit, rows: list[EpochRow]) -> Fit:
-    """Write fit.json: the fold is done."""
-    write_json(home / "fit.json", {**asdict(result), "rows": rows})
-    return result
+        return Fit(self.fold, state.epoch, state.best_epoch, best, round(state.seconds, 2))
 
 
 def seed_epoch(seed: int, fold: int, epoch: int) -> torch.Generator:
@@ -303,7 +296,7 @@ def _fit_classical(net: Net, train: Photos, valid: Photos | None, plan: Plan, fo
     with torch.inference_mode():
         features = torch.cat([net.features(to_float(train.batch(rows, device))) for rows in chunks(train.rows, 64)])
     target, persons = train.target.take(train.rows), train.persons[train.rows]
-    cast(Classical, net.head).fit(features.cpu().numpy(), target, persons, plan.seed)
+    cast(Classical, net.head).fit(features.cpu().numpy(), target, persons, plan.recipe.seed)
     net.to(device)
     _write(home / "best.safetensors", net.state_dict())
     spent = time.perf_counter() - begin
@@ -375,9 +368,8 @@ def predict(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, float]:
     """Joint [n, 18], years [n] or None, mean loss (NaN without `losses`) of one side of a fold, in its order."""
     net.eval()
-    device = plan.fabric.device
-    outputs = []
-    for rows in chunks(photos.rows, max(plan.batch, 64)):
+    device, outputs = plan.fabric.device, []
+    for rows in chunks(photos.rows, max(plan.recipe.train.batch, 64)):
         with plan.fabric.autocast():
             outputs.append({name: raw.float() for name, raw in net(to_float(photos.batch(rows, device))).items()})
     whole = merge(outputs)

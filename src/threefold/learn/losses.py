@@ -4,7 +4,7 @@ A photo with weight 0 (label unknown) changes neither value nor gradient, but it
 the same in every batch. Every factory gets first the class counts [K] of the training half (floats: soft labels count
 in parts), for those that weight by them. What a row can be used for is its `kinds`, one word per kind of output:
 
-    classes    logits of a softmax; the target's rows sum to 1 where weight > 0
+    classes    logits of a softmax; the target's rows sum to 1 where weight > 0; a row without `kinds` is for these
     steps      logits of P(y > k), k = 0 .. K - 1, for K + 1 ordered classes; targets 0 to 1, never rising along a row
     value      [B, 1] years
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,16 +21,10 @@ from torch.nn import functional as F  # noqa: N812
 
 from threefold.spec import need
 
-
-class Loss(Protocol):
-    """Contract of every row of LOSSES; one from outside that has no `kinds` is for classes."""
-
-    def __call__(self, raw: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        """Raw outputs [B, K], target [B, K], weight [B] -> scalar."""
-
-
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""What every row of LOSSES makes: raw outputs [B, K], target [B, K], weight [B] -> scalar."""
+Losses = dict[str, list[tuple[float, Loss]]]
 ClassWeight = list[float] | Literal["inverse"] | None
-CLASSES, STEPS, VALUE = (frozenset({kind}) for kind in ("classes", "steps", "value"))
 LOG_NOUGHT = -4.0
 """What symmetric cross-entropy takes for log 0 (Wang et al., 2019, section 3.2)."""
 GROUPS = {3: [1, 1, 1], 11: [5, 5, 1], 61: [30, 30, 1], 121: [30, 30, 61]}
@@ -42,8 +36,6 @@ class CrossEntropy:
 
     weight: one number per class, or `inverse` (n / (K n_c), so that its mean over the training photos is 1).
     """
-
-    kinds = CLASSES
 
     def __init__(self, counts: Tensor, *, weight: ClassWeight = None, smoothing: float = 0.0) -> None:
         need(0 <= smoothing < 1, "loss: smoothing", smoothing, "0 <= smoothing < 1")
@@ -60,8 +52,6 @@ class Focal:
 
     gamma 0 is cross-entropy. `weight` as in `ce` (their alpha).
     """
-
-    kinds = CLASSES
 
     def __init__(self, counts: Tensor, *, gamma: float = 2.0, weight: ClassWeight = None) -> None:
         need(gamma >= 0, "loss: gamma", gamma, "0 or more")
@@ -100,8 +90,6 @@ class SoftF1:
     in every batch that has it.
     """
 
-    kinds = CLASSES
-
     def __init__(self, counts: Tensor, *, eps: float = 1e-7) -> None:
         need(0 < eps < 0.1, "loss: eps", eps, "0 < eps < 0.1")
         self.eps = eps
@@ -121,12 +109,8 @@ class Symmetric:
     Wang et al., "Symmetric Cross Entropy for Robust Learning with Noisy Labels", 2019.
     """
 
-    kinds = CLASSES
-
     def __init__(self, counts: Tensor, *, alpha: float = 0.1, beta: float = 1.0) -> None:
-        need(
-            alpha >= 0 and beta >= 0 and alpha + beta > 0, "loss: alpha, beta", (alpha, beta), "0 or more, one above 0"
-        )
+        need(min(alpha, beta) >= 0 < alpha + beta, "loss: alpha, beta", (alpha, beta), "0 or more, one above 0")
         self.alpha, self.beta = alpha, beta
 
     def __call__(self, raw: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -144,8 +128,6 @@ class Merged:
     every bin is in one group.) As everywhere in this file the mean is not divided by the batch's class weights, which
     torch's weighted mean, and so that system, does.
     """
-
-    kinds = CLASSES
 
     def __init__(
         self,
@@ -187,8 +169,6 @@ class Divergence(_Optionless):
     as `ce`.
     """
 
-    kinds = CLASSES
-
     def __call__(self, raw: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """See `Loss`."""
         return _mean(torch.xlogy(target, target) - target * raw.log_softmax(1), weight)
@@ -197,7 +177,7 @@ class Divergence(_Optionless):
 class Binary:
     """Mean over the steps of w_k times binary cross-entropy; Cao et al., CORAL, 2020, eq. 4 (w: their importance)."""
 
-    kinds = STEPS
+    kinds = frozenset({"steps"})
 
     def __init__(self, counts: Tensor, *, weight: list[float] | None = None) -> None:
         self.weight = class_weights(counts, weight)
@@ -211,7 +191,7 @@ class Binary:
 class Absolute(_Optionless):
     """|predicted years - true years|."""
 
-    kinds = VALUE
+    kinds = frozenset({"value"})
 
     def __call__(self, raw: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """See `Loss`."""
@@ -223,8 +203,7 @@ def class_weights(counts: Tensor, weight: ClassWeight) -> Tensor:
     if weight is None:
         return torch.ones(len(counts))
     if weight == "inverse":
-        share = counts.sum() / (len(counts) * counts.clamp_min(1e-9))
-        return torch.where(counts > 0, share, torch.zeros_like(share))
+        return torch.where(counts > 0, counts.sum() / (len(counts) * counts.clamp_min(1e-9)), 0.0)
     fits = len(weight) == len(counts) and min(weight) >= 0 and math.isfinite(sum(weight))
     need(fits, "loss: weight", weight, f"{len(counts)} numbers of 0 or more, or inverse")
     return torch.tensor(weight, dtype=torch.float32)

@@ -6,8 +6,8 @@ A mix is `(images float [B, 3, H, W], Target, generator) -> (images, Target)`. T
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, Protocol
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,12 +19,9 @@ from threefold.labels import UNKNOWN, AgeGroup
 from threefold.learn.target import Target, mix
 from threefold.spec import need
 
-
-class Mix(Protocol):
-    """Contract of every row of MIXES."""
-
-    def __call__(self, images: Tensor, target: Target, generator: torch.Generator) -> tuple[Tensor, Target]:
-        """Images [B, 3, H, W] and their Target, mixed alike."""
+Mixed = tuple[Tensor, Target]
+Mix = Callable[[Tensor, Target, torch.Generator], Mixed]
+"""Contract of every row of MIXES: images [B, 3, H, W] and their Target, mixed alike."""
 
 
 def none() -> Mix:
@@ -46,7 +43,7 @@ class MixUp:
         need(0 <= p <= 1, "train.mix: p", p, "0..1")
         self.alpha, self.p, self.per_batch, self.same_class = alpha, p, per_batch, same_class
 
-    def __call__(self, images: Tensor, target: Target, generator: torch.Generator) -> tuple[Tensor, Target]:
+    def __call__(self, images: Tensor, target: Target, generator: torch.Generator) -> Mixed:
         """See `Mix`."""
         rng = _numpy(generator)
         share = _shares(rng, len(images), self.alpha, self.p, self.per_batch)
@@ -67,11 +64,11 @@ class MixUpOld:
         need(0 <= share <= 1, "train.mix: share", share, "0..1")
         self.alpha, self.p, self.share = alpha, p, share
 
-    def __call__(self, images: Tensor, target: Target, generator: torch.Generator) -> tuple[Tensor, Target]:
+    def __call__(self, images: Tensor, target: Target, generator: torch.Generator) -> Mixed:
         """See `Mix`."""
         rng = _numpy(generator)
         count = len(images)
-        share = self.share + (1 - self.share) * _shares(rng, count, self.alpha, self.p)
+        share = self.share + (1 - self.share) * _shares(rng, count, self.alpha, self.p, per_batch=False)
         old = target.age_group[:, AgeGroup.OLD].cpu().numpy() > 0.5
         other = (np.arange(count) + rng.integers(1, max(count, 2), count)) % count
         return _blend(images, target, other, np.where(old, share, 1.0))
@@ -110,7 +107,7 @@ class CutMix:
         self.half, self.low, self.high = half, low, high
         self.beta, self.p, self.per_batch, self.same_class = beta, p, per_batch, same_class
 
-    def __call__(self, images: Tensor, target: Target, generator: torch.Generator) -> tuple[Tensor, Target]:
+    def __call__(self, images: Tensor, target: Target, generator: torch.Generator) -> Mixed:
         """See `Mix`."""
         rng = _numpy(generator)
         count, _, height, width = images.shape
@@ -136,7 +133,7 @@ def chain(mixes: Sequence[Mix]) -> Mix:
     on where it lies, and the target then holds the share of the whole.
     """
 
-    def apply(images: Tensor, target: Target, generator: torch.Generator) -> tuple[Tensor, Target]:
+    def apply(images: Tensor, target: Target, generator: torch.Generator) -> Mixed:
         for step in mixes:
             images, target = step(images, target, generator)
         return images, target
@@ -144,9 +141,7 @@ def chain(mixes: Sequence[Mix]) -> Mix:
     return apply
 
 
-def _blend(
-    images: Tensor, target: Target, partner: NDArray[np.int64], share: NDArray[np.floating]
-) -> tuple[Tensor, Target]:
+def _blend(images: Tensor, target: Target, partner: NDArray[np.int64], share: NDArray[np.floating]) -> Mixed:
     other, weight = torch.from_numpy(partner).to(images.device), torch.from_numpy(share).to(images)
     cube = weight[:, None, None, None]
     return cube * images + (1 - cube) * images[other], mix(target, target.take(other), weight)
@@ -174,9 +169,7 @@ def _numpy(generator: torch.Generator) -> np.random.Generator:
     return np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
 
 
-def _shares(
-    rng: np.random.Generator, count: int, beta: float, p: float, per_batch: bool = False
-) -> NDArray[np.float32]:
+def _shares(rng: np.random.Generator, count: int, beta: float, p: float, per_batch: bool) -> NDArray[np.float32]:
     """[B] what each photo keeps of itself: 1 where it is not mixed at all."""
     share = rng.beta(beta, beta, count)
     return np.where(rng.random(1 if per_batch else count) < p, share, 1.0).astype(np.float32)

@@ -83,7 +83,15 @@ def bind_net(
 
     def make(prepare: Prepare) -> Net:
         body = make_body(backbone, prepare.size, pretrained)
-        top: Head = make_head(_width(body, prepare.size, backbone))
+        try:
+            with torch.no_grad():
+                features = body.eval()(torch.zeros(1, 3, *prepare.size))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            height, width = prepare.size
+            reason = str(error).splitlines()[0]
+            raise RecipeError(f"prepare.size: {backbone} cannot read {height}x{width} ({reason})") from None
+        body.train()
+        top: Head = make_head(int(features.shape[1]))
         for module in (top, body) if pretrained == "none" else (top,):
             fill(module)
         load_head(top, pretrained)
@@ -124,16 +132,3 @@ def nets_of(run: Run, recipe: Recipe, fold: int | None = None, part: str = "") -
         load_net(net, file)
         nets.append(net.eval())
     return nets, prepare
-
-
-def _width(body: nn.Module, size: tuple[int, int], backbone: str) -> int:
-    try:
-        with torch.no_grad():
-            features = body.eval()(torch.zeros(1, 3, *size))
-    except (RuntimeError, AssertionError, ValueError) as error:
-        raise RecipeError(
-            f"prepare.size: {backbone} cannot read {size[0]}x{size[1]} ({str(error).splitlines()[0]})"
-        ) from None
-    finally:
-        body.train()
-    return int(features.shape[1])

@@ -11,7 +11,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any
 
 from timm.optim._optim_factory import create_optimizer_v2
 from timm.scheduler.scheduler import Scheduler
@@ -26,18 +26,16 @@ Betas = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Optim:
-    """Contract of every row of OPTIMS: made from options, called with a network. `name` is timm's word for it.
+    """Contract of every row of OPTIMS: made from options, called with a network. timm has it under the class's name.
 
     lr, head_lr: rate of the backbone and of the head (None: the same). layer_decay: the rate of a block of the backbone
     is scaled by it to the power of the block's distance from the head (Clark et al., "ELECTRA", 2020; BEiT).
     """
 
-    lr: float
-    weight_decay: float
+    lr: float = 1e-3
+    weight_decay: float = 0.0
     head_lr: float | None = None
     layer_decay: float | None = None
-
-    name: ClassVar[str]
 
     def __post_init__(self) -> None:
         need(self.lr > 0, "optim: lr", self.lr, "above 0")
@@ -63,10 +61,9 @@ class Optim:
             rate = self.head_lr or self.lr if name.startswith("head.") else self.lr
             scale = (self.layer_decay or 1.0) ** depths.get(parameter, 0)
             groups.setdefault((decay, rate, scale), []).append(parameter)
-        rows = [
-            {"params": groups[key], "weight_decay": key[0], "lr": key[1], "lr_scale": key[2]} for key in sorted(groups)
-        ]  # timm's schedules honour lr_scale
-        return create_optimizer_v2(rows, opt=self.name, **self.options())
+        names = ("weight_decay", "lr", "lr_scale")  # timm's schedules honour the last
+        rows = [{"params": groups[key], **dict(zip(names, key, strict=True))} for key in sorted(groups)]
+        return create_optimizer_v2(rows, opt=type(self).__name__.lower(), **self.options())
 
     def options(self) -> dict[str, Any]:
         """What the optimiser has beside rates and decay."""
@@ -78,9 +75,6 @@ class Optim:
 class Adam(Optim):
     """Kingma & Ba, 2015; amsgrad: Reddi et al., 2018."""
 
-    name = "adam"
-    lr: float = 1e-3
-    weight_decay: float = 0.0
     betas: Betas = (0.9, 0.999)
     amsgrad: bool = False
 
@@ -89,8 +83,6 @@ class Adam(Optim):
 class AdamW(Optim):
     """Loshchilov & Hutter, "Decoupled Weight Decay Regularization", 2019."""
 
-    name = "adamw"
-    lr: float = 1e-3
     weight_decay: float = 0.05
     betas: Betas = (0.9, 0.999)
 
@@ -99,8 +91,6 @@ class AdamW(Optim):
 class AdamP(Optim):
     """Heo et al., "AdamP: Slowing Down the Slowdown for Momentum Optimizers", 2021."""
 
-    name = "adamp"
-    lr: float = 1e-3
     weight_decay: float = 0.01
     betas: Betas = (0.9, 0.999)
 
@@ -109,9 +99,6 @@ class AdamP(Optim):
 class RAdam(Optim):
     """Liu et al., "On the Variance of the Adaptive Learning Rate and Beyond", 2020."""
 
-    name = "radam"
-    lr: float = 1e-3
-    weight_decay: float = 0.0
     betas: Betas = (0.9, 0.999)
 
 
@@ -119,7 +106,6 @@ class RAdam(Optim):
 class Lion(Optim):
     """Chen et al., "Symbolic Discovery of Optimization Algorithms", 2023: AdamW's rate / 10, decay x 10."""
 
-    name = "lion"
     lr: float = 1e-4
     weight_decay: float = 0.5
     betas: Betas = (0.9, 0.99)
@@ -129,9 +115,6 @@ class Lion(Optim):
 class Madgrad(Optim):
     """Defazio & Jelassi, "Adaptivity without Compromise: A Momentumized, Adaptive, Dual Averaged Method", 2022."""
 
-    name = "madgrad"
-    lr: float = 1e-3
-    weight_decay: float = 0.0
     momentum: float = 0.9
 
 
@@ -139,7 +122,6 @@ class Madgrad(Optim):
 class Sgd(Optim):
     """Stochastic gradient descent with momentum."""
 
-    name = "sgd"
     lr: float = 1e-2
     weight_decay: float = 5e-4
     momentum: float = 0.9
@@ -271,19 +253,5 @@ def _warm(total: int, warmup: float) -> int:
     return round(warmup * total)
 
 
-OPTIMS: dict[str, type[Optim]] = {
-    "adam": Adam,
-    "adamw": AdamW,
-    "adamp": AdamP,
-    "radam": RAdam,
-    "lion": Lion,
-    "madgrad": Madgrad,
-    "sgd": Sgd,
-}
-SCHEDULES: dict[str, Callable[..., Schedule]] = {
-    "step": step,
-    "multistep": multistep,
-    "cosine": cosine,
-    "cosine_restarts": cosine_restarts,
-    "plateau": plateau,
-}
+OPTIMS = {optim.__name__.lower(): optim for optim in (Adam, AdamW, AdamP, RAdam, Lion, Madgrad, Sgd)}
+SCHEDULES = {schedule.__name__: schedule for schedule in (step, multistep, cosine, cosine_restarts, plateau)}

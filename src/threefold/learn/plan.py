@@ -1,14 +1,13 @@
 """From a recipe to the things training needs: every component is checked here, before any photo is read.
 
-A recipe's strings are parsed once. `Plan` keeps what that gave, as objects where they are made once, and bound to their
-options where each fold makes its own.
+`Plan` keeps what a recipe's strings gave, as objects where they are made once, and bound to their options where each
+fold makes its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -23,7 +22,7 @@ from threefold import spec
 from threefold.data.face import Face
 from threefold.errors import RecipeError, one_of
 from threefold.learn.augment import Augment, make_augment
-from threefold.learn.backbones import IMAGENET, trained_colours
+from threefold.learn.backbones import IMAGENET, Colour, trained_colours
 from threefold.learn.classical import CLASSICAL, Classical
 from threefold.learn.copies import COPIES
 from threefold.learn.distil import KEY as DISTIL
@@ -31,19 +30,18 @@ from threefold.learn.distil import Teacher, make_teachers
 from threefold.learn.freeze import FREEZES, Freeze
 from threefold.learn.heads import HEADS, Head
 from threefold.learn.loader import Photos, make_photos
-from threefold.learn.losses import LOSSES, Loss
+from threefold.learn.losses import LOSSES, Loss, Losses
 from threefold.learn.memory import keep_memory
 from threefold.learn.mixing import MIXES, Mix, chain
 from threefold.learn.net import Net, bind_net
 from threefold.learn.optim import OPTIMS, SCHEDULES, Schedule
 from threefold.learn.samplers import SAMPLERS, Sampler
-from threefold.photos.prepare import Colour, Prepare, dataset_statistics, parse_size
+from threefold.photos.prepare import Prepare, dataset_statistics, parse_size
 from threefold.recipe import Recipe
 from threefold.spec import need
 
 Images = NDArray[np.uint8] | None
 Colours = tuple[Colour, Colour]
-Losses = dict[str, list[tuple[float, Loss]]]
 BoundLosses = dict[str, list[tuple[float, Callable[[Tensor], Loss]]]]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 PRECISIONS: dict[str, Precision | None] = {"auto": None} | {name: name for name in get_args(Precision)}
@@ -103,19 +101,17 @@ KEEPS: spec.Table = {"best": best, "last": last, "average": average}
 class Plan:
     """Everything of a recipe that training needs, checked once; what every fold makes anew is bound to its options.
 
-    prepare: as of photos of no fold (see `fold_prepare`). make_net: an untrained network for a Prepare. sampler:
+    prepare: as of photos of no fold (see `make_prepare`). make_net: an untrained network for a Prepare. sampler:
     the order of the photos of a training half. losses: by output, made from class counts. optim: an optimiser for a
     network. schedule: learning rates for (optimiser, epochs, updates of an epoch).
     """
 
+    recipe: Recipe
     epochs: int
-    batch: int
     prepare: Prepare
-    normalise: Callable[[Images], Colours]
     make_net: Callable[[Prepare], Net]
     augment: Augment
     mix: Mix
-    mix_off: int
     sampler: Callable[[Photos], Sampler]
     losses: BoundLosses
     freeze: Freeze
@@ -123,18 +119,8 @@ class Plan:
     optim: Callable[[nn.Module], Optimizer]
     schedule: Callable[[Optimizer, int, int], Schedule]
     stop: Patience
-    ema: float
-    clip: float
     teachers: list[tuple[float, Teacher]]
     fabric: Fabric
-    seed: int
-
-    def fold_prepare(self, images: Images = None) -> Prepare:
-        """The preprocessing of a fold. images [n, H, W, 3]: its training half, for `prepare.normalise: dataset`."""
-        if images is None:
-            return self.prepare
-        mean, std = self.normalise(images)
-        return replace(self.prepare, mean=mean, std=std)
 
     def make_losses(self, counts: dict[str, Tensor]) -> Losses:
         """The losses of a training half; counts: photos per class of each output, for those that weight by them."""
@@ -153,14 +139,12 @@ def make_plan(recipe: Recipe) -> Plan:
     for _, teacher in teachers:
         teacher.need_fit(raw, head.kinds, prepare)
     plan = Plan(
+        recipe=recipe,
         epochs=train.epochs,
-        batch=train.batch,
         prepare=prepare,
-        normalise=bind_normalise(recipe),
         make_net=bind_net(model.backbone, model.head, pretrained=model.pretrained, init=model.init, tta=recipe.tta),
         augment=make_augment(train.augment),
         mix=chain(spec.build_chain(train.mix, MIXES, "train.mix")),
-        mix_off=train.mix_off,
         sampler=spec.bind_one(train.sampler, SAMPLERS, "train.sampler", 1),
         losses=bind_losses(recipe, {name: part.shape[1] for name, part in raw.items()}, head.kinds),
         freeze=spec.build_one(train.freeze, FREEZES, "train.freeze"),
@@ -168,11 +152,8 @@ def make_plan(recipe: Recipe) -> Plan:
         optim=spec.build_one(recipe.optim, OPTIMS, "optim"),
         schedule=spec.bind_one(recipe.schedule, SCHEDULES, "schedule", 3),
         stop=spec.build_one(train.early_stop, STOPS, "train.early_stop"),
-        ema=train.ema,
-        clip=train.clip,
         teachers=teachers,
         fabric=make_fabric(train.device, train.precision),
-        seed=recipe.seed,
     )
     # made on a toy: what a fold makes only after the photos were read may refuse an option as well
     plan.schedule(plan.optim(nn.Linear(1, 1)), train.epochs, 100)
@@ -211,14 +192,14 @@ def make_fabric(device: str, precision: str) -> Fabric:
 
     Where it is the CPU, this process keeps the memory it frees (memory.py).
     """
-    if device not in (names := ("auto", "cpu", "cuda", "mps")):
-        raise RecipeError(f"train.device: {device!r} is not one of {', '.join(names)}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise RecipeError("train.device: cuda is asked for and this machine has no CUDA device; expected auto or cpu")
-    if device == "mps" and not torch.backends.mps.is_available():
-        raise RecipeError("train.device: mps is asked for and this machine has none; expected auto or cpu")
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    devices = {"auto": True, "cpu": True, "cuda": cuda, "mps": mps}
+    if device not in devices:
+        raise RecipeError(f"train.device: {device!r} is not one of {', '.join(devices)}")
+    if not devices[device]:
+        raise RecipeError(f"train.device: {device} is asked for and this machine has none; expected auto or cpu")
     if device == "auto":  # mps only on request: several timm ops are missing there
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if cuda else "cpu"
     if device == "cpu":
         keep_memory()
     if precision not in PRECISIONS or (device == "cpu" and precision == "16-mixed"):
@@ -232,21 +213,8 @@ def make_fabric(device: str, precision: str) -> Fabric:
 def make_prepare(recipe: Recipe, images: Images = None) -> Prepare:
     """The preprocessing of a recipe. images [n, H, W, 3]: a training half, for `prepare.normalise: dataset`."""
     keys = recipe.prepare
-    mean, std = bind_normalise(recipe)(images)
-    return Prepare(
-        crop=keys.crop,
-        size=parse_size(keys.size),
-        interpolation=keys.interpolation,
-        background=keys.background,
-        mean=mean,
-        std=std,
-    )
-
-
-def bind_normalise(recipe: Recipe) -> Callable[[Images], Colours]:
-    """Mean and std of a recipe, of the images of a training half where it asks for those."""
-    rule = spec.bind_one(recipe.prepare.normalise, NORMALISES, "prepare.normalise", 2)
-    return partial(rule, recipe.model.backbone)
+    mean, std = spec.build_one(keys.normalise, NORMALISES, "prepare.normalise", recipe.model.backbone, images)
+    return Prepare(keys.crop, parse_size(keys.size), keys.interpolation, mean, std, keys.background)
 
 
 def auto(backbone: str, images: Images) -> Colours:

@@ -7,7 +7,7 @@ unknown label weighs nothing in any loss, and a head turns the masses into what 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,11 +69,11 @@ class Target:
     def take(self, rows: Tensor | NDArray[np.integer]) -> Target:
         """Rows of the target, in that order."""
         index = torch.as_tensor(rows, device=self.joint.device)
-        return Target(*(getattr(self, field.name)[index] for field in fields(self)))
+        return Target(*(mass[index] for mass in vars(self).values()))
 
     def to(self, device: torch.device) -> Target:
         """The same on another device."""
-        return Target(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+        return Target(*(mass.to(device, non_blocking=True) for mass in vars(self).values()))
 
 
 class SoftTarget(NamedTuple):
@@ -112,9 +112,8 @@ def make_target(parts: NDArray[np.int8], ages: NDArray[np.float32], cuts: tuple[
 def mix(one: Target, other: Target, share: Tensor) -> Target:
     """`share * one + (1 - share) * other`, per photo; share [B] in 0..1."""
     weight = share[:, None]
-    return Target(
-        *(weight * getattr(one, field.name) + (1 - weight) * getattr(other, field.name) for field in fields(Target))
-    )
+    pairs = zip(vars(one).values(), vars(other).values(), strict=True)
+    return Target(*(weight * mass + (1 - weight) * another for mass, another in pairs))
 
 
 def _blocks(mass: Tensor) -> Tensor:

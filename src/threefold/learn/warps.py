@@ -93,3 +93,6 @@ def _places(images: Tensor) -> Tensor:
 
 def _fetch(images: Tensor, places: Tensor) -> Tensor:
     return F.grid_sample(images, places, mode="bilinear", padding_mode="border", align_corners=True)
+
+
+WARPS = (perspective, grid_distortion, optical_distortion, elastic)

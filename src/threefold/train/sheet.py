@@ -59,12 +59,12 @@ def write_sheet(recipe: Recipe, out: Path, top: int, seed: int) -> list[Change]:
     chosen = recipe.part(PARTS[0]) if recipe.parts else recipe
     plan = make_plan(chosen)
     faces, _ = read_all(chosen)
-    rows = spread(faces, max(top, min(plan.batch, BATCH)), seed)
+    rows = spread(faces, max(top, min(plan.recipe.train.batch, BATCH)), seed)
     photos = prepared(chosen, [faces[row] for row in rows])
     order = np.arange(len(rows))
     images, target = to_float(photos.batch(order, torch.device("cpu"))), photos.target.take(order)
-    draws = [_draw(plan.augment, images, plan.seed, epoch) for epoch in range(1, DRAWS + 1)]
-    mixed, shares = _mixed(plan.mix, draws[0], target, plan.seed, 1)
+    draws = [_draw(plan.augment, images, plan.recipe.seed, epoch) for epoch in range(1, DRAWS + 1)]
+    mixed, shares = _mixed(plan.mix, draws[0], target, plan.recipe.seed, 1)
     changes = _changes(chosen, images, target)
     captions = [f"{face.id}\n{_labels_in_words(face)}" for face in (faces[row] for row in rows[:top])]
     texts = [in_words(shares, row) for row in range(len(captions))]

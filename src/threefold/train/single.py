@@ -31,7 +31,7 @@ from threefold.files import digest, printable, write_csv, write_json
 from threefold.labels import name as label_name
 from threefold.learn.loader import Photos
 from threefold.learn.loop import Fit, fit
-from threefold.learn.plan import Plan
+from threefold.learn.plan import Plan, make_prepare
 from threefold.photos.cache import content_digests
 from threefold.predictions import Predictions, join
 from threefold.recipe import Recipe, load_recipe
@@ -152,9 +152,9 @@ def _fold(run: Run, member: Member, fold: int, train_side: Photos, valid: Photos
     recipe, plan = member.recipe, member.plan
     images = np.asarray(train_side.images)
     shown = np.unique(train_side.base[train_side.rows])
-    prepare = plan.fold_prepare(images[shown] if recipe.prepare.normalise == "dataset" else None)
+    prepare = make_prepare(recipe, images[shown] if recipe.prepare.normalise == "dataset" else None)
     write_json(home / "prepare.json", prepare.to_dict())
-    torch.manual_seed(int(digest("init", str(plan.seed), str(fold), size=7), 16))
+    torch.manual_seed(int(digest("init", str(recipe.seed), str(fold), size=7), 16))
     net = plan.make_net(prepare)
     with journal.fold(fold, home, part=member.part) as log:
         return fit(net, train_side, valid, plan, fold, home, on_epoch=log.epoch, on_batch=log.batch)
