@@ -6,7 +6,7 @@ SPACE.yaml names recipe keys and what may stand there:
     train.epochs: {low: 5, high: 20, step: 5}                               a number; whole where low and high are
     optim: {choose: "adamw(lr={lr})", lr: {low: 1e-4, high: 1e-2, log: true}}     a text with numbers (or lists) in it
 
-The best of many scores is too high (evidence/selection.py), and the result says by about how much.
+The best of many scores is too high (`evidence.ensemble.lead`), and the result says by about how much.
 """
 
 from __future__ import annotations
