@@ -69,6 +69,9 @@ def export(
     """Write a run as one ONNX file that needs no torch; compare it with torch; measure what smaller weights cost."""
     for module in ("torch", "onnx", "onnxscript"):
         need(module, "train")
+    from threefold.runs import Run
+
+    Run.open(run).need_complete()  # before torch is imported, which takes seconds
     from threefold.export.export import export as work
 
     result = work(
