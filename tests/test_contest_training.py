@@ -55,4 +55,4 @@ def test_a_system_trains_and_predicts(path: Path, drawn: Path, tmp_path: Path, m
     assert all(np.isfinite(losses)) and (losses or path.stem == "001-18")
     photo = next((drawn / "train/images").rglob("normal.*"))
     (reading,) = predict([photo], run.path, out=tmp_path / "out.csv").readings.values()
-    assert reading.probabilities.sum() == pytest.approx(1, abs=1e-4)
+    assert reading.joint.sum() == pytest.approx(1, abs=1e-4)

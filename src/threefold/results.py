@@ -25,6 +25,11 @@ class Result:
         """Why the answer is no although the work was done, in one line; empty where it is not. Exit code 1."""
         return ""
 
+    @property
+    def aside(self) -> bool:
+        """Whether its lines belong on stderr, since stdout has something else (a table that was written as it grew)."""
+        return False
+
     def lines(self) -> list[str]:
         """What a person reads, the headline first. A line that begins with `! ` warns."""
         return []

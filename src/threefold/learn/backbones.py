@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from threefold.assets import ASSETS, asset_path
 from threefold.errors import AssetError, RecipeError
+from threefold.photos.prepare import Colour
 
-Colour = tuple[float, float, float]
 Weights = dict[str, Tensor]
 IMAGENET: tuple[Colour, Colour] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CONTEST: tuple[Colour, Colour] = ((0.548, 0.504, 0.479), (0.237, 0.247, 0.246))
@@ -88,9 +88,8 @@ class _Fan(nn.Module):
 
     def forward(self, inputs: Tensor, *args: Any, **options: Any) -> Tensor:
         """[B, ...] or [3 B, ...] -> [3 B, ...]."""
-        parts = (
-            [inputs] * 3 if self.fresh else inputs.reshape(3, -1, *inputs.shape[1:]).unbind(0)
-        )  # chunk would fix B in a graph
+        # chunk would fix B in a graph
+        parts = [inputs] * 3 if self.fresh else inputs.reshape(3, -1, *inputs.shape[1:]).unbind(0)
         return torch.cat([branch(part, *args, **options) for branch, part in zip(self.branches, parts, strict=True)])
 
 

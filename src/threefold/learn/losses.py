@@ -12,7 +12,8 @@ in parts), for those that weight by them. What a row can be used for is its `kin
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Protocol
+from collections.abc import Callable
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -233,7 +234,7 @@ def _mean(terms: Tensor, weight: Tensor) -> Tensor:
     return (terms.sum(1) * weight).mean()
 
 
-LOSSES: dict[str, type[Any]] = {
+LOSSES: dict[str, Callable[..., Loss]] = {
     "ce": CrossEntropy,
     "focal": Focal,
     "class_balanced": ClassBalanced,

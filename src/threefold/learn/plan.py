@@ -23,7 +23,7 @@ from threefold import spec
 from threefold.data.face import Face
 from threefold.errors import RecipeError, one_of
 from threefold.learn.augment import Augment, make_augment
-from threefold.learn.backbones import IMAGENET, Colour, trained_colours
+from threefold.learn.backbones import IMAGENET, trained_colours
 from threefold.learn.classical import CLASSICAL, Classical
 from threefold.learn.copies import COPIES
 from threefold.learn.distil import KEY as DISTIL
@@ -37,7 +37,7 @@ from threefold.learn.mixing import MIXES, Mix, chain
 from threefold.learn.net import Net, bind_net
 from threefold.learn.optim import OPTIMS, SCHEDULES, Schedule
 from threefold.learn.samplers import SAMPLERS, Sampler
-from threefold.photos.prepare import Prepare, dataset_statistics, parse_size
+from threefold.photos.prepare import Colour, Prepare, dataset_statistics, parse_size
 from threefold.recipe import Recipe
 from threefold.spec import need
 
@@ -131,9 +131,10 @@ class Plan:
 
     def fold_prepare(self, images: Images = None) -> Prepare:
         """The preprocessing of a fold. images [n, H, W, 3]: its training half, for `prepare.normalise: dataset`."""
+        if images is None:
+            return self.prepare
         mean, std = self.normalise(images)
-        same = (mean, std) == (self.prepare.mean, self.prepare.std)
-        return self.prepare if same else replace(self.prepare, mean=mean, std=std)
+        return replace(self.prepare, mean=mean, std=std)
 
     def make_losses(self, counts: dict[str, Tensor]) -> Losses:
         """The losses of a training half; counts: photos per class of each output, for those that weight by them."""

@@ -63,6 +63,11 @@ class Predicted(Result):
             return ""
         return f"{len(self.broken)} of {self.photos + len(self.broken)} photos could not be read, the others were"
 
+    @property
+    def aside(self) -> bool:
+        """Without a file, stdout has the table."""
+        return self.out is None
+
     def lines(self) -> list[str]:
         """See `Result`."""
         lines = [score_line(self.score)] if self.score else []

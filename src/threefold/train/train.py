@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING
 
 from threefold.recipe import Recipe
 from threefold.runs import Run
@@ -15,31 +15,6 @@ from threefold.train.request import complete_recipe, finished_run, need_files, n
 
 if TYPE_CHECKING:
     from threefold.train.repeat import SeedsResult
-
-
-@overload
-def train(
-    recipe: Path | str | Recipe,
-    *,
-    data: str = ...,
-    out: Path | str,
-    overrides: Iterable[str] = ...,
-    resume: bool = ...,
-    seeds: Literal[1] = ...,
-    on_fold: Callable[[int, float], None] | None = ...,
-) -> Run: ...
-
-
-@overload
-def train(
-    recipe: Path | str | Recipe,
-    *,
-    data: str = ...,
-    out: Path | str,
-    overrides: Iterable[str] = ...,
-    resume: bool = ...,
-    seeds: int,
-) -> Run | SeedsResult: ...
 
 
 def train(

@@ -69,6 +69,11 @@ class Watched(Result):
         """See `Result`: a stream that is gone."""
         return self.gone
 
+    @property
+    def aside(self) -> bool:
+        """Stdout has the people, or a table of them."""
+        return True
+
     def lines(self) -> list[str]:
         """See `Result`: all in one line."""
         people = sum(self.counts.values())
