@@ -124,8 +124,4 @@ def class_name(code: int) -> str:
 def marginals(joint: NDArray[np.floating]) -> dict[str, NDArray[np.floating]]:
     """[N, 18] probabilities -> {"mask": [N, 3], "gender": [N, 2], "age_group": [N, 3]}."""
     cube = joint.reshape(-1, 3, 2, 3)
-    return {
-        "mask": cube.sum(axis=(2, 3)),
-        "gender": cube.sum(axis=(1, 3)),
-        "age_group": cube.sum(axis=(1, 2)),
-    }
+    return {"mask": cube.sum(axis=(2, 3)), "gender": cube.sum(axis=(1, 3)), "age_group": cube.sum(axis=(1, 2))}

@@ -127,7 +127,9 @@ class _Sheet:
         span = max(float(np.ptp(self.xy, axis=(0, 1)).max()), 1.0)
         zoom = min(float(np.clip(180 / span, 1.6, 3)), 1000 / span)
         lamp = np.array([np.clip(0.6 * skin.fit[1], -0.45, 0.45), -0.42, 0.85], np.float32)
-        rows, columns = (int(np.clip(1.25 * zoom * self._length(axis), 40, 1400)) for axis in (0, 1))
+        # the longest mesh line along each axis, in pixels
+        lengths = [np.linalg.norm(np.diff(self.xy, axis=axis), axis=2).sum(axis=axis).max() for axis in (0, 1)]
+        rows, columns = (int(np.clip(1.25 * zoom * float(length), 40, 1400)) for length in lengths)
         a, b = np.meshgrid(np.linspace(-1, 1, columns, dtype=np.float32), np.linspace(0, 1, rows, dtype=np.float32))
         at = ((a + 1) * 16, b * 28)
         xy, normal = (cv2.remap(mesh, *at, cv2.INTER_LINEAR) for mesh in (self.xy, self.normal))
@@ -150,10 +152,6 @@ class _Sheet:
         layer, alpha = (_fit(_soft(part, max(skin.blur, 0.4) * zoom), window.size) for part in (ink, solid))
         layer = layer / (alpha[..., None] + 1e-4)
         return layer[..., :3], alpha, layer[..., 3]
-
-    def _length(self, axis: int) -> float:
-        """Longest mesh line along an axis, in pixels."""
-        return float(np.linalg.norm(np.diff(self.xy, axis=axis), axis=2).sum(axis=axis).max())
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,12 +118,7 @@ def join_votes(
 # every stacking of cross-validated models (van der Laan et al. 2007, Super Learner); a handful of weights cannot carry
 # much of that.
 def cross_fit(
-    parts: Sequence[Predictions],
-    rule: str = "soft",
-    *,
-    members: int | None = None,
-    weigh: bool = True,
-    seed: int = 0,
+    parts: Sequence[Predictions], rule: str = "soft", *, members: int | None = None, weigh: bool = True, seed: int = 0
 ) -> tuple[Predictions, Floats]:
     """(what fitted weights really score, the weights fitted on everybody: [M], 0 or more, sum 1).
 

@@ -279,10 +279,4 @@ def dataset(backbone: str, images: Images) -> Colours:
     return mean, (max(red, 1e-3), max(green, 1e-3), max(blue, 1e-3))  # photos of one colour have no spread
 
 
-NORMALISES: spec.Table = {
-    "auto": auto,
-    "imagenet": imagenet,
-    "half": half,
-    "dataset": dataset,
-    "given": constants,
-}
+NORMALISES: spec.Table = {"auto": auto, "imagenet": imagenet, "half": half, "dataset": dataset, "given": constants}

@@ -136,10 +136,5 @@ def _per_class(photos: Photos, by: By, wanted: Callable[[NDArray[np.int64], int]
     return draw
 
 
-SAMPLERS = {
-    "shuffle": shuffle,
-    "weighted": weighted,
-    "balanced": balanced,
-    "dynamic": dynamic,
-}
+SAMPLERS = {"shuffle": shuffle, "weighted": weighted, "balanced": balanced, "dynamic": dynamic}
 """name -> factory(photos of the training half, **options) -> (rng, epoch) -> rows of one epoch."""
