@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from threefold.recipe import Recipe
 from threefold.runs import Run
-from threefold.train.request import complete_recipe, finished_run, need_folder, need_photos, need_scored
+from threefold.train.request import complete_recipe, finished_run, need_files, need_folder, need_scored
 
 if TYPE_CHECKING:
     from threefold.train.repeat import SeedsResult
@@ -43,7 +43,7 @@ def train(
     else:
         need_scored(whole, seeds)
         need_folder(home, "seed0", resume)
-    need_photos(whole)
+    need_files(whole)
     # late: importing torch takes seconds
     from threefold.train.repeat import train_seeds
     from threefold.train.single import train_run
