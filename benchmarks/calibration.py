@@ -30,12 +30,12 @@ from threefold.runs import Run
 
 def decisions(run: Path, photos: Path, seed: int) -> dict[str, Decision]:
     """Of single networks, and for their mean."""
-    found = {}
+    fitted = {}
     with tempfile.TemporaryDirectory() as home:
         for name, place in (("of single networks", None), ("for their mean", photos)):
             result = threefold.decide(run, rule="none", unlabelled=place, seed=seed, out=Path(home) / "decision.json")
-            found[name] = Decision.from_dict(result.data()["decision"])
-    return found
+            fitted[name] = Decision.from_dict(result.data()["decision"])
+    return fitted
 
 
 def losses(test: Predictions, joint: np.ndarray, column: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -57,8 +57,8 @@ def main() -> None:
     test = Run(asked.run).predictions("test")
     test = test.take((test.truth != labels.UNKNOWN).all(1))
     ways = {"as the networks say": test.probabilities.astype(np.float64)}
-    ways |= {name: decision.calibrate(test.probabilities)
-             for name, decision in decisions(asked.run, asked.eval, asked.seed).items()}  # fmt: skip
+    fitted = decisions(asked.run, asked.eval, asked.seed)
+    ways |= {name: decision.calibrate(test.probabilities) for name, decision in fitted.items()}
     ways["on the answers"] = cross_fit(test, rule="none", seed=asked.seed)[0].probabilities
     print(f"{asked.run.name}: {len(test):,} photos of {len(set(test.persons.tolist()))} people it has never seen")
     for column, name in enumerate(labels.ATTRIBUTES):

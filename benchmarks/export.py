@@ -101,13 +101,13 @@ def latency(net: Net, models: dict[str, Any], size: int) -> None:
 def loss(models: dict[str, Any], images: NDArray[np.uint8], truth: NDArray[np.int8]) -> None:
     """The table of 2."""
     label = labels.encode_all(truth)
-    said = {}
+    joints = {}
     for name, model in models.items():
         read = reader(model, 2)
-        said[name] = np.concatenate([read(images[at : at + 32]) for at in range(0, len(images), 32)])
-    for name, joint in said.items():
-        apart = np.abs(joint - said["float32"])
-        changed = (joint.argmax(1) != said["float32"].argmax(1)).mean()
+        joints[name] = np.concatenate([read(images[at : at + 32]) for at in range(0, len(images), 32)])
+    for name, joint in joints.items():
+        apart = np.abs(joint - joints["float32"])
+        changed = (joint.argmax(1) != joints["float32"].argmax(1)).mean()
         f1 = f1_per_class(label, joint.argmax(1))[12:].mean()
         size = len(finished(models[name], "k", "v")) / 1e6
         print(f"{name:8} {size:5.1f} MB   {apart.mean():.4f}; {apart.max():.3f}   {changed:6.1%}   macro F1 {f1:.4f}")

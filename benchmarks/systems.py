@@ -5,7 +5,7 @@ python benchmarks/systems.py runs/base runs/000 runs/001 ...
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 from threefold.evidence.compare import compare_predictions
@@ -14,6 +14,7 @@ from threefold.runs import Run
 
 
 def main(paths: list[str]) -> None:
+    """Print the table."""
     first = Predictions.load(Path(paths[0]) / "oof.npz")
     print("| run | macro F1 (95 % interval) | mask | gender | age group | minus the first (95 % interval) |")
     print("|---|---|---|---|---|---|")
@@ -28,4 +29,6 @@ def main(paths: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", help="run directories")
+    main(parser.parse_args().runs)

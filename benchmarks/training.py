@@ -47,17 +47,16 @@ def main() -> None:
     parser.add_argument("--size", type=parse_size, default=(128, 96))
     asked = parser.parse_args()
     torch.set_num_threads(1)  # waiting threads would count as work
-    given = (asked.backbone, asked.size, asked.batch, asked.steps)
-    first = seconds(*given, torch.contiguous_format)
-    last = seconds(*given, torch.channels_last)
+    step = (asked.backbone, asked.size, asked.batch, asked.steps)
+    first = seconds(*step, torch.contiguous_format)
+    last = seconds(*step, torch.channels_last)
     can = keep_memory()
-    kept = seconds(*given, torch.channels_last)
+    memory = seconds(*step, torch.channels_last)
     print(
         f"{asked.backbone}, batch {asked.batch}, {asked.size[0]}x{asked.size[1]}, one thread, torch {torch.__version__}"
     )
-    for name, spent, than in (
-        ("channels first", first, first), ("channels last", last, first), ("and memory kept", kept, last)
-    ):  # fmt: skip
+    lines = (("channels first", first, first), ("channels last", last, first), ("and memory kept", memory, last))
+    for name, spent, than in lines:
         print(f"{name:15} {asked.batch / spent:6.1f} photos/s, {than / spent:.2f} times as fast as the line above")
     if not can:
         print("this C library keeps no memory: the last line is the second again")

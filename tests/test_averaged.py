@@ -15,9 +15,8 @@ from test_calibrate import nll
 
 from threefold import labels
 from threefold.errors import DataError, LeakError, RunError
-from threefold.evidence.averaged import for_mean
 from threefold.evidence.calibrate import fit_mean_temperature, fit_temperature, temper
-from threefold.evidence.decide import Decision
+from threefold.evidence.decide import Decision, for_mean
 from threefold.export.export import of_one
 from threefold.files import write_csv, write_json
 from threefold.pages import decide_page as stage

@@ -12,14 +12,7 @@ from scipy.optimize import minimize_scalar
 from sklearn.calibration import calibration_curve
 
 from threefold.errors import DataError
-from threefold.evidence.calibrate import (
-    Bin,
-    aurc,
-    fit_temperature,
-    reliability,
-    risk_coverage,
-    temper,
-)
+from threefold.evidence.calibrate import Bin, aurc, fit_temperature, reliability, risk_coverage, temper
 
 ANSWERS = st.lists(st.tuples(st.integers(0, 20).map(lambda x: x / 20), st.booleans()), min_size=1, max_size=40)
 

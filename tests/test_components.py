@@ -44,10 +44,7 @@ def test_a_row_that_is_added_appears_by_itself(monkeypatch):
 
     monkeypatch.setitem(LOSSES, "poly1", poly1)
     row = catalogue()["losses"]["components"]["poly1"]
-    assert (row["usage"], row["options"]) == (
-        "poly1(eps=1.0)",
-        [{"name": "eps", "type": "float", "default": "1.0"}],
-    )
+    assert (row["usage"], row["options"]) == ("poly1(eps=1.0)", [{"name": "eps", "type": "float", "default": "1.0"}])
     assert row["description"].startswith("Cross-entropy plus")
 
 

@@ -18,8 +18,8 @@ from threefold import labels
 from threefold.errors import DataError, RecipeError, RunError
 from threefold.evidence import decide
 from threefold.evidence.calibrate import reliability, temper
-from threefold.evidence.crossfit import sides
 from threefold.evidence.decide import BLOCKS, Decision, as_certain, cross_fit, fit
+from threefold.evidence.metrics import sides
 from threefold.evidence.review import review
 from threefold.predictions import Predictions, product
 

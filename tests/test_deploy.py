@@ -92,7 +92,7 @@ def test_commands_of_a_document_have_their_options(page: str) -> None:
 def test_options_and_variables_in_sentences_exist(page: str) -> None:
     prose = re.sub(r"```.*?```", "", PAGES[page], flags=re.DOTALL)
     named = {
-        name for code in re.findall(r"`([^`\n]+)`", prose) for name in re.findall(r"(?:^|\s)(--[a-z][a-z-]*)", code)
+        name for code in re.findall(r"`([^`\n]+)`", prose) for name in re.findall(r"(?:^|\s)(--[a-z][a-z0-9-]*)", code)
     }
     assert named <= EVERY | FOREIGN, named - EVERY - FOREIGN
     assert set(re.findall(r"THREEFOLD_[A-Z]+", PAGES[page])) <= VARIABLES

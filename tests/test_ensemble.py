@@ -17,13 +17,7 @@ from sklearn.metrics import cohen_kappa_score, f1_score, matthews_corrcoef
 
 from threefold import labels
 from threefold.errors import DataError, RecipeError, RunError
-from threefold.evidence.ensemble import (
-    combine,
-    cross_fit,
-    disagreement,
-    join_votes,
-    mean_years,
-)
+from threefold.evidence.ensemble import combine, cross_fit, disagreement, join_votes, mean_years
 from threefold.files import write_json
 from threefold.learn.net import make_net
 from threefold.pages.report import report

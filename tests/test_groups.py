@@ -13,16 +13,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from threefold import labels
 from threefold.evidence.compare import compare_predictions
 from threefold.evidence.decide import as_certain
-from threefold.evidence.groups import (
-    FEW,
-    GROUPS,
-    LEAST,
-    by_group,
-    disagreement,
-    fold_chance,
-    majority,
-    years_around,
-)
+from threefold.evidence.groups import FEW, GROUPS, LEAST, by_group, disagreement, fold_chance, majority, years_around
 from threefold.evidence.metrics import macro_f1
 from threefold.predictions import Predictions
 

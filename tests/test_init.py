@@ -37,10 +37,7 @@ def test_default_leaves_everything() -> None:
 
 @pytest.mark.parametrize(
     ("text", "linear", "convolution"),
-    [
-        ("normal", 0.01, math.sqrt(2 / (360 + 720))),
-        ("normal(std=0.5)", 0.5, math.sqrt(2 / (360 + 720))),
-    ],
+    [("normal", 0.01, math.sqrt(2 / (360 + 720))), ("normal(std=0.5)", 0.5, math.sqrt(2 / (360 + 720)))],
 )
 def test_spread_is_the_papers(text: str, linear: float, convolution: float) -> None:
     module = filled(text)

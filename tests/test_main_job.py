@@ -160,6 +160,9 @@ def test_typos_are_refused_before_torch_is_imported(home: Path) -> None:
         ["pseudo", "runs/whole", "data/eval/images", "train.mix=cutmx"],
         ["show", "base", "train.mix=cutmx", *data],
         ["show", "base", "--data", "csv:nowhere"],
+        ["train", "base", "data.patches=nowhere.csv", *data],
+        ["train", "base", "data.folds=nowhere.csv", *data],
+        ["train", "base", "data.train_cuts=30", *data],
     ]
     code = f"""
 import sys

@@ -152,12 +152,7 @@ def test_a_running_watch_tells_its_live_state(
     watch(Played(draw([walk(0, 40, 20, 1, "none")], 40)), model=reader(), find=look, monitor=0,
           events=tmp_path / name if name else None, view=Lines())  # fmt: skip
     (body,) = seen
-    assert body["source"] == "door" and body["total"] == {
-        "worn": 0,
-        "incorrect": 0,
-        "none": 1,
-        "indeterminate": 0,
-    }
+    assert body["source"] == "door" and body["total"] == {"worn": 0, "incorrect": 0, "none": 1, "indeterminate": 0}
     assert body["state"].keys() == {"running", "fps", "dropped", "frames", "since"}
     assert body["state"]["running"] is True and body["state"]["frames"] == 30 and body["state"]["dropped"] == 0
     assert datetime.fromisoformat(body["state"]["since"]).tzinfo is not None

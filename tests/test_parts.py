@@ -71,8 +71,8 @@ def test_separate_networks_are_one_system(data: Path, tmp_path: Path) -> None:
     reader = tf.load(run.path)
     assert {prepare.size for prepare in reader.backend.prepares} == {(32, 24), (40, 32), (32, 32)}
     reading = reader(faces[str(oof.photos[0])].photo)
-    assert reading.probabilities.sum() == pytest.approx(1, abs=1e-5) and reading.age is not None
-    assert "fold 1, age" in tf.report(run.path).read_text()
+    assert reading.joint.sum() == pytest.approx(1, abs=1e-5) and reading.age is not None
+    assert "fold 1, age" in (tf.report(run.path).page() or "")
 
 
 def test_a_cut_off_separate_system_goes_on_to_the_same_bytes(data: Path, tmp_path: Path) -> None:

@@ -12,11 +12,10 @@ from helpers import TINY, contest
 from sklearn.metrics import f1_score
 
 from threefold.errors import DataError, RecipeError, RunError
-from threefold.evidence.bootstrap import LEVEL
+from threefold.evidence.bootstrap import LEVEL, t_beyond, t_quantile
 from threefold.evidence.compare import compare_predictions, verdict
 from threefold.evidence.metrics import macro_f1
 from threefold.evidence.seeds import seed_difference, spread
-from threefold.evidence.student import t_beyond, t_quantile
 from threefold.predictions import Predictions
 from threefold.train.train import train
 

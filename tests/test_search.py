@@ -21,8 +21,8 @@ from fake_run import simulate, write_run
 
 from threefold.errors import DataError, RecipeError, RunError, TrainingError
 from threefold.evidence.bootstrap import person_draws
+from threefold.evidence.ensemble import lead
 from threefold.evidence.metrics import macro_f1
-from threefold.evidence.selection import lead
 from threefold.recipe import load_recipe, make_recipe
 from threefold.runs import Run
 from threefold.train import search as module

@@ -12,6 +12,7 @@ from threefold.draw.synth import synth as synth
 from threefold.errors import PhotoError as PhotoError
 from threefold.errors import ThreefoldError as ThreefoldError
 from threefold.evidence.compare import compare_predictions as compare_predictions
+from threefold.evidence.decide import Decision as Decision
 from threefold.evidence.metrics import accuracy as accuracy
 from threefold.evidence.metrics import macro_f1 as macro_f1
 from threefold.evidence.metrics import measure as measure
@@ -26,6 +27,7 @@ from threefold.pages.report import report as report
 from threefold.pages.runs_page import runs as runs
 from threefold.pages.shake_page import shake as shake
 from threefold.pages.suspects_page import suspects as suspects
+from threefold.photos.detect import Detection as Detection
 from threefold.photos.prepare import Prepare as Prepare
 from threefold.predictions import Predictions as Predictions
 from threefold.read.inputs import find_photos as find_photos

@@ -5,8 +5,6 @@ stale. From it come `threefold list` and `threefold describe`, docs/components.m
 misspelt name is refused before five seconds of importing torch. Types and shapes are checked later, by `make_plan`.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path

@@ -4,8 +4,6 @@ Nothing here prints and no verb does: `cli/` alone shows a result, so that `--js
 the same in every verb, and a library call is silent. A verb subclasses Result, as a rule as a frozen dataclass.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from json import dumps

@@ -6,8 +6,6 @@ name is imported and called, so a recipe that holds one is to be trusted like th
 string once; what it gives makes the component as often as it is needed.
 """
 
-from __future__ import annotations
-
 import ast
 import importlib
 import inspect

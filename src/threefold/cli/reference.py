@@ -32,9 +32,7 @@ def list_(
 
 
 @verb("threefold.components")
-def describe(
-    name: Annotated[str, typer.Argument(help="a component, such as focal or cutmix")],
-) -> None:
+def describe(name: Annotated[str, typer.Argument(help="a component, such as focal or cutmix")]) -> None:
     """Describe one component: what it does, its options and their defaults."""
 
 

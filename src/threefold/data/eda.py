@@ -8,7 +8,6 @@ gender.
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from threefold.parallel import processes
 from threefold.photos import decode as photo
 from threefold.photos.detect import largest
 from threefold.photos.networks import scaled
-from threefold.progress import Advance
+from threefold.progress import bar
 
 NUMBERS = ("brightness", "contrast", "sharpness", "colourfulness")
 """Of a photo whose longer side is LONGER: mean and standard deviation of grey, 0..255; variance of its Laplacian
@@ -39,6 +38,8 @@ THUMB, PICTURE = (24, 18), (64, 48)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 FACES = 400
 """Photos, drawn by lot, in which a face is looked for: 10 to 16 ms a photo on one core, five times the rest."""
+VALUES = {name: [*enumerate(values), (labels.UNKNOWN, "unknown")] for name, values in labels.NAMES.items()}
+"""Codes and values of each attribute, the unknown one last."""
 Count = dict[str, int]
 Look = tuple[photo.PhotoInfo, NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]
 """Of one photo: header, the four NUMBERS, [24, 18, 3] and [64, 48, 3] uint8, and the box of its largest face as shares
@@ -109,7 +110,7 @@ def look(item: tuple[Path, bool]) -> Look | None:
     return info, numbers, scaled(small, *THUMB), scaled(small, *PICTURE), share.astype(np.float32)
 
 
-def measure(faces: Sequence[Face], progress: Advance | None = None, *, seed: int = 0) -> Looks:
+def measure(faces: Sequence[Face], *, seed: int = 0) -> Looks:
     """Look at every photo; in FACES of them, by lot, for a face too where the detector is on this machine."""
     count = len(faces)
     try:
@@ -122,15 +123,15 @@ def measure(faces: Sequence[Face], progress: Advance | None = None, *, seed: int
     thumbs = np.zeros((count, *THUMB, 3), dtype=np.uint8)
     sums: dict[tuple[str, int], tuple[NDArray[np.float64], int]] = {}
     items = [(face.photo, bool(detecting)) for face, detecting in zip(faces, looked, strict=True)]
-    for row, seen in enumerate(processes(look, items, least=400, chunk=32)):
-        if seen:
-            infos[row], numbers[row], thumbs[row], picture, boxes[row] = seen
-            face = faces[row]
-            for key in zip(("all", *labels.ATTRIBUTES), (face.label, *face.parts), strict=True):
-                total, photos = sums.get(key, (np.zeros(1), 0))
-                sums[key] = total + picture, photos + 1
-        if progress:
-            progress(row + 1, count)
+    with bar("looking") as report:
+        for row, seen in enumerate(processes(look, items, least=400, chunk=32)):
+            if seen:
+                infos[row], numbers[row], thumbs[row], picture, boxes[row] = seen
+                face = faces[row]
+                for key in zip(("all", *labels.ATTRIBUTES), (face.label, *face.parts), strict=True):
+                    total, photos = sums.get(key, (np.zeros(1), 0))
+                    sums[key] = total + picture, photos + 1
+            report(row + 1, count)
     read = np.array([info is not None for info in infos], dtype=bool)
     pictures = {key: (total / photos).astype(np.uint8) for key, (total, photos) in sums.items()}
     return Looks(read, infos, numbers, thumbs, boxes, looked & read, pictures)
@@ -140,89 +141,64 @@ def describe(faces: Sequence[Face], report: CheckResult, looks: Looks) -> Eda:
     """Count what `measure` and `check` saw."""
     codes, persons = truth(faces), np.array([face.person for face in faces])
     classes, sources = labels.encode_all(codes), np.array([face.source for face in faces])
-    values = _values(codes)
+    values = [
+        (attribute, name, codes[:, column] == code)
+        for column, attribute in enumerate(VALUES)
+        for code, name in VALUES[attribute]
+    ]
+
+    def count(rows: NDArray[np.bool_]) -> Count:
+        return {"photos": int(rows.sum()), "persons": len(np.unique(persons[rows]))}
+
+    def in_source(rows: NDArray[np.bool_]) -> dict[str, Any]:
+        return count(rows) | {"values": _nested((*names, int((rows & with_it).sum())) for *names, with_it in values)}
+
+    aged = {(face.person, int(face.age), face.parts[1]) for face in faces if face.age is not None}
+    years = Counter((year, labels.name("gender", gender) or "unknown") for _, year, gender in aged)
     photos_of = Counter(persons.tolist())
     per_person = Counter(photos_of.values())
     usual, commonest = per_person.most_common(1)[0]
     odd = {person: n for person, n in photos_of.items() if n != usual}
-    groups = {}
-    for gender, group in itertools.product(range(2), range(3)):
-        name = f"{labels.name('gender', gender)} {labels.name('age_group', group)}"
-        groups[name] = _count(persons, (codes[:, 1] == gender) & (codes[:, 2] == group))
     aspects = np.array([[info.width / info.height] if info else [np.nan] for info in looks.infos])
     measured = dict(zip((*NUMBERS, "aspect"), np.concatenate([looks.numbers, aspects], axis=1).T, strict=True))
     return Eda(
         check=report,
-        total=_count(persons, np.ones(len(faces), dtype=bool)),
-        classes={labels.class_name(code): _count(persons, classes == code) for code in range(labels.CLASSES)},
-        attributes=_nested((attribute, name, _count(persons, rows)) for attribute, name, rows in values),
-        groups=groups,
-        years=_years(faces),
+        total=count(np.ones(len(faces), dtype=bool)),
+        classes={labels.class_name(code): count(classes == code) for code in range(labels.CLASSES)},
+        attributes=_nested((attribute, name, count(rows)) for attribute, name, rows in values),
+        groups={
+            labels.class_name(code).removeprefix("worn "): count((codes[:, 1:] == divmod(code, 3)).all(axis=1))
+            for code in range(6)
+        },
+        years=_nested((*key, people) for key, people in sorted(years.items())),
         photos_per_person=dict(sorted(per_person.items())),
         odd=odd if commonest >= 0.8 * len(photos_of) else {},
-        sources={source: _source(persons, sources == source, values) for source in dict.fromkeys(sources.tolist())},
-        looks={number: _by_value(column, values) for number, column in measured.items()},
-        faces=_faces(looks, values) if looks.looked.any() else None,
+        sources={source: in_source(sources == source) for source in dict.fromkeys(sources.tolist())},
+        looks={
+            number: _nested((*names, _quantiles(column[rows])) for *names, rows in values if (rows & looks.read).any())
+            for number, column in measured.items()
+        },
+        faces=_faces(looks, codes[:, 0]) if looks.looked.any() else None,
     )
 
 
-Values = list[tuple[str, str, NDArray[np.bool_]]]
-
-
-def _values(codes: NDArray[np.int8]) -> Values:
-    """(attribute, value, [N] rows that have it) for every value of every attribute, `unknown` last."""
-    values = []
-    for column, (attribute, names) in enumerate(labels.NAMES.items()):
-        for code, name in [*enumerate(names), (labels.UNKNOWN, "unknown")]:
-            values.append((attribute, name, codes[:, column] == code))
-    return values
-
-
-def _years(faces: Sequence[Face]) -> dict[int, dict[str, int]]:
-    """Year of age -> gender -> persons."""
-    aged = {(face.person, int(face.age), face.parts[1]) for face in faces if face.age is not None}
-    counts = Counter((year, labels.name("gender", gender) or "unknown") for _, year, gender in aged)
-    return _nested((year, gender, persons) for (year, gender), persons in sorted(counts.items()))
-
-
-def _source(persons: NDArray[np.str_], inside: NDArray[np.bool_], values: Values) -> dict[str, Any]:
-    """How much of one source there is, as a Count with `values`."""
-    photos = _nested((attribute, name, int((rows & inside).sum())) for attribute, name, rows in values)
-    return {**_count(persons, inside), "values": photos}
-
-
-def _by_value(column: NDArray[np.floating], values: Values) -> dict[str, dict[str, list[float]]]:
-    """Attribute -> value -> QUANTILES of a number, of the values that have a photo with one."""
-    measured = np.isfinite(column)
-    return _nested(
-        (attribute, name, _quantiles(column[rows])) for attribute, name, rows in values if measured[rows].any()
-    )
-
-
-def _faces(looks: Looks, values: Values) -> dict[str, Any]:
-    """How often a face was detected, and where it lies."""
+def _faces(looks: Looks, masks: NDArray[np.int8]) -> dict[str, Any]:
+    """How often a face was detected, in all and by mask value, and where it lies."""
     detected = looks.looked & np.isfinite(looks.boxes[:, 0])
     left, top, right, bottom = looks.boxes[detected].T
-    off = np.maximum(abs(left + right - 1), abs(top + bottom - 1)) / 2
-    by_mask = {
-        name: {"photos": int((looks.looked & rows).sum()), "found": int((detected & rows).sum())}
-        for attribute, name, rows in values
-        if attribute == "mask"
-    }
+
+    def count(rows: NDArray[np.bool_] | bool = True) -> Count:
+        return {"photos": int((looks.looked & rows).sum()), "found": int((detected & rows).sum())}
+
     return {
-        "photos": int(looks.looked.sum()),
-        "found": int(detected.sum()),
-        "by_mask": by_mask,
+        **count(),
+        "by_mask": {name: count(masks == code) for code, name in VALUES["mask"]},
         "height": _quantiles(bottom - top),
-        "off": _quantiles(off),
+        "off": _quantiles(np.maximum(abs(left + right - 1), abs(top + bottom - 1)) / 2),
     }
 
 
-def _count(persons: NDArray[np.str_], rows: NDArray[np.bool_]) -> Count:
-    return {"photos": int(rows.sum()), "persons": len(np.unique(persons[rows]))}
-
-
-def _nested(triples: Iterable[tuple[Any, Any, Any]]) -> dict[Any, dict[Any, Any]]:
+def _nested(triples: Iterable[tuple[Any, ...]]) -> dict[Any, dict[Any, Any]]:
     """(outer, inner, value) -> {outer: {inner: value}}."""
     outer: dict[Any, dict[Any, Any]] = {}
     for key, inner, value in triples:

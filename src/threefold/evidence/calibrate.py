@@ -67,6 +67,20 @@ def risk_coverage(confidence: AnyFloats, right: NDArray[np.bool_]) -> tuple[AnyF
     return upto / max(len(order), 1), wrong[upto] / upto
 
 
+def least_confidence(
+    confidence: AnyFloats, right: NDArray[np.bool_], coverage: float | None, risk: float | None
+) -> float:
+    """The least confidence with which the share `coverage` is said, or at most the share `risk` of it is wrong.
+
+    1 where no share is that small. [N] confidences, [N] whether right (of no matter for a coverage).
+    """
+    if not len(confidence):
+        return 0.0
+    shares, risks = risk_coverage(confidence, right)
+    good = np.flatnonzero(risks <= risk)[-1:] if risk is not None else np.flatnonzero(shares >= (coverage or 1))[:1]
+    return min(float(-np.sort(-confidence)[good[0]]), 1.0) if len(good) else 1.0
+
+
 def aurc(risk: AnyFloats) -> float:
     """Area under the risk-coverage curve: the mean risk over all coverages (Geifman et al. 2019); NaN of no photos."""
     return float(risk.mean()) if len(risk) else float("nan")
@@ -98,7 +112,7 @@ def fit_mean_temperature(mean: AnyFloats, members: AnyFloats) -> float:
     """The temperature of `mean` [N, K], of uncalibrated networks, for which labels drawn from it find the calibrated
     `members` [M, N, K] calibrated: their mean log loss under those labels is what they expect it to be, their entropy.
 
-    No labels are needed; see `averaged.py`. 1 for no photos, an end of TEMPERATURES where there is no root.
+    No labels are needed; see `decide.for_mean`. 1 for no photos, an end of TEMPERATURES where there is no root.
     """
     if not len(mean):
         return 1.0

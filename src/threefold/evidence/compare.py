@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 
 from threefold import labels
 from threefold.errors import DataError
-from threefold.evidence.bootstrap import LEVEL, Estimate, Floats, Number, Statistic, estimate
+from threefold.evidence.bootstrap import LEVEL, Estimate, Floats, Number, Statistic, estimate, t_beyond, t_quantile
 from threefold.evidence.ensemble import aligned, label_words
 from threefold.evidence.metrics import COLUMNS, columns_of, judged_tasks, macro_counts, macro_mean, person_counts
-from threefold.evidence.student import t_beyond, t_quantile
 from threefold.predictions import Predictions
 
 Verdict = Literal["better", "worse", "can't tell"]
@@ -92,9 +91,8 @@ def compare_all(
         scores = columns_of(sums)
         return np.concatenate([scores, scores[..., columns].mean(-1, keepdims=True)], axis=-1)
 
-    scores, differences = _paired(same, [person_counts(part) for part in same], numbers, draws, seed)
-    tests = _tests(differences, same[0])
-    persons, corrected = len(np.unique(same[0].persons)), holm(np.array([test.p for test in tests])).tolist()
+    scores, differences, chances = _paired(same, [person_counts(part) for part in same], numbers, draws, seed)
+    persons = len(np.unique(same[0].persons))
     named = [row.named(COLUMNS) for row in scores]
     return [
         Comparison(
@@ -103,14 +101,14 @@ def compare_all(
             difference=row.named(COLUMNS),
             judged=judged,
             headline=row.number(-1),
-            verdict=verdict(test.value, p),
-            p=test.p,
-            p_holm=p,
-            persons_needed=_needed(test, persons, len(tests)),
+            verdict=verdict(float(row.value[-1]), p_holm),
+            p=p,
+            p_holm=p_holm,
+            persons_needed=_needed(row, persons, len(chances)),
             photos=len(same[0]),
             persons=persons,
         )
-        for other, row, test, p in zip(named[1:], differences, tests, corrected, strict=True)
+        for other, row, p, p_holm in zip(named[1:], differences, chances, holm(np.array(chances)).tolist(), strict=True)
     ]
 
 
@@ -124,9 +122,8 @@ def headlines(
     same = aligned(runs, names)
     tasks = _judged(same[0])
     counts = [macro_counts(part, tasks) for part in same]
-    _, differences = _paired(same, counts, lambda sums: macro_mean(sums, tasks), draws, seed)
-    tests = _tests(differences, same[0])
-    return [(row.number(-1), test.p) for row, test in zip(differences, tests, strict=True)]
+    _, differences, chances = _paired(same, counts, lambda sums: macro_mean(sums, tasks), draws, seed)
+    return [(row.number(-1), p) for row, p in zip(differences, chances, strict=True)]
 
 
 def changes(one: Predictions, other: Predictions) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -180,16 +177,6 @@ def verdict(value: float, p: float) -> Verdict:
     return "can't tell" if p > 1 - LEVEL else "better" if value > 0 else "worse"
 
 
-@dataclass(frozen=True)
-class _Test:
-    """The judged difference, the standard deviation of its draws, the degrees of freedom of that, and the p of them."""
-
-    value: float
-    spread: float
-    freedom: float
-    p: float
-
-
 def _judged(predictions: Predictions) -> tuple[str, ...]:
     names = judged_tasks(predictions)
     if not names:
@@ -199,9 +186,10 @@ def _judged(predictions: Predictions) -> tuple[str, ...]:
 
 def _paired(
     runs: Sequence[Predictions], counts: Sequence[Floats], numbers: Statistic, draws: int, seed: int
-) -> tuple[list[Estimate], list[Estimate]]:
-    """(scores of every run, the first run minus each of the others): `numbers` [S] of `counts`, per run [P, C].
+) -> tuple[list[Estimate], list[Estimate], list[float]]:
+    """(scores of every run, the first run minus each of the others, p of the last number of these differences).
 
+    The scores are `numbers` [S] of `counts`, per run [P, C].
     The interval of a difference is value +- t * spread: the standard deviation of the paired draws, and Student's t
     with the degrees of freedom that this has; of two shares it is never outside -1..1.
     """
@@ -217,53 +205,46 @@ def _paired(
     # Not BCa, which is right for a score and too narrow here: the persons whom two runs answer differently are few,
     # those of them in a rare class (1/18 of macro F1 each) fewer, and from a handful neither the skewness that BCa
     # corrects nor the spread is known well (docs/evidence.md has the coverage of both).
-    differences = []
+    whole = runs[0].label >= 0
+    labelled = runs[0].persons[whole if whole.any() else (runs[0].truth >= 0).any(1)]
+    # what coins say when all persons agree: so few persons cannot make a p smaller
+    least = 2.0 ** (1 - len(np.unique(labelled)))
+    differences, chances = [], []
     for row in rows[count:]:
         value = np.where(np.abs(row.value) < _NOTHING, 0, row.value)
         reach = np.array([t_quantile(LEVEL, freedom) for freedom in row.freedom.tolist()]) * row.spread
         most = np.where(np.arange(len(value)) == COLUMNS.index("age_error"), np.inf, 1)
         low, high = (np.clip(end, -most, most) for end in (value - reach, value + reach))
         differences.append(Estimate(value, low, high, row.spread, row.freedom))
-    return rows[:count], differences
+        apart, spread, freedom = (float(part[-1]) for part in (value, row.spread, row.freedom))
+        p = t_beyond(abs(apart) / spread, freedom) if spread > 0 and freedom >= 1 else float(not apart)
+        chances.append(max(p, least))
+    return rows[:count], differences, chances
 
 
-def _tests(differences: Sequence[Estimate], labelled: Predictions) -> list[_Test]:
-    """Of the last number of each difference."""
-    whole = labelled.label >= 0
-    persons = labelled.persons[whole if whole.any() else (labelled.truth >= 0).any(1)]
-    # what coins say when all persons agree: so few persons cannot make a p smaller
-    least = 2.0 ** (1 - len(np.unique(persons)))
-    tests = []
-    for row in differences:
-        value, spread, freedom = (float(part[-1]) for part in (row.value, row.spread, row.freedom))
-        p = 0.0 if value else 1.0
-        if spread > 0 and freedom >= 1:
-            p = t_beyond(abs(value) / spread, freedom)
-        tests.append(_Test(value, spread, freedom, max(p, least)))
-    return tests
-
-
-def _needed(test: _Test, persons: int, count: int) -> int | None:
+def _needed(difference: Estimate, persons: int, count: int) -> int | None:
     """Persons at which a value is as many standard errors from 0 as t asks for, for a level of 5 % / `count` and POWER.
 
+    The value is the last of `difference`, one of `count`.
     Those standard errors fall as the freedom grows with the persons, so there is one such number; between that of the
     normal distribution and what t asks for there.
     """
-    if not test.value or persons < 2:
+    value, spread, df = (float(part[-1]) for part in (difference.value, difference.spread, difference.freedom))
+    if not value or persons < 2:
         return None
     chance = (1 - LEVEL) / count
 
     def needed_at(people: float) -> float:
-        freedom = max(min(test.freedom * people / persons, people - 1), 1.0)
+        freedom = max(min(df * people / persons, people - 1), 1.0)
         errors = t_quantile(1 - chance, freedom) + t_quantile(2 * POWER - 1, freedom)
-        return float(persons * (errors * test.spread / test.value) ** 2)
+        return float(persons * (errors * spread / value) ** 2)
 
     low = needed_at(math.inf)
     high = max(low, needed_at(low))
     for _ in range(12):
         middle = (low + high) / 2
         low, high = (middle, high) if needed_at(middle) > middle else (low, middle)
-    return max(math.ceil(high), 1 + math.ceil(-math.log2(chance)))  # fewer may all agree by chance: see `_tests`
+    return max(math.ceil(high), 1 + math.ceil(-math.log2(chance)))  # fewer may all agree by chance: see `_paired`
 
 
 def _beliefs(predictions: Predictions) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:

@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from threefold import labels
 from threefold.errors import DataError, RecipeError, RunError, one_of
 from threefold.evidence.bootstrap import AnyFloats
-from threefold.evidence.calibrate import LEAST, fit_temperature, risk_coverage, temper
-from threefold.evidence.crossfit import sides
-from threefold.evidence.metrics import macro_f1
+from threefold.evidence.calibrate import LEAST, fit_mean_temperature, fit_temperature, least_confidence, temper
+from threefold.evidence.metrics import macro_f1, sides
 from threefold.predictions import Predictions
 
 Codes = NDArray[np.int64]
@@ -158,8 +157,7 @@ class Decision:
                 if move:
                     lines.append(f"{names[value]} rather than {usual} from a share of {share:.2f} on")
         else:
-            for code, move in enumerate(moves):
-                lines.append(f"{labels.class_name(code)}: {move:+.2f} on its log probability")
+            lines = [f"{labels.class_name(code)}: {add:+.2f} on its log probability" for code, add in enumerate(moves)]
         if self.years_cuts:
             lines.append("age group by predicted years: 30-59 from {:.1f}, >=60 from {:.1f}".format(*self.years_cuts))
         return lines + [f"{name} is indeterminate below {least:.3f}" for name, least in self.abstain.items() if least]
@@ -208,9 +206,8 @@ def fit(
         raise RecipeError(f"rule: {rule!r} is not known ({one_of(RULES, rule)})")
     wrong = (coverage is not None and not 0 < coverage <= 1) or (risk is not None and not 0 <= risk < 1)
     if wrong or None not in (coverage, risk):
-        raise RecipeError(
-            f"coverage {coverage}, risk {risk}: expected one of them, above 0 up to 1, or 0 up to below 1"
-        )
+        limits = "expected one of them, above 0 up to 1, or 0 up to below 1"
+        raise RecipeError(f"coverage {coverage}, risk {risk}: {limits}")
     labelled = predictions.take(predictions.label >= 0)
     if rule == "auto":
         rule = _choose(labelled, seed) if len(labelled) else "none"
@@ -239,10 +236,42 @@ def fit(
 def cross_fit(predictions: Predictions, *, seed: int = 0, **options: Any) -> tuple[Decided, Decision]:
     """(what is said of each photo by a Decision fitted without its part of the people, the one fitted on everybody).
 
-    The parts are `crossfit.sides`; `auto` chooses its rule inside each part. options: those of `fit`, which also says
+    The parts are `metrics.sides`; `auto` chooses its rule inside each part. options: those of `fit`, which also says
     what is raised.
     """
     return _held_out(predictions, seed, **options), fit(predictions, seed=seed, **options)
+
+
+# Out-of-fold predictions are of one network each, but a run reads new photos with the mean of all its folds' networks.
+# The mean is less sure than any of them (where they differ, it stands between) and more often right, so temperatures of
+# single networks leave it too unsure, by up to 13 points of confidence (docs/evidence.md; Rahaman & Thiery 2021,
+# "Uncertainty quantification and deep ensembles"; Wu & Gales 2021, "Should ensemble members be calibrated?"). Both
+# calibrate on labels that no member has seen, which folds do not leave; here photos without labels are enough.
+def for_mean(single: Decision, members: AnyFloats, mean: AnyFloats, *, coverage: float | None = None) -> Decision:
+    """The decision for `mean` [N, 18] (what is read with) that does what `single` does for `members` [M, N, 18].
+
+    Both as the networks give them, of N photos of people that no member has seen; no labels. Offsets are moved with
+    the temperatures, so that they change the answer at the same calibrated share; borders in years stay. With
+    `coverage` an attribute is indeterminate for the least sure of these photos; else the least confidences stay, as
+    they are calibrated ones. Raises DataError for shapes that do not fit and for no photos.
+    """
+    if members.ndim != 3 or members.shape[1:] != mean.shape or mean.shape[1:] != (labels.CLASSES,) or not mean.size:
+        raise DataError(f"members {members.shape}, mean {mean.shape}; expected [M, N, {labels.CLASSES}] and [N, ...]")
+    # With their temperatures the single networks mean what they say. So labels drawn from what the mean says must find
+    # them calibrated again, and its temperature is that for which they are. This assumes that they mean what they say
+    # on these photos too, which may be easier or harder than those of the training but of no other kind.
+    parts = [labels.marginals(member) for member in members]
+    temperature = {}
+    for name, part in labels.marginals(mean).items():
+        calibrated = np.stack([temper(member[name], single.temperature[name]) for member in parts])
+        temperature[name] = fit_mean_temperature(part, calibrated)
+    ratio = {name: temperature[name] / single.temperature[name] for name in temperature}
+    decision = replace(single, temperature=temperature, offsets=_moved(np.array(single.offsets), ratio))
+    if coverage is None:
+        return decision
+    columns = zip(labels.ATTRIBUTES, decision.apply(mean).confidences.T, strict=True)
+    unlabelled = np.ones(len(mean), bool)
+    return replace(decision, abstain={n: least_confidence(sure, unlabelled, coverage, None) for n, sure in columns})
 
 
 def as_certain(predictions: Predictions, code: Codes) -> Predictions:
@@ -300,9 +329,8 @@ def _fit_years(labelled: Predictions) -> tuple[float, float]:
     for _ in range(ROUNDS):
         # a border that rises makes somebody younger from their own year on (not at it: at the border one is older)
         at = np.nextafter(years, np.inf)
-        second = _step(
-            truth, np.where(years >= first, old, young), np.where(years >= first, middle, young), at, YEARS[1]
-        )
+        low, high = (np.where(years >= first, group, young) for group in (old, middle))
+        second = _step(truth, low, high, at, YEARS[1])
         first = _step(truth, np.where(years >= second, old, middle), young, at, YEARS[0])
     return first, second
 
@@ -342,20 +370,6 @@ def _f1_along(truth: Codes, low: Codes, high: Codes, at: AnyFloats, grid: AnyFlo
     return np.asarray((2 * right / np.maximum(both, 1)).mean(1))
 
 
-def least_confidence(
-    confidence: AnyFloats, right: NDArray[np.bool_], coverage: float | None, risk: float | None
-) -> float:
-    """The least confidence with which the share `coverage` is said, or at most the share `risk` of it is wrong.
-
-    1 where no share is that small. [N] confidences, [N] whether right (of no matter for a coverage).
-    """
-    if not len(confidence):
-        return 0.0
-    shares, risks = risk_coverage(confidence, right)
-    good = np.flatnonzero(risks <= risk)[-1:] if risk is not None else np.flatnonzero(shares >= (coverage or 1))[:1]
-    return min(float(-np.sort(-confidence)[good[0]]), 1.0) if len(good) else 1.0
-
-
 def _logs(probabilities: AnyFloats) -> AnyFloats:
     return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny, dtype=np.float64))
 
@@ -363,3 +377,19 @@ def _logs(probabilities: AnyFloats) -> AnyFloats:
 def _best(scores: AnyFloats) -> Codes:
     """[N, 18] -> [N, 3] the best class of each age group."""
     return np.stack([np.where(_PARTS[:, 2] == group, scores, -np.inf).argmax(1) for group in range(3)], axis=1)
+
+
+def _moved(offsets: AnyFloats, ratio: dict[str, float]) -> tuple[float, ...]:
+    """[18] offsets of log probabilities that are `ratio` times as wide apart.
+
+    What an attribute adds is multiplied by its own ratio, what only a class adds by the mean of all.
+    """
+    cube = offsets.reshape(tuple(labels.SIZES.values()))
+    rest, moved = cube - cube.mean(), np.zeros_like(cube)
+    for axis, name in enumerate(labels.ATTRIBUTES):
+        others = tuple({0, 1, 2} - {axis})
+        part = cube.mean(others, keepdims=True) - cube.mean()
+        rest = rest - part
+        moved = moved + part * ratio[name]
+    moved = moved + rest * float(np.exp(np.mean(np.log(list(ratio.values())))))
+    return tuple((moved - moved.ravel()[1]).round(9).ravel().tolist())

@@ -8,7 +8,7 @@ counted stands here once, for files and for readers alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -18,20 +18,23 @@ from numpy.typing import NDArray
 
 from threefold import labels
 from threefold.errors import DataError, RecipeError, one_of
-from threefold.evidence import crossfit
-from threefold.evidence.bootstrap import Floats
-from threefold.evidence.metrics import confusion, macro_f1
+from threefold.evidence.bootstrap import Floats, person_draws
+from threefold.evidence.metrics import confusion, macro_counts, macro_f1, macro_mean, sides
 from threefold.predictions import Predictions, product
 
 Joints = NDArray[np.floating]
+Weights = Sequence[float] | Floats | None
+"""One for each member; None: all alike."""
 
+VOTES = ("soft", "hard")
+"""How members vote, see `ballots`."""
 TIE = 1e-3
 """What the mean probability counts beside whole votes: it breaks ties, and sums of weights nearer than this are one."""
 ROUNDS = 30
 """Draws of a fit: a weight is a multiple of 1/30 at the finest."""
 
 
-def shares(weights: Sequence[float] | Floats | None, count: int) -> Floats:
+def shares(weights: Weights, count: int) -> Floats:
     """[count] weights divided by their sum, equal ones where None; RecipeError unless one each, none negative."""
     numbers = np.asarray(np.ones(count) if weights is None else weights, dtype=np.float64)
     if numbers.shape != (count,) or not (numbers >= 0).all() or not 0 < numbers.sum() < np.inf:
@@ -39,7 +42,7 @@ def shares(weights: Sequence[float] | Floats | None, count: int) -> Floats:
     return np.asarray(numbers / numbers.sum(), dtype=np.float64)
 
 
-def combine(joints: Joints, weights: Sequence[float] | Floats | None, rule: str) -> NDArray[np.float32]:
+def combine(joints: Joints, weights: Weights, rule: str) -> NDArray[np.float32]:
     """[M, N, 18] probabilities of M members -> [N, 18].
 
     rule: `soft` is the weighted mean; `hard` the share of votes, each member's weight on its most probable class, ties
@@ -53,13 +56,19 @@ def combine(joints: Joints, weights: Sequence[float] | Floats | None, rule: str)
 
 
 def ballots(joints: Joints, vote: str) -> Joints:
-    """[M, N, 18] -> [M, N, 18]: what each member puts into the sum; RecipeError for an unknown vote."""
+    """[M, N, 18] -> [M, N, 18]: what each member puts into the sum; RecipeError for an unknown vote.
+
+    `soft`: its probabilities; `hard`: one vote on the most probable class (the first of equals), the probabilities
+    themselves weighing TIE.
+    """
     if vote not in VOTES:
         raise RecipeError(f"vote: {vote!r} is not known ({one_of(VOTES, vote)})")
-    return VOTES[vote](joints)
+    if vote == "soft":
+        return joints
+    return np.asarray((np.eye(labels.CLASSES)[joints.argmax(2)] + TIE * joints) / (1 + TIE))
 
 
-def mean_years(years: NDArray[np.floating], weights: Sequence[float] | Floats | None) -> NDArray[np.float32]:
+def mean_years(years: NDArray[np.floating], weights: Weights) -> NDArray[np.float32]:
     """[M, N] years, NaN where a member has none -> [N] weighted mean of those that have them, NaN where nobody has."""
     share = np.isfinite(years) * shares(weights, len(years))[:, None]
     total = share.sum(0)
@@ -84,17 +93,13 @@ def aligned(parts: Sequence[Predictions], names: Sequence[str] = ()) -> list[Pre
         if extra := here - photos:
             raise DataError(f"{name}: has {len(extra):,} photos that {names[0]} lacks, the first is {min(extra)!r}")
         same = part.align(first.photos.tolist())
-        for what, mine, theirs, words in (
-            ("person", same.persons, first.persons, str),
-            ("truth", same.truth, first.truth, label_words),
-        ):
+        for what, field, words in (("person", "persons", str), ("truth", "truth", label_words)):
+            mine, theirs = getattr(same, field), getattr(first, field)
             wrong = np.flatnonzero((mine != theirs).reshape(len(mine), -1).any(1))
             if len(wrong):
                 row = wrong[0]
-                raise DataError(
-                    f"{name}: {what} of {str(first.photos[row])!r} is {words(mine[row])!r}, in {names[0]} it is "
-                    f"{words(theirs[row])!r}; so differ {len(wrong):,} photos"
-                )
+                other = f"in {names[0]} it is {words(theirs[row])!r}; so differ {len(wrong):,} photos"
+                raise DataError(f"{name}: {what} of {str(first.photos[row])!r} is {words(mine[row])!r}, {other}")
         rows.append(same)
     return rows
 
@@ -104,9 +109,7 @@ def label_words(codes: NDArray[np.integer]) -> str:
     return " ".join(labels.name(name, int(code)) or "?" for name, code in zip(labels.ATTRIBUTES, codes, strict=True))
 
 
-def join_votes(
-    parts: Sequence[Predictions], weights: Sequence[float] | Floats | None, rule: str = "soft"
-) -> Predictions:
+def join_votes(parts: Sequence[Predictions], weights: Weights, rule: str = "soft") -> Predictions:
     """What the members say together (see `combine`, `mean_years`, `aligned`); rows and folds as in the first."""
     same = aligned(parts)
     joint = combine(np.stack([part.probabilities for part in same]), weights, rule)
@@ -118,17 +121,12 @@ def join_votes(
 # every stacking of cross-validated models (van der Laan et al. 2007, Super Learner); a handful of weights cannot carry
 # much of that.
 def cross_fit(
-    parts: Sequence[Predictions],
-    rule: str = "soft",
-    *,
-    members: int | None = None,
-    weigh: bool = True,
-    seed: int = 0,
+    parts: Sequence[Predictions], rule: str = "soft", *, members: int | None = None, weigh: bool = True, seed: int = 0
 ) -> tuple[Predictions, Floats]:
     """(what fitted weights really score, the weights fitted on everybody: [M], 0 or more, sum 1).
 
     Weights make macro F1 of the vote largest; where no photo knows all three labels, the mean macro F1 of the
-    attributes that are known. Each part of the people (`crossfit.sides` of the first member) is voted on with members
+    attributes that are known. Each part of the people (`metrics.sides` of the first member) is voted on with members
     and weights chosen without them.
     `members`: how many may take part, the others get 0. They are chosen by forward selection: the first is the best
     alone; each next one is the one with which those chosen so far score best, and of equals the one that contradicts
@@ -138,10 +136,10 @@ def cross_fit(
     """
     same = aligned(parts)
     joints, years = np.stack([part.probabilities for part in same]), np.stack([part.years for part in same])
-    cast, truth, sides = ballots(joints, rule), same[0].truth, crossfit.sides(same[0], seed=seed)
+    cast, truth, part = ballots(joints, rule), same[0].truth, sides(same[0], seed=seed)
     mixed, mean = np.empty_like(joints[0], dtype=np.float32), np.empty(len(truth), dtype=np.float32)
-    for side in np.unique(sides):
-        held = sides == side
+    for side in np.unique(part):
+        held = part == side
         weights = _fit(cast[:, ~held], truth[~held], members, weigh)
         mixed[held], mean[held] = combine(joints[:, held], weights, rule), mean_years(years[:, held], weights)
     return replace(same[0], probabilities=mixed, years=mean), _fit(cast, truth, members, weigh)
@@ -167,6 +165,35 @@ def disagreement(parts: Sequence[Predictions], names: Sequence[str]) -> list[dic
         row["error_correlation"] = float(np.corrcoef(wrong)[0, 1]) if mixed else None
         rows.append(row)
     return rows
+
+
+def lead(runs: Sequence[Predictions], *, draws: int = 500, seed: int = 0) -> tuple[float, float]:
+    """Lead in macro F1 of the best run over the mean of all runs: on everybody, and on people it was not chosen by.
+
+    The highest of N scores is too high even when all N runs are equally good. How much of the lead survives on people
+    who had no part in the choice is asked of the bootstrap: choose the best run on the persons of a draw, look at it on
+    the persons the draw left out (Tsamardinos, Greasidou & Borboudakis, "Bootstrapping the out-of-sample predictions
+    for efficient and accurate cross-validation", 2018).
+
+    runs: two or more, on the same photos; else DataError. NaN where no photo knows all three labels.
+    """
+    persons = runs[0].persons if runs else np.array([])
+    if len(runs) < 2 or any(not np.array_equal(np.sort(run.photos), np.sort(runs[0].photos)) for run in runs):
+        raise DataError("a lead is of two or more runs on the same photos")
+    sums = [macro_counts(run, ["all"]) for run in runs]
+    # leads are compared, not scores, because macro F1 depends on how many people it is taken over
+    whole = np.array([macro_mean(part.sum(0), ["all"])[0] for part in sums])
+    leads = []
+    for weights in person_draws(persons, draws, seed):
+        inside, outside = (
+            np.stack([macro_mean(drawn @ part, ["all"])[:, 0] for part in sums])
+            for drawn in (weights, (weights == 0).astype(np.float64))
+        )
+        rows = np.flatnonzero(np.isfinite(inside + outside).all(0))
+        leads.append(outside[inside[:, rows].argmax(0), rows] - outside[:, rows].mean(0))
+    # a draw holds 63 % of the persons, so the estimate errs on the safe side
+    lasting = np.concatenate(leads)
+    return float(whole.max() - whole.mean()), float(lasting.mean()) if len(lasting) else float("nan")
 
 
 def _fit(cast: Joints, truth: NDArray[np.int8], members: int | None, weigh: bool) -> Floats:
@@ -208,12 +235,3 @@ def _score(truth: NDArray[np.int8], joint: Joints) -> float:
     if not scores:
         raise DataError("ensemble: weights cannot be fitted, no photo has a label")
     return float(np.mean(scores))
-
-
-def _votes(joints: Joints) -> Joints:
-    """One vote on the most probable class (the first of equals); the probabilities themselves weigh TIE."""
-    return np.asarray((np.eye(labels.CLASSES)[joints.argmax(2)] + TIE * joints) / (1 + TIE))
-
-
-VOTES: dict[str, Callable[[Joints], Joints]] = {"soft": np.asarray, "hard": _votes}
-"""How a member votes: [M, N, 18] probabilities -> what is summed, by weight."""

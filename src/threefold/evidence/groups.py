@@ -118,11 +118,9 @@ def disagreement(oof: Predictions, *, draws: int = 2000, seed: int = 0) -> tuple
     """
     parts = labels.decode_all(oof.predicted)
     photos = person_sums(oof.persons, np.ones((len(oof), 1)))
-    kinds = [
-        (person_sums(oof.persons, np.eye(size)[parts[:, column]]) > 0).sum(1) > 1
-        for column, size in enumerate(labels.SIZES.values())
-    ][1:]
-    counts = np.stack([*kinds, kinds[0] | kinds[1], photos[:, 0] > 1], axis=1).astype(np.float64)
+    votes = [person_sums(oof.persons, np.eye(3)[parts[:, column]]) for column in (1, 2)]
+    gender, age = ((part > 0).sum(1) > 1 for part in votes)
+    counts = np.stack([gender, age, gender | age, photos[:, 0] > 1], axis=1).astype(np.float64)
     shares = estimate(oof.persons, counts, lambda sums: ratio(sums[..., :3], sums[..., 3:]), draws, seed)
     result: dict[str, Any] = {"people": int(counts[:, 3].sum())}
     for place, name in enumerate(("gender", "age_group", "either")):
@@ -156,11 +154,10 @@ def years_around(oof: Predictions, years: range, *, draws: int = 2000, seed: int
     rows = []
     for place, (one, photos) in enumerate(zip(shown, inside.T, strict=True)):
         people = len(np.unique(oof.persons[photos]))
-        row: dict[str, Any] = {"year": one, "photos": int(photos.sum()), "people": people}
-        row["said"] = (np.bincount(group[photos], minlength=3) / photos.sum()).tolist()
-        row["wrong"] = result.number(place) | _ends(people)
-        row["bias"] = result.number(len(shown) + place) | _ends(people)
-        rows.append(row)
+        shares = (np.bincount(group[photos], minlength=3) / photos.sum()).tolist()
+        row = {"year": one, "photos": int(photos.sum()), "people": people, "said": shares}
+        wrong, bias = (result.number(column) | _ends(people) for column in (place, len(shown) + place))
+        rows.append(row | {"wrong": wrong, "bias": bias})
     return rows
 
 
@@ -175,12 +172,10 @@ def by_fold(oof: Predictions) -> dict[int, dict[str, Any]]:
     counts, fold = person_counts(oof), oof.fold[first]
     rows = {}
     for number in np.unique(oof.fold).tolist():
-        scores = columns_of(counts[fold == number].sum(0))
         row: dict[str, Any] = {"photos": int((oof.fold == number).sum()), "people": int((fold == number).sum())}
-        for name in labels.ATTRIBUTES:
-            score = float(scores[COLUMNS.index(f"{name}.macro_f1")])
-            row[name] = None if np.isnan(score) else score
-        rows[number] = row
+        scores = dict(zip(COLUMNS, columns_of(counts[fold == number].sum(0)).tolist(), strict=True))
+        macro = {name: scores[f"{name}.macro_f1"] for name in labels.ATTRIBUTES}
+        rows[number] = row | {name: None if np.isnan(score) else score for name, score in macro.items()}
     return rows
 
 

@@ -93,13 +93,24 @@ def score(predictions: Predictions, attributes: Sequence[str] = tuple(labels.ATT
     or a network that learns some `attributes` only) the mean of the macro F1 of those attributes that are known, which
     is not comparable with the former.
     """
-    scores = {
-        name: macro_f1(truth, answers, TASKS[name]) for name, truth, answers in tasks(predictions) if (truth >= 0).any()
-    }
-    if "all" in scores and len(attributes) == len(labels.ATTRIBUTES):
-        return scores["all"]
-    parts = [scores[name] for name in attributes if name in scores]
-    return float(np.mean(parts)) if parts else float("nan")
+    names = judged_tasks(predictions) if len(attributes) == len(labels.ATTRIBUTES) else attributes
+    parts = [part for part in tasks(predictions) if part[0] in names and (part[1] >= 0).any()]
+    scores = [macro_f1(truth, answers, TASKS[name]) for name, truth, answers in parts]
+    return float(np.mean(scores)) if scores else float("nan")
+
+
+def sides(predictions: Predictions, k: int = 5, seed: int = 0) -> NDArray[np.integer]:
+    """[N] number of the part of the people each photo is held out with; a person is in one part.
+
+    The folds of the run where it has several (they keep people who share a photo together), else `k` lots of persons by
+    `seed`. Raises DataError where there are fewer than two persons.
+    """
+    if len(np.unique(predictions.fold)) > 1:
+        return predictions.fold
+    names, rows = np.unique(predictions.persons, return_inverse=True)
+    if len(names) < 2:
+        raise DataError(f"a cross-fit holds persons out and there is {len(names)} here; expected 2 or more")
+    return np.asarray(np.random.default_rng(seed).permutation(len(names))[rows] % k)
 
 
 def measure(predictions: Predictions, *, draws: int = 2000, seed: int = 0) -> dict[str, Any]:
@@ -109,7 +120,11 @@ def measure(predictions: Predictions, *, draws: int = 2000, seed: int = 0) -> di
     `known` counts the photos that each part is of. `age_error` is the mean absolute error of the predicted years.
     """
     numbers = estimate(predictions.persons, person_counts(predictions), columns_of, draws, seed).named(COLUMNS)
-    label = predictions.label
+    label, classes = predictions.label, []
+    for code in range(labels.CLASSES):
+        persons = predictions.persons[label == code]
+        row = {"class": code, "name": labels.class_name(code), "photos": len(persons)}
+        classes.append(row | {"persons": len(np.unique(persons)), "f1": numbers[f"f1.{code}"]})
     return {
         "photos": len(predictions),
         "persons": len(np.unique(predictions.persons)),
@@ -118,16 +133,7 @@ def measure(predictions: Predictions, *, draws: int = 2000, seed: int = 0) -> di
         **{name: {key: numbers[f"{name}.{key}"] for key in ("accuracy", "macro_f1")} for name in labels.ATTRIBUTES},
         "known": {name: int((truth >= 0).sum()) for name, truth, _ in tasks(predictions)},
         "classes_present": len(np.unique(label[label >= 0])),
-        "per_class": [
-            {
-                "class": code,
-                "name": labels.class_name(code),
-                "photos": int((label == code).sum()),
-                "persons": len(np.unique(predictions.persons[label == code])),
-                "f1": numbers[f"f1.{code}"],
-            }
-            for code in range(labels.CLASSES)
-        ],
+        "per_class": classes,
         "age_error": numbers["age_error"],
         "draws": draws,
     }

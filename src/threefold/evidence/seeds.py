@@ -17,11 +17,10 @@ from math import ceil, inf, log2, sqrt
 import numpy as np
 
 from threefold.errors import DataError
-from threefold.evidence.bootstrap import LEVEL, NORMAL, Estimate, Floats, estimate
+from threefold.evidence.bootstrap import LEVEL, NORMAL, Estimate, Floats, estimate, t_beyond, t_quantile
 from threefold.evidence.compare import POWER, Verdict, verdict
 from threefold.evidence.ensemble import aligned
 from threefold.evidence.metrics import judged_tasks, macro_counts, macro_mean
-from threefold.evidence.student import t_beyond, t_quantile
 from threefold.predictions import Predictions
 
 Z = NORMAL.inv_cdf((1 + LEVEL) / 2)
@@ -94,7 +93,7 @@ def seed_difference(
     # the variance of the seeds is that of a seed alone (pure) and of what it makes of particular people (mixed)
     mixed = noise.interaction
     pure = max(0.0, (seeds or 0.0) ** 2 - mixed)
-    persons, freedom = noise.person_sd**2, float(noise.estimate.freedom[0])
+    persons, freedom = noise.person_sd**2, noise.freedom
     shared = max(0.0, persons - mixed / count)  # of the persons, whatever the seed is
 
     def of_people(number: int) -> tuple[float, float]:
@@ -121,40 +120,23 @@ def seed_difference(
     )
 
 
-@dataclass(frozen=True)
 class _Noise:
     """K scores, one per seed [K], and the bootstrap over persons: of their mean, then of each one's distance to it.
 
     skewed: the person part keeps the skewness of its BCa ends (a score); else it is a t interval (a difference).
+    interaction: variance that a seed's number has from who was drawn, beyond what all seeds share.
     """
 
-    scores: Floats
-    estimate: Estimate
-    skewed: bool
-
-    @property
-    def mean(self) -> float:
-        return float(self.estimate.value[0])
-
-    @property
-    def persons(self) -> Interval:
-        if self.skewed:
-            return {key: float(getattr(self.estimate, key)[0]) for key in ("value", "low", "high")}
-        reach = t_quantile(LEVEL, float(self.estimate.freedom[0])) * self.person_sd
-        return {"value": self.mean, "low": self.mean - reach, "high": self.mean + reach}
-
-    @property
-    def person_sd(self) -> float:
-        return float(self.estimate.spread[0])
-
-    @property
-    def seed_sd(self) -> float | None:
-        return float(self.scores.std(ddof=1)) if len(self.scores) > 1 else None
-
-    @property
-    def interaction(self) -> float:
-        """Variance that a seed's number has from who was drawn, beyond what all seeds share."""
-        return float((self.estimate.spread[1:] ** 2).sum() / max(len(self.scores) - 1, 1))
+    def __init__(self, scores: Floats, estimate: Estimate, skewed: bool) -> None:
+        self.scores, self.skewed = scores, skewed
+        columns = (estimate.value, estimate.low, estimate.high, estimate.spread, estimate.freedom)
+        self.mean, low, high, self.person_sd, self.freedom = (float(column[0]) for column in columns)
+        if not skewed:
+            reach = t_quantile(LEVEL, self.freedom) * self.person_sd
+            low, high = self.mean - reach, self.mean + reach
+        self.persons: Interval = {"value": self.mean, "low": low, "high": high}
+        self.seed_sd = float(scores.std(ddof=1)) if len(scores) > 1 else None
+        self.interaction = float((estimate.spread[1:] ** 2).sum() / max(len(scores) - 1, 1))
 
     @property
     def p(self) -> float:
@@ -176,7 +158,7 @@ class _Noise:
         # infinitely many for that of a score, whose ends are BCa: each side's distance counts as 1.96 SDs. What two
         # networks of one recipe make of particular people is in both variances, so the sum errs on the safe side.
         # Coverage: docs/evidence.md and `benchmarks/seeds.py`.
-        persons, freedom = self.person_sd**2, float(self.estimate.freedom[0])
+        persons, freedom = self.person_sd**2, self.freedom
         if self.skewed:
             persons, freedom = (self.persons[side] - self.mean) ** 2 / Z**2, inf
         seeds = (self.seed_sd or 0.0) ** 2 * (1 / len(self.scores) + extra)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threefold.errors import DataError, RecipeError
-from threefold.evidence.bootstrap import Floats, ratio
+from threefold.evidence.bootstrap import CHUNK, Floats, ratio, times
 from threefold.evidence.ensemble import aligned
 from threefold.evidence.metrics import macro_counts, macro_mean
 from threefold.predictions import Predictions
@@ -30,8 +30,6 @@ SPREAD = 0.005
 scatter beyond chance, where it is larger, is used instead."""
 ROUNDING = 0.0005
 """SD of a public score as it is typed: two to four decimals, and no worse where two runs are all but the same."""
-_CHUNK = 1 << 21
-"""Persons drawn at a time."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +68,18 @@ def draw_contests(
     if count < 2:
         raise DataError(f"shake: predictions of {count} person ({', '.join(names)}); expected 2 or more")
     if min(sizes) < 1:
-        raise DataError(
-            f"shake: {size} persons, share {share:g} public: {sizes[0]} and {sizes[1]}; expected 1 or more in each half"
-        )
+        halves = f"{sizes[0]} and {sizes[1]}; expected 1 or more in each half"
+        raise DataError(f"shake: {size} persons, share {share:g} public: {halves}")
     # whole numbers, thus exact
     sums = np.concatenate([macro_counts(run, ["all"]) for run in same], axis=1).astype(np.float32)
-    rng, step = np.random.default_rng(seed), max(1, _CHUNK // max(size, count))
+    rng, step = np.random.default_rng(seed), max(1, CHUNK // max(size, count))
     parts = []
     for start in range(0, draws, step):
         rows = min(step, draws - start)
         population = rng.integers(0, count, (rows, count), dtype=np.int32)
-        weights = [_times(population, count), *(_times(_draw(population, number, rng), count) for number in sizes)]
+        places = [rng.integers(0, count, (rows, number)) for number in sizes]
+        people = [population, *(np.take_along_axis(population, place, 1) for place in places)]
+        weights = [times(part, count).astype(np.float32) for part in people]
         drawn = np.stack([(weight @ sums).reshape(rows, len(same), -1) for weight in weights])
         parts.append(macro_mean(drawn, ["all"])[..., 0])
     scores = np.concatenate(parts, axis=1)
@@ -173,11 +172,11 @@ def informed(contests: Contests, public: Sequence[float], seed: int = 0) -> Floa
     together may lie off validation by LEVEL, so scores are believed relative to each other. RecipeError: scores that
     are not one per run, 0..1, one known at least.
     """
-    shown = _shown(contests, public, seed)
+    shown, off, cov, scores = _shown(contests, public, seed)
     runs = contests.private.shape[1]
-    cov = np.cov(contests.private, contests.public[:, shown.runs], rowvar=False) + LEVEL**2
-    gain = np.linalg.solve(shown.cov, cov[runs:, :runs])
-    return np.asarray(contests.private + shown.off + (shown.scores - shown.drawn) @ gain)
+    both = np.cov(contests.private, contests.public[:, shown], rowvar=False) + LEVEL**2
+    gain = np.linalg.solve(cov, both[runs:, :runs])
+    return np.asarray(contests.private + off + (scores[0] - scores[1:]) @ gain)
 
 
 def surprise(contests: Contests, public: Sequence[float], seed: int = 0) -> float:
@@ -186,53 +185,28 @@ def surprise(contests: Contests, public: Sequence[float], seed: int = 0) -> floa
     Far: the Mahalanobis distance, in which all runs together may lie off validation by LEVEL. Next to nothing means
     that scores were mixed up, or that what was handed in is not what the run says. Raises what `informed` raises.
     """
-    shown = _shown(contests, public, seed)
-    apart = np.concatenate([shown.scores[None], shown.drawn]) - contests.public[:, shown.runs].mean(0)
-    far = np.einsum("dk,kd->d", apart, np.linalg.solve(shown.cov, apart.T))
+    shown, _, cov, scores = _shown(contests, public, seed)
+    apart = scores - contests.public[:, shown].mean(0)
+    far = np.einsum("dk,kd->d", apart, np.linalg.solve(cov, apart.T))
     return float((far >= far[0]).mean())
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """Public scores that a team sees: of which `runs` [R], and the `scores` [K] of these.
+def _shown(contests: Contests, public: Sequence[float], seed: int) -> tuple[NDArray[np.bool_], Floats, Floats, Floats]:
+    """Public scores that a team sees, NaN for a run without one; RecipeError where they cannot be.
 
-    cov: [K, K] covariance of such scores; off: [D, 1] how far each draw lies off validation; drawn: [D, K] draws.
+    Of which runs [R] they are; how far each draw lies off validation [D, 1]; of the K that are known the [K, K]
+    covariance, and [1 + D, K]: the scores themselves, then the draws of them.
     """
-
-    runs: NDArray[np.bool_]
-    scores: Floats
-    cov: Floats
-    off: Floats
-    drawn: Floats
-
-
-def _shown(contests: Contests, public: Sequence[float], seed: int) -> _Shown:
-    """Public scores, NaN for a run without one, as draws see them; RecipeError where they cannot be."""
     scores = np.asarray(public, dtype=np.float64)
     count, runs = contests.public.shape[1], ~np.isnan(scores)
     if scores.shape != (count,) or not runs.any() or not ((scores[runs] >= 0) & (scores[runs] <= 1)).all():
-        raise RecipeError(
-            f"public: {scores.tolist()} for {count} runs; expected one macro F1 each, 0..1, as 0.712,0.705"
-        )
+        form = "expected one macro F1 each, 0..1, as 0.712,0.705"
+        raise RecipeError(f"public: {scores.tolist()} for {count} runs; {form}")
     rng = np.random.default_rng(seed)
     off = rng.normal(0, LEVEL, (len(contests.public), 1))
     seen = contests.public[:, runs]
     cov = np.atleast_2d(np.cov(seen, rowvar=False)) + LEVEL**2 + ROUNDING**2 * np.eye(seen.shape[1])
-    return _Shown(runs, scores[runs], cov, off, seen + off + rng.normal(0, ROUNDING, seen.shape))
-
-
-def _draw(population: NDArray[np.int32], size: int, rng: np.random.Generator) -> NDArray[np.int32]:
-    """[D, size] persons drawn with replacement from each row of the population [D, P]."""
-    rows, count = population.shape
-    drawn = rng.integers(0, count, (rows, size)) + np.arange(0, rows * count, count)[:, None]
-    return population.ravel()[drawn.ravel()].reshape(rows, size)
-
-
-def _times(persons: NDArray[np.int32], count: int) -> NDArray[np.float32]:
-    """[D, n] persons -> [D, count] how often each is there."""
-    rows = len(persons)
-    start = np.arange(0, rows * count, count)[:, None]
-    return np.bincount((persons + start).ravel(), minlength=rows * count).reshape(rows, count).astype(np.float32)
+    return runs, off, cov, np.concatenate([scores[None, runs], seen + off + rng.normal(0, ROUNDING, seen.shape)])
 
 
 def _moves(worth: Floats, rng: np.random.Generator) -> Floats:

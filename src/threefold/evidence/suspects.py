@@ -11,7 +11,6 @@ contradicts is one that the other people's labels contradict. Four kinds are loo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from threefold import labels
 from threefold.errors import ThreefoldError, how_to_install
-from threefold.evidence.bootstrap import AnyFloats
+from threefold.evidence.bootstrap import AnyFloats, person_sums
 from threefold.evidence.calibrate import LEAST, fit_temperature, temper
 from threefold.predictions import Predictions
 
@@ -73,8 +72,12 @@ def find_suspects(predictions: Predictions, *, seed: int = 0) -> list[Suspect]:
     """
     if not len(predictions):
         return []
-    names, who = np.unique(predictions.persons, return_inverse=True)
-    evidence = {name: _together(part, who, len(names)) for name, part in predictions.marginals().items()}
+    who = np.unique(predictions.persons, return_inverse=True)[1]
+    evidence = {}
+    for name, part in predictions.marginals().items():
+        # mean log probabilities, since photos of a person say much the same
+        logs = person_sums(predictions.persons, np.log(np.maximum(part, LEAST, dtype=np.float64)))
+        evidence[name] = temper(np.exp(logs / np.bincount(who)[:, None]), 1.0)
     labelled = predictions.truth[:, 1] != labels.UNKNOWN
     suspects = _by_group(predictions, who, evidence["gender"], "gender", labelled)
     suspects += _ages(predictions, who, evidence["age_group"], seed)
@@ -86,13 +89,6 @@ def find_suspects(predictions: Predictions, *, seed: int = 0) -> list[Suspect]:
 
 def _order(suspect: Suspect) -> tuple[float, str, str, tuple[str, ...]]:
     return -suspect.score, suspect.kind, suspect.person, suspect.photos
-
-
-def _together(part: AnyFloats, who: Integers, people: int) -> NDArray[np.float64]:
-    """[N, K] of photos -> [P, K] of persons: mean log probabilities, since photos of a person say much the same."""
-    logs = np.zeros((people, part.shape[1]))
-    np.add.at(logs, who, np.log(np.maximum(part, LEAST, dtype=np.float64)))
-    return temper(np.exp(logs / np.bincount(who, minlength=people)[:, None]), 1.0)
 
 
 def off_diagonal(probabilities: AnyFloats, codes: Integers) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
@@ -111,9 +107,7 @@ def off_diagonal(probabilities: AnyFloats, codes: Integers) -> tuple[NDArray[np.
     return np.flatnonzero(reached.any(1) & (seen != codes)), thresholds
 
 
-def _confident(
-    probabilities: AnyFloats, codes: Integers
-) -> tuple[NDArray[np.intp], NDArray[np.intp], AnyFloats, AnyFloats]:
+def _confident(probabilities: AnyFloats, codes: Integers) -> tuple[Integers, Integers, AnyFloats, AnyFloats]:
     """Confident learning of [U, K] and the [U] labels: rows off the diagonal, their proposed codes and log odds.
 
     Fourth are the tempered [U, K]. The log odds are of probabilities as multiples of their class's threshold.
@@ -152,13 +146,7 @@ def _by_group(
 
 
 def _suspect(
-    p: Predictions,
-    kind: str,
-    attribute: str,
-    values: tuple[str, str],
-    odds: float,
-    rows: Integers,
-    votes: Sequence[bool],
+    p: Predictions, kind: str, attribute: str, values: tuple[str, str], odds: float, rows: Integers, votes: list[bool]
 ) -> Suspect:
     """values: label and proposed; odds: log odds of the proposed value by the photos; rows: photos with the label."""
     # One scale for all kinds: the odds by the photos times those of an error of that kind before any photo is seen.
@@ -196,9 +184,7 @@ def _ages(p: Predictions, who: Integers, evidence: AnyFloats, seed: int) -> list
     return suspects
 
 
-def year_odds(
-    features: AnyFloats, years: AnyFloats, groups: Integers, seed: int
-) -> tuple[AnyFloats, NDArray[np.int64]]:
+def year_odds(features: AnyFloats, years: AnyFloats, groups: Integers, seed: int) -> tuple[AnyFloats, Integers]:
     """[U] log odds of the likeliest year against the labelled one, by [U, F] features; and [U] that year.
 
     A logistic regression tells the age bin, fitted on other people (`groups` [U] keeps a person on one side); the years

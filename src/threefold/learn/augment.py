@@ -107,9 +107,12 @@ def noise(std: float = 0.05, *, p: float = 0.5) -> Augment:
 
 
 def erase(
-    *, p: float = 0.5, scale: tuple[float, float] = (0.02, 0.2), ratio: tuple[float, float] = (0.5, 2.0),
+    *,
+    p: float = 0.5,
+    scale: tuple[float, float] = (0.02, 0.2),
+    ratio: tuple[float, float] = (0.5, 2.0),
     fill: Literal["grey", "black"] = "grey",
-) -> Augment:  # fmt: skip
+) -> Augment:
     """Paint a box of `scale` (shares of the area) and `ratio` (height / width) in one colour (Zhong et al., 2017)."""
     span("scale", scale, 0, 1)
     span("ratio", ratio, 0.01, 100)
@@ -117,9 +120,13 @@ def erase(
 
 
 def coarse_dropout(
-    holes: int = 8, *, p: float = 0.5, scale: tuple[float, float] = (0.002, 0.02),
-    ratio: tuple[float, float] = (0.5, 2.0), fill: Literal["grey", "black"] = "grey",
-) -> Augment:  # fmt: skip
+    holes: int = 8,
+    *,
+    p: float = 0.5,
+    scale: tuple[float, float] = (0.002, 0.02),
+    ratio: tuple[float, float] = (0.5, 2.0),
+    fill: Literal["grey", "black"] = "grey",
+) -> Augment:
     """Paint `holes` boxes (1..64), each like `erase`'s; they may overlap (DeVries & Taylor, 2017, with several)."""
     within("holes", holes, 1, 64)
     return sometimes(chain([erase(p=1, scale=scale, ratio=ratio, fill=fill)] * holes), p)

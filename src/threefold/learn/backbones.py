@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from threefold.assets import ASSETS, asset_path
 from threefold.errors import AssetError, RecipeError
+from threefold.photos.prepare import Colour
 
-Colour = tuple[float, float, float]
 Weights = dict[str, Tensor]
 IMAGENET: tuple[Colour, Colour] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CONTEST: tuple[Colour, Colour] = ((0.548, 0.504, 0.479), (0.237, 0.247, 0.246))

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from threefold import spec
 from threefold.errors import RecipeError, RunError
 from threefold.learn.ages import Outputs
-from threefold.learn.backbones import Colour, load_head, make_body
+from threefold.learn.backbones import load_head, make_body
 from threefold.learn.classical import CLASSICAL
 from threefold.learn.heads import HEADS, Head
 from threefold.learn.init import INITS, Init
 from threefold.learn.tta import View, make_views, unchanged
-from threefold.photos.prepare import Prepare
+from threefold.photos.prepare import Colour, Prepare
 from threefold.recipe import Recipe
 from threefold.runs import Run
 

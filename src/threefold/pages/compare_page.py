@@ -210,7 +210,7 @@ def _sentences(pair: Pair, count: int, translate: Translate) -> list[str]:
     what = WORDS[comparison.judged[0]] if len(comparison.judged) == 1 else SENTENCES["mean"]
     values = {key: _signed(number, places(head)) for key, number in head.items()}
     values |= {"one": pair.one, "other": pair.other, "count": str(count), "what": translate(what)}
-    values |= {"persons": f"{comparison.persons:,}", "needed": _people(needed)}
+    values |= {"persons": f"{comparison.persons:,}", "needed": f"{rough(needed or 0):,}"}
     keys = ["one"]
     if comparison.persons > 1:
         keys = [comparison.verdict]
@@ -251,17 +251,16 @@ def _vote(ensemble: dict[str, Any]) -> str:
 def _warnings(pair: Pair, keys: Sequence[str], translate: Translate) -> list[str]:
     """What stands in the way of putting a difference down to something; `keys`: what differs in the recipes."""
     one, other = (run.stamp for run in pair.runs)
-    apart = {key: (one.get(key), other.get(key)) for key in _STAMPED if one.get(key) != other.get(key)}
-    reasons = [key for key, values in apart.items() if not {None, ""} & {*values}]
-    if set(keys) <= {"seed"}:
-        reasons.insert(0, "nothing")
-    if len(keys) > 1:
-        reasons.insert(0, "many")
-    if pair.comparison.persons == pair.comparison.photos:
-        reasons.append("persons")
+    apart = {key: (one.get(key), other.get(key)) for key in _STAMPED}
+    doubts = {
+        "many": len(keys) > 1,
+        "nothing": set(keys) <= {"seed"},
+        **{key: a != b and not {None, ""} & {a, b} for key, (a, b) in apart.items()},
+        "persons": pair.comparison.persons == pair.comparison.photos,
+    }
     values = {"one": pair.one, "other": pair.other, "count": len(keys), "keys": ", ".join(keys)}
     sentences = []
-    for key in reasons:
+    for key in filter(doubts.get, doubts):
         a, b = apart.get(key, ("", ""))
         sentences.append(translate(SENTENCES[key]).format(**values, a=a, b=b))
     return sentences
@@ -278,7 +277,7 @@ def _overview(pairs: Sequence[dict[str, Any]]) -> _Table:
         score = _ends(pair["numbers"].get("all.macro_f1", {}).get("other"), "")
         chances = [f"{p:.4f}" if p >= 0.0001 else "<0.0001" for p in (pair["p"], pair["p_holm"])]
         keys = ", ".join(row["key"] for row in pair["recipe"])
-        needed = _people(pair["persons_needed"])
+        needed = f"{rough(pair['persons_needed']):,}" if pair["persons_needed"] else "-"
         rows.append([pair["other"], score, _ends(pair["difference"]), *chances, pair["verdict"], needed, keys])
     return "", [f"{pairs[0]['one']} against", *columns], rows
 
@@ -319,7 +318,3 @@ def _ends(number: Number | None, sign: str = "+") -> str:
     form = f"{sign}.{places(number) if sign else 3}f"
     value, *ends = ("" if x is None else f"{x:{form}}" for x in number.values())
     return f"{value} ({' to '.join(ends)})" if all(ends) else value
-
-
-def _people(needed: int | None) -> str:
-    return "-" if needed is None else f"{rough(needed):,}"

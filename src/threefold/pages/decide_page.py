@@ -3,7 +3,7 @@
 What is saved is fitted on everybody; every number beside it is of a cross-fit. `decision.json` may be made again, with
 another rule or target, and the last one counts: it holds nothing that the predictions and the arguments do not give
 again. Out-of-fold predictions are of single networks while `predict` takes the mean of all folds' networks, which is
-less sure and more often right; `unlabelled` photos make the temperatures fit the mean (`evidence/averaged.py`), and
+less sure and more often right; `unlabelled` photos make the temperatures fit the mean (`evidence.decide.for_mean`), and
 scored photos (`on="test"`) were read by it.
 """
 
@@ -19,9 +19,8 @@ import numpy as np
 from threefold import labels, progress
 from threefold.data.sources import eval_photos
 from threefold.errors import RunError
-from threefold.evidence.averaged import for_mean
-from threefold.evidence.crossfit import sides
-from threefold.evidence.decide import FILE, Decision, cross_fit
+from threefold.evidence.decide import FILE, Decision, cross_fit, for_mean
+from threefold.evidence.metrics import sides
 from threefold.evidence.review import COVERAGES, review
 from threefold.files import write_json
 from threefold.pages.answer_page import Answer, Table
@@ -34,7 +33,6 @@ from threefold.read.scored import read_whole
 from threefold.read.unseen import check_unseen
 from threefold.runs import Run
 
-FORMAT = 1
 PLACES = {"oof": "out of fold", "test": "scored eval photos"}
 DRAWS = 2000
 MOST = 2000
@@ -84,11 +82,9 @@ class DecideResult(Answer):
         counts = {key: f"{document[key]:,}" for key in ("photos", "persons", "parts", "networks", "unlabelled")}
         place = translate(PLACES[document["on"]])
         about = self.sentence(translate, "about", name=self.name, place=place, **counts)
-        warnings = []
-        if document["persons"] == document["photos"]:
-            warnings.append(self.sentence(translate, "persons"))
-        if document["networks"] and not document["unlabelled"]:
-            warnings.append(self.sentence(translate, "single", **counts))
+        single = document["networks"] and not document["unlabelled"]
+        doubts = {"persons": document["persons"] == document["photos"], "single": single}
+        warnings = [self.sentence(translate, key, **counts) for key, holds in doubts.items() if holds]
         answer = [self._verdict(translate), *document["words"]]
         for name in document["untempered"]:
             answer.append(self.sentence(translate, "untempered", attribute=translate(name)))
@@ -159,11 +155,10 @@ def decide(
     predictions, path = opened.predictions(on), Path(out) if out else opened.path / FILE
     folds = averaged_folds(opened) if on == "oof" else []
     photos = _unseen(opened, unlabelled, folds, on, seed) if unlabelled else []
-    options = {"rule": rule, "coverage": coverage, "risk": risk, "seed": seed}
-    decision, outcome, numbers = _fitted(predictions, options)
+    decision, outcome, numbers = _fitted(predictions, rule=rule, coverage=coverage, risk=risk, seed=seed)
     mean = _for_mean(opened, decision, photos, folds, coverage) if photos else decision
     document = {
-        "format": FORMAT,
+        "format": 1,
         "on": on,
         "decision": mean.to_dict(),
         "words": mean.words(),
@@ -171,21 +166,22 @@ def decide(
         "unlabelled": len(photos),
         "single": decision.to_dict() if photos else None,
         "digest": oof_digest(opened),
-        "rule": rule,
         **outcome,
         "coverage": coverage,
         "risk": risk,
         "seed": seed,
         "draws": DRAWS,
-        **_counts(predictions, seed),
+        "photos": len(predictions),
+        "persons": len(set(predictions.persons.tolist())),
+        "parts": len(set(sides(predictions, seed=seed).tolist())),
         "review": numbers,
     }
     write_json(path, document)
     return DecideResult(opened.name, path, document)
 
 
-def _fitted(predictions: Predictions, options: dict[str, Any]) -> tuple[Decision, dict[str, Any], dict[str, Any]]:
-    """What is saved; whether its rule is kept, what was tried, attributes without temperature; the review."""
+def _fitted(predictions: Predictions, **options: Any) -> tuple[Decision, dict[str, Any], dict[str, Any]]:
+    """What is saved; rule asked for, whether it is kept, what was tried, attributes without temperature; the review."""
     rule = options["rule"]
     decision, numbers = _judged(predictions, options)
     tried = numbers["macro_f1"]
@@ -194,13 +190,12 @@ def _fitted(predictions: Predictions, options: dict[str, Any]) -> tuple[Decision
         options = options | {"rule": "none"}
         decision, numbers = _judged(predictions, options)
     # networks of different folds may be sure in different ways, so that one temperature makes some of them worse
-    worse = [
-        name for name in labels.ATTRIBUTES if name in numbers and (numbers[name]["nll.difference"]["low"] or 0) > 0
-    ]
+    reviewed = [name for name in labels.ATTRIBUTES if name in numbers]
+    worse = [name for name in reviewed if (numbers[name]["nll.difference"]["low"] or 0) > 0]
     if worse:
         left = [name for name in labels.ATTRIBUTES if name not in worse]
         decision, numbers = _judged(predictions, options | {"tempered": left})
-    return decision, {"kept": keep, "tried": tried, "untempered": worse}, numbers
+    return decision, {"rule": rule, "kept": keep, "tried": tried, "untempered": worse}, numbers
 
 
 def _unseen(run: Run, unlabelled: Path | str, folds: Sequence[int], on: str, seed: int) -> list[tuple[str, Path]]:
@@ -231,12 +226,6 @@ def _for_mean(
 def _judged(predictions: Predictions, options: dict[str, Any]) -> tuple[Decision, dict[str, Any]]:
     decided, decision = cross_fit(predictions, **options)
     return decision, review(predictions, decided, draws=DRAWS, seed=options["seed"])
-
-
-def _counts(predictions: Predictions, seed: int) -> dict[str, int]:
-    """Photos, persons, and parts of the cross-fit."""
-    parts = len(set(sides(predictions, seed=seed).tolist()))
-    return {"photos": len(predictions), "persons": len(set(predictions.persons.tolist())), "parts": parts}
 
 
 def _number(number: dict[str, Any], digits: int) -> str:

@@ -125,8 +125,7 @@ def eda(data: str, *, photos: bool = True, seed: int = 0) -> EdaResult:
     with bar("checking") as progress:
         report = check(data, progress)
     faces = read_faces(data, lambda _: None)  # check has reported what is wrong
-    with bar("looking") as progress:
-        looks = measure(faces, progress, seed=seed)
+    looks = measure(faces, seed=seed)
     copies = _copies(faces, report)
     groups = duplicates.person_groups([face.person for face in faces], copies)
     guesses, chance = shortcuts(faces, looks, groups, seed=seed), noise(faces, seed=seed)

@@ -42,30 +42,36 @@ STYLE = TEMPLATES / "charts.mplstyle"
 
 def curves(epochs: Sequence[dict[str, Any]], translate: Translate = str) -> str:
     """Learning curves of one fold from its lines of log.jsonl: losses, macro F1 with the best epoch, learning rate."""
+
+    def line(axes: Axes, key: str, colour: str, label: str = "", linewidth: float = 1.6) -> None:
+        points = [(line["epoch"], line[key]) for line in epochs if line.get(key) is not None]
+        if points:
+            marker = "." if len(points) < 4 else ""
+            axes.plot(*zip(*points, strict=True), color=colour, label=label, linewidth=linewidth, marker=marker)
+
     with _drawing(3.5, 4.2) as figure:
         # margins are fixed: a layout engine costs five times the drawing
         margins = {"left": 0.11, "right": 0.99, "top": 0.95, "bottom": 0.095, "hspace": 0.6}
         loss, score, rate = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.3], gridspec_kw=margins)
-        _line(loss, epochs, "train_loss", BLUE, translate("train"))
-        _line(loss, epochs, "valid_loss", ORANGE, translate("validation"))
+        line(loss, "train_loss", BLUE, translate("train"))
+        line(loss, "valid_loss", ORANGE, translate("validation"))
         for key, colour in ATTRIBUTES:
-            _line(score, epochs, key, colour, translate(TITLES[key]), linewidth=1)
-        _line(score, epochs, "macro_f1", GREEN, translate("score"))
+            line(score, key, colour, translate(TITLES[key]), linewidth=1)
+        line(score, "macro_f1", GREEN, translate("score"))
         best = [line for line in epochs if line.get("best") and line.get("macro_f1") is not None]
         if best:
             name = translate("best, epoch {n}").format(n=best[-1]["epoch"])
             score.plot(best[-1]["epoch"], best[-1]["macro_f1"], "o", color=GREEN, label=name)
-        _line(rate, epochs, "lr", GREY, "")
+        line(rate, "lr", GREY)
         for axes, name in ((loss, "loss"), (score, "macro F1"), (rate, "learning rate")):
             axes.set_title(translate(name))
             if len(axes.get_legend_handles_labels()[0]) > 1:
                 axes.legend(loc="lower right", bbox_to_anchor=(1.01, 0.96), ncols=3)  # above: inside, it covers lines
         score.set_ylim(0, 1.02)
-        rate.set_ylim(bottom=0)
+        rate.set(ylim=(0, None), xlabel=translate("epoch"))
         rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
         rate.yaxis.get_offset_text().set_fontsize(7)
         rate.xaxis.get_major_locator().set_params(integer=True)
-        rate.set_xlabel(translate("epoch"))
         return _uri(figure)
 
 
@@ -80,14 +86,13 @@ def age_errors(ages: NDArray[np.floating], wrong: NDArray[np.bool_], translate: 
         margins = {"left": 0.09, "right": 0.97, "top": 0.93, "bottom": 0.14, "hspace": 0.35}
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2.2, 1], gridspec_kw=margins)
         top.bar(shown, share, width=0.8, color=ORANGE)
-        top.set_ylim(0, min(1, 0.1 + share.max() * 1.1))
-        top.set_title(translate("share of photos in a wrong age group"))
+        top.set(ylim=(0, min(1, 0.1 + share.max() * 1.1)), title=translate("share of photos in a wrong age group"))
         bottom.bar(shown, total, width=0.8, color=GREY)
-        bottom.set_title(translate("photos"))
+        xlabel = translate("true age in years (dashed: where the groups change)")
+        bottom.set(title=translate("photos"), xlabel=xlabel)
         for cut in labels.CUTS:
             for axes in (top, bottom):
                 axes.axvline(cut - 0.5, color=INK, linewidth=0.8, linestyle="--")
-        bottom.set_xlabel(translate("true age in years (dashed: where the groups change)"))
         return _uri(figure)
 
 
@@ -114,9 +119,8 @@ def risk_coverage(curves: Sequence[tuple[str, Sequence[Sequence[float]]]], trans
         axes = figure.add_axes((0.08, 0.15, 0.9, 0.77))
         for (name, points), colour in zip(curves, (INK, BLUE, ORANGE, GREEN, GREY), strict=False):
             axes.plot(*zip(*points, strict=True), color=colour, label=name, linewidth=1.4)
-        axes.set(xlim=(0, 1), xlabel=translate("share of the photos that is answered, surest first"))
-        axes.set_title(translate("share that is wrong"))
-        axes.set_ylim(bottom=0)
+        xlabel = translate("share of the photos that is answered, surest first")
+        axes.set(xlim=(0, 1), ylim=(0, None), xlabel=xlabel, title=translate("share that is wrong"))
         axes.legend(loc="upper left")
         return _uri(figure)
 
@@ -137,9 +141,8 @@ def age_border(rows: Sequence[dict[str, Any]], cut: int, translate: Translate = 
         bases = shares.cumsum(0) - shares
         for share, base, colour, name in zip(shares, bases, AGES, labels.NAMES["age_group"], strict=True):
             panels[0].bar(years, share, bottom=base, width=0.84, color=colour, label=name)
-        panels[0].set_ylim(0, 1)
+        panels[0].set(ylim=(0, 1), title=translate("share of photos"))
         panels[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
-        panels[0].set_title(translate("share of photos"))
         if errors:
             shown, middle, low, high = np.array(errors, dtype=float).T
             panels[1].axhline(0, color=GREY, linewidth=0.8)
@@ -148,8 +151,7 @@ def age_border(rows: Sequence[dict[str, Any]], cut: int, translate: Translate = 
             panels[1].set_title(translate("predicted − true, years"))
         for axes in panels:
             axes.axvline(cut - 0.5, color=INK, linewidth=0.9, linestyle="--")
-        panels[-1].set_xlabel(translate("true age in years"))
-        panels[-1].set_xticks(years)
+        panels[-1].set(xlabel=translate("true age in years"), xticks=years)
         return _uri(figure)
 
 
@@ -161,15 +163,6 @@ def _drawing(width: float, height: float) -> Iterator[Figure]:
 
     with rc_context(fname=STYLE):
         yield Figure(figsize=(width, height))
-
-
-def _line(
-    axes: Axes, epochs: Sequence[dict[str, Any]], key: str, colour: str, label: str, linewidth: float = 1.6
-) -> None:
-    points = [(line["epoch"], line[key]) for line in epochs if line.get(key) is not None]
-    if points:
-        x, y = zip(*points, strict=True)
-        axes.plot(x, y, color=colour, label=label, linewidth=linewidth, marker="." if len(x) < 4 else "")
 
 
 def _uri(figure: Figure) -> str:

@@ -1,6 +1,7 @@
 """`threefold report RUN`: one self-contained HTML page about a complete run.
 
-The page is made from files of the run directory alone (report_files.py), so it can be made again anywhere; only
+The page is made from files of the run directory alone, so it can be made again anywhere; each of their values is
+checked, and one that something else wrote is an error in one line. Only
 thumbnails need the photos, and where they are gone the page says so. No number is computed here that is not a count:
 scores and intervals come from metrics.json, the others from `evidence` by way of report_parts.py. Only "where it looks"
 (report_looks.py) asks the networks, and only where they are here.
@@ -11,8 +12,9 @@ from __future__ import annotations
 import contextlib
 import statistics
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +22,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threefold import labels
+from threefold.data.tables import Row, read_rows
 from threefold.errors import DataError, RunError, ThreefoldError
 from threefold.evidence.compare import compare_predictions as compare
 from threefold.evidence.groups import FEW, by_fold, fold_chance
 from threefold.pages import figures
 from threefold.pages import report_parts as parts
 from threefold.pages.html import Translate, render, translator
-from threefold.pages.report_files import Photos, read_log, read_object, read_photos
 from threefold.predictions import Predictions
 from threefold.recipe import Recipe, differences
 from threefold.results import Result
 from threefold.runs import Run, score_line
 
-_NOT_TRIED = ("hypothesis", "baseline")  # keys that say what a run is for and change nothing in it
+_STAMPED = ("created", "device", "version", "command", "data", "data_digest", "folds_digest")
+_SCORED = ("macro_f1", "accuracy", *labels.ATTRIBUTES, "known", "age_error")
+_NEEDED: dict[str, dict[str, Any]] = {
+    "stamp.json": dict.fromkeys(_STAMPED, str) | {"seed": int, "packages": dict},
+    "metrics.json": {"photos": int, "seconds": int | float, "folds": list},
+    "scores": dict.fromkeys(_SCORED, dict) | {"persons": int, "draws": int, "classes_present": int, "per_class": list},
+    "eval.json": {"macro_f1": dict, "accuracy": dict, "persons": int},
+}
+"""What the page takes from each file, and of which type; `scores`: from metrics.json of a run that judged photos."""
+_KINDS = {str: "text", list: "a list", dict: "an object"}
+_LOGGED = ("epoch", "train_loss", "valid_loss", "macro_f1", *labels.ATTRIBUTES, "lr", "photos_per_second")
+
+
+@dataclass(frozen=True)
+class Photos:
+    """photos.csv joined with split.csv: files by id, persons [N], truth [N, 3], fold [N] (-1: always training)."""
+
+    paths: dict[str, Path]
+    persons: NDArray[np.str_]
+    truth: NDArray[np.int8]
+    fold: NDArray[np.int64]
+
+    def count(self, rows: NDArray[np.bool_]) -> dict[str, int]:
+        """How many photos and people the rows are."""
+        return {"photos": int(rows.sum()), "people": len(np.unique(self.persons[rows]))}
 
 
 @dataclass(frozen=True)
@@ -72,18 +98,13 @@ class ReportResult(Result):
         translate = translator(lang)
         logs: dict[str, list[dict[str, Any]]] = {}
         for line in self.log:
-            logs.setdefault(_fold_name(line, translate), []).append(line)
+            inside = isinstance(line["fold"], int) and line["fold"] >= 0
+            name = translate("fold {n}").format(n=line["fold"]) if inside else translate("final fit")
+            logs.setdefault(f"{name}, {line['part']}" if line.get("part") else name, []).append(line)
         with _as_written(self.run):
-            return render(
-                "report",
-                lang,
-                **self.numbers,
-                **(self._judged(self.oof, translate) if self.oof else {}),
-                titles=figures.TITLES,
-                names=labels.NAMES,
-                few=FEW,
-                curves=[(name, figures.curves(lines, translate)) for name, lines in logs.items()],
-            )
+            curves = [(name, figures.curves(lines, translate)) for name, lines in logs.items()]
+            context = self.numbers | (self._judged(self.oof, translate) if self.oof else {})
+            return render("report", lang, **context, curves=curves, titles=figures.TITLES, names=labels.NAMES, few=FEW)
 
     def _judged(self, oof: Predictions, translate: Translate) -> dict[str, Any]:
         """The parts about out-of-fold predictions."""
@@ -117,17 +138,17 @@ def report(run: Path | str, *, looks: bool = True, photos: bool = True) -> Repor
     opened.need_complete()
     with _as_written(opened):
         table, log = read_photos(opened), read_log(opened)
-        metrics, stamp = read_object(opened, "metrics.json"), read_object(opened, "stamp.json")
+        metrics = read_object(opened, "metrics.json")
         oof = Predictions.load(opened.path / "oof.npz") if metrics["photos"] else None
-        stray = [photo for photo in oof.photos.tolist() if photo not in table.paths] if oof else []
-        if stray:
+        if stray := [photo for photo in oof.photos.tolist() if photo not in table.paths] if oof else []:
             raise RunError(f"{opened.path / 'photos.csv'}: does not list {stray[0]!r}, which oof.npz judges")
         evaluated = read_object(opened, "eval.json") if (opened.path / "eval.json").exists() else None
         speeds = [line["photos_per_second"] for line in log if line.get("photos_per_second")]
+        speed = statistics.median(speeds) if speeds else None
         numbers = {
             "name": opened.name,
             "recipe": opened.recipe.flat(),
-            "stamp": stamp,
+            "stamp": read_object(opened, "stamp.json"),
             "changes": _changes(opened, oof),
             "scores": {"oof": metrics if oof else None, "eval": evaluated},
             "ensemble": metrics.get("ensemble"),
@@ -135,28 +156,75 @@ def report(run: Path | str, *, looks: bool = True, photos: bool = True) -> Repor
             "folds": _folds(table, metrics, oof),
             "mistakes": parts.mistakes(oof) if oof else [],
             "fairness": parts.fairness(oof) if oof else None,
-            "cost": {
-                "seconds": metrics["seconds"],
-                "speed": statistics.median(speeds) if speeds else None,
-                "epochs": len(log),
-            },
+            "cost": {"seconds": metrics["seconds"], "speed": speed, "epochs": len(log)},
         }
     return ReportResult(opened, oof, log, table.paths, numbers, looks, photos)
 
 
 @contextlib.contextmanager
 def _as_written(run: Run) -> Iterator[None]:
-    """RunError for what is wrong deeper in a file of the run than report_files.py looks."""
+    """RunError for a table that cannot be read, and for what is wrong deeper in a file of the run than is checked."""
     try:
         yield
+    except DataError as error:
+        raise RunError(str(error)) from None
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{run.path}: a file is not as `threefold train` writes it ({error})") from error
 
 
-def _fold_name(line: dict[str, Any], translate: Translate) -> str:
-    inside = isinstance(line["fold"], int) and line["fold"] >= 0
-    name = translate("fold {n}").format(n=line["fold"]) if inside else translate("final fit")
-    return f"{name}, {line['part']}" if line.get("part") else name
+def read_object(run: Run, name: str) -> dict[str, Any]:
+    """A JSON file of the run that holds what `_NEEDED` says; RunError names the file and what is wrong with it."""
+    values = run.read(name)
+    needed = _NEEDED[name] | (_NEEDED["scores"] if name == "metrics.json" and values.get("photos") else {})
+    for key, kind in needed.items():
+        if key not in values:
+            raise RunError(f"{run.path / name}: lacks what the report needs ({key!r})")
+        if not isinstance(values[key], kind):
+            expected = _KINDS.get(kind, "a number")
+            raise RunError(f"{run.path / name}: {key} is {str(values[key])[:60]!r}; expected {expected}")
+    return values
+
+
+def read_log(run: Run) -> list[dict[str, Any]]:
+    """Lines of log.jsonl, each an epoch of a fold; RunError names the first that is not."""
+    log = run.log
+    for number, line in enumerate(log, start=1):
+        where = f"{run.path / 'log.jsonl'}, line {number}"
+        if not isinstance(line, dict) or not {"fold", "epoch"} <= line.keys():
+            raise RunError(f"{where}: expected an epoch of a fold (keys fold and epoch), found {str(line)[:60]}")
+        for key in _LOGGED:
+            if not isinstance(line.get(key), int | float | None):
+                raise RunError(f"{where}: {key} is {str(line[key])[:60]!r}; expected a number")
+    return log
+
+
+def read_photos(run: Run) -> Photos:
+    """RunError names the file, line and column of what cannot be read."""
+    rows = _rows(run.path / "photos.csv", ("photo", "path", "person", *labels.ATTRIBUTES))
+    split = _rows(run.path / "split.csv", ("photo", "person", "fold"))
+    fold = {row.get("photo"): _cell(row, "fold", int) for row in split}
+    truth = [[_cell(row, name, partial(labels.parse, name)) for name in labels.ATTRIBUTES] for row in rows]
+    paths = {row.get("photo"): Path(row.get("path")) for row in rows}
+    if stray := [photo for photo in paths if photo not in fold]:
+        raise RunError(f"{run.path / 'split.csv'}: does not know {stray[0]!r}, which photos.csv lists")
+    persons = np.array([row.get("person") for row in rows], dtype=np.str_)
+    folds = np.array([fold[row.get("photo")] for row in rows], dtype=np.int64)
+    return Photos(paths, persons, np.array(truth, dtype=np.int8).reshape(-1, 3), folds)
+
+
+def _rows(path: Path, required: tuple[str, ...]) -> list[Row]:
+    columns, rows = read_rows(path, required)
+    for row in rows:
+        if len(row.cells) < len(columns):
+            raise RunError(f"{path}, line {row.line}: {len(row.cells)} cells for {len(columns)} columns (cut off?)")
+    return rows
+
+
+def _cell(row: Row, column: str, parse: Callable[[str], int]) -> int:
+    try:
+        return parse(row.get(column))
+    except (DataError, ValueError) as error:
+        raise DataError(f"{row.where(column)}: cannot be read ({error})") from None
 
 
 def _counts(photos: Photos) -> dict[str, Any]:
@@ -232,7 +300,8 @@ def _changes(run: Run, oof: Predictions | None) -> dict[str, Any]:
             changes["apart"] = str(error)
         except ThreefoldError as error:
             changes["missing"] = str(error)
-    rows = [row for row in differences(recipe, other) if row[0] not in _NOT_TRIED]
+    # the first two say what a run is for and change nothing in it
+    rows = [row for row in differences(recipe, other) if row[0] not in ("hypothesis", "baseline")]
     # a recipe file leaves the data to --data
     changes["rows"] = [row for row in rows if row[0] != "data.source" or row[2]]
     return changes

@@ -30,7 +30,6 @@ WORST = 8
 """Mistakes shown of each attribute."""
 SHOWN = 12
 """People in the gallery of photos that disagree."""
-BORDERS = tuple((cut, range(cut - 5, cut + 5)) for cut in labels.CUTS)
 CLASS_NAMES = {"all": tuple(labels.class_name(code) for code in range(labels.CLASSES)), **labels.NAMES}
 
 
@@ -55,8 +54,8 @@ def confusions(oof: Predictions) -> list[dict[str, Any]]:
         recall, precision = (
             [r / n if n else None for r, n in zip(right, photos.sum(axis).tolist(), strict=True)] for axis in (1, 0)
         )
-        names = CLASS_NAMES[task]
-        tables.append({"task": task, "names": names, "cells": cells, "recall": recall, "precision": precision})
+        table = {"task": task, "names": CLASS_NAMES[task], "cells": cells, "recall": recall, "precision": precision}
+        tables.append(table)
     return tables
 
 
@@ -92,43 +91,40 @@ def worst(oof: Predictions, paths: Mapping[str, Path]) -> dict[str, list[dict[st
     By attribute, since the mistakes of one (age, mostly) would hide those of the others. `wrong` counts a person's
     photos that are wrong in this attribute.
     """
-    predicted, wrong = _wrong(oof)
-    photos_of = Counter(oof.persons.tolist())
-    gallery: dict[str, list[dict[str, Any]]] = {}
-    for column, (name, marginal) in enumerate(oof.marginals().items()):
-        sure = marginal[np.arange(len(oof)), predicted[:, column]]
-        wrong_of = Counter(oof.persons[wrong[:, column]].tolist())
-        gallery[name] = []
-        for row in _surest(oof, wrong[:, column], sure)[:WORST]:
-            photo, person = str(oof.photos[row]), str(oof.persons[row])
-            age, years = (None if np.isnan(value[row]) else round(float(value[row])) for value in (oof.ages, oof.years))
-            names = parts_of(oof.truth[row]), parts_of(predicted[row]), wrong[row].tolist()
-            gallery[name].append(
-                {
-                    "photo": photo,
-                    "person": person,
-                    "fold": int(oof.fold[row]),
-                    "picture": figures.thumbnail(paths.get(photo)),
-                    "confidence": float(sure[row]),
-                    "age": age,
-                    "years": years,
-                    "parts": list(zip(*names, strict=True)),
-                    "wrong": wrong_of[person],
-                    "of": photos_of[person],
-                }
-            )
-    return gallery
+    predicted, sure, wrong = _answers(oof)
+
+    def shown(row: int, column: int) -> dict[str, Any]:
+        photo, person = str(oof.photos[row]), str(oof.persons[row])
+        age, years = (None if np.isnan(value[row]) else round(float(value[row])) for value in (oof.ages, oof.years))
+        names = parts_of(oof.truth[row]), parts_of(predicted[row]), wrong[row].tolist()
+        of_person = oof.persons == person
+        return {
+            "photo": photo,
+            "person": person,
+            "fold": int(oof.fold[row]),
+            "picture": figures.thumbnail(paths.get(photo)),
+            "confidence": float(sure[row, column]),
+            "age": age,
+            "years": years,
+            "parts": list(zip(*names, strict=True)),
+            "wrong": int(wrong[of_person, column].sum()),
+            "of": int(of_person.sum()),
+        }
+
+    rows = [_surest(oof, wrong[:, column], sure[:, column])[:WORST] for column in range(3)]
+    return {name: [shown(row, column) for row in rows[column]] for column, name in enumerate(labels.ATTRIBUTES)}
 
 
 def surest_wrong(oof: Predictions) -> list[int]:
     """Rows whose most probable class contradicts a label, surest first, one per person."""
-    return _surest(oof, np.asarray(_wrong(oof)[1].any(axis=1)), oof.probabilities.max(1))
+    return _surest(oof, np.asarray(_answers(oof)[2].any(axis=1)), oof.probabilities.max(1))
 
 
-def _wrong(oof: Predictions) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
-    """[N, 3] codes of the most probable class, and which of them contradict a label."""
+def _answers(oof: Predictions) -> tuple[NDArray[np.int8], NDArray[np.floating], NDArray[np.bool_]]:
+    """[N, 3] codes of the most probable class, how probable each is alone, and which of them contradict a label."""
     predicted = labels.decode_all(oof.predicted)
-    return predicted, (oof.truth != predicted) & (oof.truth != labels.UNKNOWN)
+    sure = [part[np.arange(len(oof)), codes] for part, codes in zip(oof.marginals().values(), predicted.T, strict=True)]
+    return predicted, np.stack(sure, axis=1), (oof.truth != predicted) & (oof.truth != labels.UNKNOWN)
 
 
 def _surest(oof: Predictions, chosen: NDArray[np.bool_], sure: NDArray[np.floating]) -> list[int]:
@@ -146,8 +142,8 @@ def fairness(oof: Predictions) -> dict[str, Any] | None:
 def borders(oof: Predictions, translate: Translate) -> list[dict[str, Any]]:
     """Per border of the age groups that people stand around: cut, rows (`years_around`) and their figure."""
     borders = []
-    for cut, years in BORDERS:
-        if rows := years_around(oof, years, draws=DRAWS):
+    for cut in labels.CUTS:
+        if rows := years_around(oof, range(cut - 5, cut + 5), draws=DRAWS):
             borders.append({"cut": cut, "rows": rows, "figure": figures.age_border(rows, cut, translate)})
     return borders
 
@@ -200,10 +196,8 @@ def disagreements(oof: Predictions, paths: Mapping[str, Path] | None) -> dict[st
     numbers, vote = disagreement(oof, draws=DRAWS)
     gallery = []
     if paths is not None:
-        predicted, agreed = labels.decode_all(oof.predicted), labels.decode_all(majority(oof))
-        marginals = enumerate(oof.marginals().values())
-        sure = np.stack([part[np.arange(len(oof)), predicted[:, column]] for column, part in marginals], axis=1)
-        against = predicted != agreed
+        predicted, sure, _ = _answers(oof)
+        against = predicted != labels.decode_all(majority(oof))
         order = np.argsort(-(sure * against).max(1), kind="stable")
         order = order[against[order].any(1)]
         for person in list(dict.fromkeys(oof.persons[order].tolist()))[:SHOWN]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, product
 from pathlib import Path
@@ -54,8 +55,9 @@ WHY = {
 """Messages of `RunRow.why`, which pages translate."""
 _TOGETHER = 24  # runs judged on the same draws at a time: the fewer, the more of the time goes into drawing
 _PRUNED = "optuna.exceptions.TrialPruned: "  # what `threefold search` stops a trial with
+ENDS = ("value", "low", "high")
 Number = dict[str, float]
-"""{value, low, high}, the ends those of the 95 % interval."""
+"""By ENDS: a number and the ends of its 95 % interval."""
 
 
 class Why(NamedTuple):
@@ -71,9 +73,7 @@ class Why(NamedTuple):
 
     def words(self, translate: Translate = str) -> str:
         """The whole sentence; `translate` does the message and states, never names, keys or what an error said."""
-        values = dict(self.values or {})
-        if "state" in values:
-            values["state"] = translate(values["state"])
+        values = {hole: translate(text) if hole == "state" else text for hole, text in (self.values or {}).items()}
         return translate(self.message).format(**values)
 
 
@@ -139,10 +139,13 @@ def runs_table(root: Path, *, verdicts: bool = True) -> list[RunRow]:
     than hiding the others or staying hidden. Raises RunError when `root` is no folder.
     """
     entries = [_entry(path, root) for path in sorted(run_folders(root))]
-    _letter(entries)
-    pairs = [(entry, _baseline(entry, entries, root)) for entry in entries]
+    _letter([entry for entry in entries if entry.stamp])
+    by_base = defaultdict[Path, list[_Entry]](list)
+    for entry in entries:
+        if base := _baseline(entry, entries, root):
+            by_base[base.path.resolve()].append(entry)
     if verdicts:
-        _judge([(entry, base) for entry, base in pairs if base])
+        _judge(by_base)
     rows = [entry.row for entry in entries]
     return sorted(rows, key=lambda row: (-row.macro_f1["value"] if row.macro_f1 else 1, row.name))
 
@@ -150,10 +153,8 @@ def runs_table(root: Path, *, verdicts: bool = True) -> list[RunRow]:
 def _entry(path: Path, root: Path) -> _Entry:
     """A run as its files tell it; where one of them cannot be read the row stays `damaged` and says which."""
     entry = _Entry(Run(path), row := RunRow(_name(path, root)))
-    if (path.resolve().parent / ".search").exists():
-        row.kind = "trial"
-    elif (path / ENSEMBLE).exists():
-        row.kind = "ensemble"
+    is_trial = (path.resolve().parent / ".search").exists()
+    row.kind = "trial" if is_trial else "ensemble" if (path / ENSEMBLE).exists() else "run"
     try:
         entry.run = run = Run.open(path)
         entry.stamp = stamp = run.stamp
@@ -184,16 +185,12 @@ def _letter(entries: Sequence[_Entry]) -> None:
     """Give every different value of a column a letter, in the order they come: a, b, ... z, aa, ab, ..."""
     for column, keys in LETTERED.items():
         names = ("".join(letters) for length in count(1) for letters in product(ascii_lowercase, repeat=length))
-        letters: dict[tuple[str, ...], str] = {}
+        letter_of = defaultdict[tuple[str, ...], str](names.__next__)
         for entry in entries:
-            if entry.stamp:
-                value = tuple(str(entry.stamp.get(key)) for key in keys)
-                letters[value] = letters.get(value) or next(names)
-                setattr(entry.row, column, letters[value])
-    for row in [entry.row for entry in entries if entry.stamp]:
-        row.code_group += "?" if not row.commit else "+" if row.commit.endswith("+") else ""
-        if row.kind == "ensemble":
-            row.code_group = "-"
+            setattr(entry.row, column, letter_of[tuple(str(entry.stamp.get(key)) for key in keys)])
+    for row in (entry.row for entry in entries):
+        mark = "?" if not row.commit else "+" if row.commit.endswith("+") else ""
+        row.code_group = "-" if row.kind == "ensemble" else row.code_group + mark
 
 
 def _baseline(entry: _Entry, entries: Sequence[_Entry], root: Path) -> Run | None:
@@ -216,17 +213,16 @@ def _baseline(entry: _Entry, entries: Sequence[_Entry], root: Path) -> Run | Non
         base, source = other.recipe, _name(other.path.resolve(), root.resolve())
         outcome, why = _comparable(entry, other, source)
     row.against, row.changed_from = source if other else "", source
-    if row.recipe:
-        changed = {key: value for key, value, _ in differences(entry.recipe, base) if key not in UNTOLD}
-        words = {key: "not set" if value is None else str(value) or "''" for key, value in changed.items()}
-        row.changed = tuple(f"{key}: {value}" for key, value in words.items())
+    changed = {key: value for key, value, _ in differences(entry.recipe, base) if key not in UNTOLD}
+    words = {key: "not set" if value is None else str(value) or "''" for key, value in changed.items()}
+    row.changed = tuple(f"{key}: {value}" for key, value in words.items())
     if row.state != "complete":
         return None
     row.verdict, row.why = outcome, why
     return None if outcome else other
 
 
-def _run_of_file(entry: _Entry, recipe: Recipe, entries: Iterable[_Entry]) -> tuple[Run | None, Why]:
+def _run_of_file(entry: _Entry, recipe: Recipe, entries: Sequence[_Entry]) -> tuple[Run | None, Why]:
     """The complete run that a baseline's recipe file stands for, or why there is none.
 
     It is on the same photos and folds and equals the file in every key but FREE; of several it is the one with the same
@@ -259,28 +255,24 @@ def _comparable(entry: _Entry, other: Run, name: str) -> tuple[str, Why]:
     if other.state != "complete":
         return NO_RUN, Why(WHY["state"], {"run": name, "state": other.state})
     commits = {row.commit, str(stamp.get("commit") or "")} - {""}
-    if row.kind == "ensemble" or (len(commits) < 2 and stamp.get("version") == row.version):
-        return "", Why()
-    return "", Why(WHY["code"], {"run": name})
+    same = row.kind == "ensemble" or (len(commits) < 2 and stamp.get("version") == row.version)
+    return "", Why() if same else Why(WHY["code"], {"run": name})
 
 
-def _judge(pairs: Sequence[tuple[_Entry, Run]]) -> None:
+def _judge(by_base: Mapping[Path, Sequence[_Entry]]) -> None:
     """Give rows their difference and verdict: what `threefold compare` says of each pair alone.
 
     Of twenty changes that do nothing, one comes out better or worse by chance; `threefold ablate` corrects for that, a
     log cannot, since nobody knows how many questions it is.
     """
-    by_base: dict[Path, list[_Entry]] = {}
-    for entry, base in pairs:
-        by_base.setdefault(base.path.resolve(), []).append(entry)
-    done = 0
+    done, total = 0, sum(map(len, by_base.values()))
     with progress.bar("verdicts", "runs") as report:
         for path, entries in by_base.items():
             for start in range(0, len(entries), _TOGETHER):
                 batch = entries[start : start + _TOGETHER]
                 _judge_batch(Run(path), batch)
                 done += len(batch)
-                report(done, len(pairs))
+                report(done, total)
 
 
 def _judge_batch(base: Run, entries: Sequence[_Entry]) -> None:
@@ -305,7 +297,7 @@ def _number(value: Any, *keys: str) -> Number | None:
     """{value, low, high} that lies below `keys` in what a file held; None where any of the three is no number."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
-    ends = {end: _finite(value.get(end)) for end in ("value", "low", "high")} if isinstance(value, dict) else {}
+    ends = {end: _finite(value.get(end)) for end in ENDS} if isinstance(value, dict) else {}
     number = {end: float(part) for end, part in ends.items() if part is not None}
     return number if len(number) == 3 else None
 

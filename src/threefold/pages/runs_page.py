@@ -7,12 +7,12 @@ recipe key (`train.mix`).
 
 from __future__ import annotations
 
-import operator
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
+from operator import ge, gt, le, lt
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -20,7 +20,7 @@ from urllib.parse import quote
 from threefold.errors import RecipeError, one_of
 from threefold.evidence.bootstrap import places
 from threefold.pages.html import render
-from threefold.pages.runlog import WHY, Number, RunRow, runs_table
+from threefold.pages.runlog import ENDS, WHY, Number, RunRow, runs_table
 from threefold.recipe import KEYS, PART_KEYS, PARTS
 from threefold.results import Result, display_width, table_lines
 
@@ -29,12 +29,7 @@ _NUMBERS = ("macro_f1", "accuracy", "mask", "gender", "age_group", "difference")
 _COUNTS = ("people", "photos", "seed", "seconds")
 _FIELDS = tuple(field.name for field in fields(RunRow) if field.name not in ("recipe", "why"))
 _TITLES = {"run": "name", "time": "seconds", "date": "created", "data": "data_group", "code": "code_group"}
-_SIGNS: dict[str, Callable[[Any, Any], bool]] = {
-    ">=": operator.ge,
-    "<=": operator.le,
-    ">": operator.gt,
-    "<": operator.lt,
-}
+_SIGNS: dict[str, Callable[[Any, Any], bool]] = {">=": ge, "<=": le, ">": gt, "<": lt}
 _CONDITION = re.compile(r"([\w.]+(?: \w+)?)\s*(!=|>=|<=|=|>|<)\s*(.*)", re.DOTALL)
 _APART = {
     "group": "! Different letters for data or folds: other photos or other folds. Do not compare those scores.",
@@ -81,8 +76,7 @@ class RunsResult(Result):
                 lines.append(warning)
         judged = sum(bool(row.difference) for row in self.log)
         if judged > 1:
-            about = "verdicts, each of its own pair: one in twenty comes out better or worse by chance."
-            lines.append(f"{judged} {about}")
+            lines.append(f"{judged} verdicts, each of its own pair: one in twenty comes out better or worse by chance.")
         return lines
 
     def data(self) -> dict[str, Any]:
@@ -91,17 +85,10 @@ class RunsResult(Result):
 
     def rows(self) -> list[Sequence[object]]:
         """One row a run; a score is three columns, its value and the ends of the interval; the recipe is left out."""
-        header: list[str] = []
-        for name in _FIELDS:
-            header += [name, f"{name}_low", f"{name}_high"] if name in _NUMBERS else [name]
-        table: list[Sequence[object]] = [[*header, "why"]]
-        for row in self.log:
-            cells: list[object] = []
-            for name in _FIELDS:
-                number = getattr(row, name) or dict.fromkeys(("value", "low", "high"), "")
-                cells += [number[end] for end in ("value", "low", "high")] if name in _NUMBERS else [_value(row, name)]
-            table.append([*cells, row.why.words()])
-        return table
+        columns = [(name, end) for name in _FIELDS for end in (ENDS if name in _NUMBERS else ENDS[:1])]
+        header = [name if end == "value" else f"{name}_{end}" for name, end in columns]
+        table = [[*(_value(row, name, end) for name, end in columns), row.why.words()] for row in self.log]
+        return [[*header, "why"], *table]
 
     def page(self, lang: str = "en") -> str:
         """The log as a page that sorts and filters by every column with two values: fields and keys of the recipes."""
@@ -195,19 +182,16 @@ def meets(row: RunRow, asked: Condition) -> bool:
     return (asked.wanted in (names or {""})) is (asked.sign == "=")
 
 
-def ordered(rows: Iterable[RunRow], column: str, falling: bool) -> list[RunRow]:
+def ordered(rows: Sequence[RunRow], column: str, falling: bool) -> list[RunRow]:
     """By a column, numbers before texts; rows without the value stay behind in either direction, in their order."""
 
     def place(row: RunRow) -> tuple[bool, float, str]:
         value = _value(row, column)
         number = float(value) if isinstance(value, int | float) else None
-        return number is None, number or 0.0, str(value).lower()
+        return number is None, number or 0.0, "" if value is None else str(value).lower()
 
-    filled: list[RunRow] = []
-    empty: list[RunRow] = []
-    for row in rows:
-        (empty if _value(row, column) in (None, "") else filled).append(row)
-    return sorted(filled, key=place, reverse=falling) + empty
+    rows = sorted(rows, key=place, reverse=falling)
+    return sorted(rows, key=lambda row: _value(row, column) in (None, ""))
 
 
 def _column(text: str, where: str) -> str:
@@ -219,11 +203,11 @@ def _column(text: str, where: str) -> str:
     return name
 
 
-def _value(row: RunRow, column: str) -> Any:
-    """What orders and filters go by: of a score its value, of what changed the text of all."""
+def _value(row: RunRow, column: str, end: str = "value") -> Any:
+    """What orders and filters go by: of a score its value or an end, of what changed the text of all."""
     value = getattr(row, column) if column in _FIELDS else row.recipe.get(column)
     if isinstance(value, dict):
-        return value["value"]
+        return value[end]
     return "; ".join(value) if isinstance(value, tuple) else value
 
 
@@ -259,7 +243,7 @@ def _range(number: Number | None, sign: str = "") -> str:
     if not number:
         return "-"
     digits = places({**number}, 4) if sign else 4
-    value, low, high = (f"{number[end]:{sign}.{digits}f}" for end in ("value", "low", "high"))
+    value, low, high = (f"{part:{sign}.{digits}f}" for part in number.values())
     return f"{value} [{low}, {high}]"
 
 

@@ -6,7 +6,7 @@ results are put in a table a question, in the order in which a team asks them, w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
@@ -109,26 +109,26 @@ class ShakeResult(Answer):
 
     def _tables(self, translate: Translate) -> list[Table]:
         choice, runs = self.document["choice"], self.document["runs"]
-        tables: list[tuple[str, Mapping[str, str], list[dict[str, Any]]]] = [("gaps", _GAPS, runs)]
+        tables = [self._table(translate, "gaps", _GAPS, runs)]
         if len(runs) > 1:
             against = {row["one"]: row for row in self.document["pairs"] if row["other"] == choice["pick"]}
-            tables.append(("ranks", _RANKS, [row | against.get(row["run"], {}) for row in runs]))
+            ranks = [row | against.get(row["run"], {}) for row in runs]
             rules = [row | {"rule": translate(_RULES[name])} for name, row in self.document["strategies"].items()]
-            tables.append(("strategies", _STRATEGIES, rules))
+            tables.append(self._table(translate, "ranks", _RANKS, ranks))
+            tables.append(self._table(translate, "strategies", _STRATEGIES, rules))
         if self.document["given"]:
             columns = {"run": [row["run"] for row in runs], "given": self.document["given"]}
             columns |= {key: choice[key] for key in ("expected", "low", "high", "best")}
             rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-            tables.append(("informed", _PUBLIC, rows))
-        pick = Path(choice["pick"]).name
-        return [
-            (
-                self.sentence(translate, key),
-                [translate(name).format(run=pick) for name in columns],
-                _cells(columns, rows),
-            )
-            for key, columns, rows in tables
-        ]
+            tables.append(self._table(translate, "informed", _PUBLIC, rows))
+        return tables
+
+    def _table(self, translate: Translate, key: str, columns: dict[str, str], rows: list[dict[str, Any]]) -> Table:
+        """`columns` of the rows, under the title `key`; a dash where a cell is None or missing."""
+        names = [translate(name).format(run=Path(self.document["choice"]["pick"]).name) for name in columns]
+        places = [column.partition(":") for column in columns.values()]
+        cells = [["-" if row.get(k) is None else format(row[k], form) for k, _, form in places] for row in rows]
+        return self.sentence(translate, key), names, cells
 
     def _answer(self, translate: Translate) -> list[str]:
         choice, rules = self.document["choice"], self.document["strategies"]
@@ -194,9 +194,3 @@ def _scores(public: Sequence[float] | str) -> list[float]:
         return [float("nan") if text.strip() == "-" else float(text) for text in public.split(",")]
     except ValueError:
         raise RecipeError(f"public: {public!r} cannot be read; expected numbers like 0.712,-,0.705") from None
-
-
-def _cells(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """What stands in a table; a dash where it is None or missing."""
-    places = [column.partition(":") for column in columns.values()]
-    return [["-" if row.get(key) is None else format(row[key], form) for key, _, form in places] for row in rows]

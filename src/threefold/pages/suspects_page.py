@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from threefold import labels
 from threefold.data.options import LEFT_ALONE
@@ -149,21 +148,19 @@ def _cards(run: Run, oof: Predictions, suspects: Sequence[Suspect], pictures: bo
         name = "age_group" if suspect.kind == "age" else suspect.attribute
         rows = np.flatnonzero(oof.persons == suspect.person).tolist()
         rows.sort(key=lambda row: str(oof.photos[row]) not in suspect.photos)
-        photos = [_photo(oof, row, name, marginals[name]) for row in rows[:SHOWN]]
-        for photo in photos:
-            photo["picture"] = thumbnail(paths.get(photo["id"]))
-            photo["concerned"] = photo["id"] in suspect.photos
+        photos = []
+        for row in rows[:SHOWN]:
+            photo, years = str(oof.photos[row]), float(oof.years[row])
+            photos.append(
+                {
+                    "id": photo,
+                    "picture": thumbnail(paths.get(photo)),
+                    "label": labels.name(name, int(oof.truth[row, list(labels.ATTRIBUTES).index(name)])),
+                    "chances": [round(float(chance), 3) for chance in marginals[name][row]],
+                    "years": None if name != "age_group" or np.isnan(years) else round(years, 1),
+                    "concerned": photo in suspect.photos,
+                }
+            )
         card = {**asdict(suspect), "photos": photos, "more": max(0, len(rows) - SHOWN), "values": labels.NAMES[name]}
         cards.append({**card, "photo": _row(0, suspect)[3], "confidence": suspect.confidence})
     return cards
-
-
-def _photo(oof: Predictions, row: int, attribute: str, part: NDArray[np.floating]) -> dict[str, Any]:
-    code = int(oof.truth[row, list(labels.ATTRIBUTES).index(attribute)])
-    return {
-        "id": str(oof.photos[row]),
-        "picture": None,
-        "label": labels.name(attribute, code),
-        "chances": [round(float(chance), 3) for chance in part[row]],
-        "years": None if attribute != "age_group" or np.isnan(oof.years[row]) else round(float(oof.years[row]), 1),
-    }

@@ -4,8 +4,6 @@ A backend may hold several models that prepare a photo differently: it names its
 batch for each. The networks of a run answer by torch (`learn.net_backend`), imported only when a run is opened.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol

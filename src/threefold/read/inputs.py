@@ -3,8 +3,6 @@
 A folder of a million photos is walked, not listed: memory holds the names of one folder at a time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path

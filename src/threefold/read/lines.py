@@ -6,8 +6,6 @@ whole or not at all, and the spool is deleted. So every format is resumable, in 
 was interrupted is byte for byte the one that was not.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 from collections import deque

@@ -7,8 +7,6 @@ What the model says of itself is JSON under the one metadata key KEY, so that th
 whole. Reading needs onnxruntime, never torch.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

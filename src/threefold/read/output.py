@@ -1,7 +1,5 @@
 """Tables of readings as CSV, JSON lines or Parquet, for a million photos as for one."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator

@@ -1,7 +1,5 @@
 """`threefold predict`: photos or videos and a model in; a table of readings, or the contest's submission, out."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -59,9 +57,8 @@ class Predicted(Result):
     @property
     def failure(self) -> str:
         """See `Result`: photos that could not be read."""
-        if not self.broken:
-            return ""
-        return f"{len(self.broken)} of {self.photos + len(self.broken)} photos could not be read, the others were"
+        broken, others = len(self.broken), ", the others were" if self.photos else ""
+        return f"{broken} of {self.photos + broken} photos could not be read{others}" if broken else ""
 
     @property
     def aside(self) -> bool:

@@ -8,14 +8,12 @@ said is the rule's, and what is not sure enough is called indeterminate.
 A reading is about one photo of one face. It never says who somebody is, and it is not valid for people under 18.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -180,12 +178,9 @@ class Reader:
 
 def check_which(which: str | None) -> Which | None:
     """`all`, `largest`, `none` or None; raises DataError for anything else."""
-    if which is None:
-        return None
-    choices: tuple[Which, ...] = get_args(Which)
-    if which not in choices:
-        raise DataError(f"faces: {which!r} is not known ({one_of(choices, str(which))})")
-    return choices[choices.index(which)]
+    if which is not None and which not in get_args(Which):
+        raise DataError(f"faces: {which!r} is not known ({one_of(get_args(Which), which)})")
+    return cast(Which | None, which)
 
 
 def detect_faces(image: NDArray[np.uint8], *, far: bool = False) -> list[Detection]:

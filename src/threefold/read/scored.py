@@ -1,7 +1,5 @@
 """Readings that must be whole: the contest's submission, and what is scored against answers. Kept in memory."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path

@@ -4,8 +4,6 @@ The contest's eval photos have hashed names, so names prove nothing; bytes do. A
 here (`threefold check` and training look for those among the photos they are given).
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Frames are decoded one after another and never sought: where seeking lands depen
 have one name. Those between two that are wanted are decoded but not converted, which is most of the cost.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import closing

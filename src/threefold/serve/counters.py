@@ -3,8 +3,6 @@
 Numbers of photos, faces and readings, never a photo, a name or an address. What is not served is not counted.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from threefold import progress
-from threefold.components import check_names
 from threefold.errors import DataError, RecipeError, TrainingError
 from threefold.evidence.compare import holm, verdict
 from threefold.evidence.seeds import seed_difference, spread
@@ -25,7 +24,7 @@ from threefold.files import digest, write_csv, write_json
 from threefold.recipe import Recipe, differences, make_recipe
 from threefold.results import Result, table_lines
 from threefold.runs import Run
-from threefold.train.request import complete_recipe, need_folder, need_photos, need_same, need_scored
+from threefold.train.request import check_recipe, complete_recipe, need_files, need_folder, need_same, need_scored
 
 BASELINE = "baseline"
 _OTHERS = "scores on other people, folds or labels cannot be compared; --set changes it for all, the baseline included"
@@ -152,7 +151,7 @@ def ablate(
 def plan_changes(start: Recipe, changes: Sequence[str], name: str) -> Plan:
     """Folder and recipe of every change, checked as far as it goes without torch; name: of the baseline's recipe.
 
-    RecipeError naming the change, or DataError for photos of it that are not there.
+    RecipeError naming the change, or DataError for photos or a table of it that are not there.
     """
     if not changes:
         raise RecipeError("ablate: no change is named; expected key=value, as in train.mix=none")
@@ -166,8 +165,8 @@ def plan_changes(start: Recipe, changes: Sequence[str], name: str) -> Plan:
             raise RecipeError(f"{change}: changes nothing, {name} has {key}={start.flat()[key]} already")
         if same := [text for text, other in recipes.items() if other == changed]:
             raise RecipeError(f"{change}: is the same change as {same[0]}")
-        check_names(changed)
-        need_photos(changed)
+        check_recipe(changed)
+        need_files(changed)
         recipes[f"{key}{sign}{value}"] = changed
     plan = {}
     for text, changed in recipes.items():

@@ -42,8 +42,6 @@ def members(recipe: Recipe) -> list[Member]:
     """The networks a recipe trains in each fold, everything of them checked (weights too); raises RecipeError."""
     parts = {part: recipe.part(part) for part in PARTS} if recipe.parts else {"": recipe}
     nets = [Member(part, part_recipe, make_plan(part_recipe)) for part, part_recipe in parts.items()]
-    parse_cuts(recipe.data.train_cuts)
-    parse_ages(recipe.data.drop_ages)
     # weights that cannot be had and stages that a network has not are refused before any photo is read
     for member in nets:
         member.plan.freeze.at(member.plan.make_net(member.plan.prepare), 0)

@@ -28,7 +28,7 @@ from threefold.read.reader import load
 from threefold.read.reading import Reading
 from threefold.recipe import Recipe, make_recipe
 from threefold.runs import Run
-from threefold.train.request import complete_recipe, need_photos
+from threefold.train.request import complete_recipe, need_files
 
 LINK = "photos"
 NOTE = "pseudo.json"
@@ -72,7 +72,7 @@ def pseudo(
     baseline = os.path.relpath(teacher.path.resolve(), home.resolve())
     about = {"hypothesis": f"what {run} is sure of in {inputs} helps to train", "baseline": baseline}
     changed = complete_recipe(make_recipe(teacher.recipe.flat() | about), "", overrides)
-    need_photos(changed)
+    need_files(changed)
     recipe = _with_labels(changed, labelled)
     labelled_before = resume and (labelled / NOTE).exists()
     if labelled_before:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from threefold import progress
 from threefold.components import check_names
+from threefold.data.options import parse_ages, parse_cuts
 from threefold.data.sources import split_sources
+from threefold.data.tables import existing
 from threefold.errors import RecipeError, RunError
 from threefold.recipe import Recipe, differences, load_recipe, make_recipe
 from threefold.runs import Run
@@ -27,17 +29,29 @@ def complete_recipe(recipe: Path | str | Recipe, data: str, overrides: Iterable[
     result = open_recipe(recipe, overrides)
     if data:
         result = make_recipe(result.flat() | {"data.source": data})
-    check_names(result)
+    check_recipe(result)
     if not result.data.source:
         raise RecipeError("data.source: no photos are named; give --data PATH (or layout:PATH,...) or data.source=...")
     return result
 
 
-def need_photos(recipe: Recipe) -> None:
-    """Raise DataError where `data.source` or `data.extra` names what is not there; no photo is read."""
+def check_recipe(recipe: Recipe) -> None:
+    """Refuse a recipe whose components, options or years cannot be; no torch, no file. Raises RecipeError."""
+    check_names(recipe)
+    parse_cuts(recipe.data.train_cuts)
+    parse_ages(recipe.data.drop_ages)
+
+
+def need_files(recipe: Recipe) -> None:
+    """Raise DataError where a key of `data` names photos or a table that are not there; no photo is read."""
     for source in (recipe.data.source, recipe.data.extra):
         if source:
             split_sources(source)
+    tables = [recipe.data.patches] if recipe.data.patches else []
+    if recipe.data.folds.strip().lower().endswith(".csv"):
+        tables.append(recipe.data.folds.strip())
+    for table in tables:
+        existing(Path(table))
 
 
 def need_scored(recipe: Recipe, seeds: int) -> None:

@@ -6,7 +6,7 @@ SPACE.yaml names recipe keys and what may stand there:
     train.epochs: {low: 5, high: 20, step: 5}                               a number; whole where low and high are
     optim: {choose: "adamw(lr={lr})", lr: {low: 1e-4, high: 1e-2, log: true}}     a text with numbers (or lists) in it
 
-The best of many scores is too high (evidence/selection.py), and the result says by about how much.
+The best of many scores is too high (`evidence.ensemble.lead`), and the result says by about how much.
 """
 
 from __future__ import annotations
@@ -30,14 +30,13 @@ from optuna.trial import Trial, TrialState
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from threefold import progress
-from threefold.components import check_names
 from threefold.errors import RecipeError, RunError, TrainingError
 from threefold.evidence.metrics import score
 from threefold.files import digest, lock
 from threefold.predictions import Predictions
 from threefold.recipe import Recipe, make_recipe
 from threefold.runs import Run
-from threefold.train.request import complete_recipe, need_photos, need_scored, open_recipe
+from threefold.train.request import check_recipe, complete_recipe, need_files, need_scored, open_recipe
 from threefold.train.trials import SearchResult, summarise
 
 FIXED = ("data.source", "data.folds", "data.seed", "data.patches", "seed", "hypothesis", "baseline")
@@ -114,7 +113,7 @@ def search(
     layout = read_space(Path(space), start)
     if home.exists() and (not home.is_dir() or (any(home.iterdir()) and not (home / ".search").exists())):
         raise RunError(f"{home}: is already there and is no search; nothing is overwritten, choose another --out")
-    need_photos(start)
+    need_files(start)
     # late: importing torch takes seconds
     from threefold.train.gather import members
 
@@ -147,7 +146,7 @@ def read_space(path: Path, recipe: Recipe) -> Space:
         _add(space, f"{path}: {key}", key, value)
     for candidate in space.recipes(recipe, str(path)):
         try:
-            check_names(candidate)
+            check_recipe(candidate)
         except RecipeError as error:
             raise RecipeError(f"{path}: {error}") from None
     return space

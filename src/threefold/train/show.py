@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from threefold.files import need_writable
 from threefold.recipe import Recipe
 from threefold.results import Result
-from threefold.train.request import complete_recipe, need_photos
+from threefold.train.request import complete_recipe, need_files
 
 if TYPE_CHECKING:
     from threefold.train.sheet import Change
@@ -51,7 +51,7 @@ def show(
     """
     path, whole = Path(out), complete_recipe(recipe, data, overrides)
     need_writable(path)
-    need_photos(whole)
+    need_files(whole)
     # late: importing torch takes seconds
     from threefold.train.sheet import write_sheet
 

@@ -7,39 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING
 
 from threefold.recipe import Recipe
 from threefold.runs import Run
-from threefold.train.request import complete_recipe, finished_run, need_folder, need_photos, need_scored
+from threefold.train.request import complete_recipe, finished_run, need_files, need_folder, need_scored
 
 if TYPE_CHECKING:
     from threefold.train.repeat import SeedsResult
-
-
-@overload
-def train(
-    recipe: Path | str | Recipe,
-    *,
-    data: str = ...,
-    out: Path | str,
-    overrides: Iterable[str] = ...,
-    resume: bool = ...,
-    seeds: Literal[1] = ...,
-    on_fold: Callable[[int, float], None] | None = ...,
-) -> Run: ...
-
-
-@overload
-def train(
-    recipe: Path | str | Recipe,
-    *,
-    data: str = ...,
-    out: Path | str,
-    overrides: Iterable[str] = ...,
-    resume: bool = ...,
-    seeds: int,
-) -> Run | SeedsResult: ...
 
 
 def train(
@@ -68,7 +43,7 @@ def train(
     else:
         need_scored(whole, seeds)
         need_folder(home, "seed0", resume)
-    need_photos(whole)
+    need_files(whole)
     # late: importing torch takes seconds
     from threefold.train.repeat import train_seeds
     from threefold.train.single import train_run

@@ -13,7 +13,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from threefold.errors import RunError
-from threefold.evidence.selection import lead
+from threefold.evidence.ensemble import lead
 from threefold.files import write_json
 from threefold.predictions import Predictions
 from threefold.recipe import Recipe, make_recipe, write_recipe
@@ -183,7 +183,7 @@ def _importances(study: optuna.Study, complete: int, seed: int) -> dict[str, flo
 
 
 def _luck(out: Path, complete: list[Row], seed: int) -> dict[str, float] | None:
-    """See evidence/selection.py; None for fewer than two runs here, or without photos that know all three labels."""
+    """See `evidence.ensemble.lead`; None for fewer than two runs here, or without photos that know all three labels."""
     files = [out / row["run"] / "oof.npz" for row in complete]
     # those of other machines are not here
     runs = [Predictions.load(file) for file in files if file.exists()]

@@ -8,9 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from threefold.components import check_names
 from threefold.recipe import PARTS, Recipe, differences, load_recipe
 from threefold.results import Result
+from threefold.train.request import check_recipe
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def validate(recipe: Path | str, overrides: Sequence[str] = ()) -> Validated:
     not here.
     """
     loaded = load_recipe(recipe, overrides)
-    check_names(loaded)
+    check_recipe(loaded)
     built = find_spec("torch") is not None
     if built:
         from threefold.learn.plan import make_plan

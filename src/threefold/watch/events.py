@@ -5,8 +5,6 @@ file. A person is counted once, in the hour of the first statement; `changed` ro
 count. Hours are those of the clock where the watch ran.
 """
 
-from __future__ import annotations
-
 import sqlite3
 import threading
 from collections import Counter

@@ -4,8 +4,6 @@ The page itself is files of `static`; it holds no data and asks `/v1/events` aga
 default only the machine itself can ask, and a host that is opened to a network is opened to all of it.
 """
 
-from __future__ import annotations
-
 import re
 import threading
 from collections.abc import Awaitable, Callable, Collection

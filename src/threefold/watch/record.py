@@ -1,7 +1,5 @@
 """A video of what was watched, boxes drawn in: made only where somebody asked, since it keeps pictures of people."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

@@ -10,8 +10,6 @@ and may begin one: masked faces score low in every frame, and they are those an 
 The overlap is DIoU (Zheng et al., "Distance-IoU loss", 2020), which still ranks boxes that do not touch.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -10,8 +10,6 @@ dilutes; one that is not good enough to be read (`quality`) weighs nothing. Each
 for all values alike: no single frame, however sure of itself, can veto the others.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -4,8 +4,6 @@ In order, and a second time only where the answer to the first was lost: what ca
 or does not fit into the queue, is lost for the address, counted and said. The events file is the record.
 """
 
-from __future__ import annotations
-
 import contextlib
 import http.client
 import json
