@@ -22,7 +22,7 @@ from threefold import spec
 from threefold.data.face import Face
 from threefold.errors import RecipeError, one_of
 from threefold.learn.augment import Augment, make_augment
-from threefold.learn.backbones import IMAGENET, Colour, trained_colours
+from threefold.learn.backbones import IMAGENET, trained_colours
 from threefold.learn.classical import CLASSICAL, Classical
 from threefold.learn.copies import COPIES
 from threefold.learn.distil import KEY as DISTIL
@@ -36,7 +36,7 @@ from threefold.learn.mixing import MIXES, Mix, chain
 from threefold.learn.net import Net, bind_net
 from threefold.learn.optim import OPTIMS, SCHEDULES, Schedule
 from threefold.learn.samplers import SAMPLERS, Sampler
-from threefold.photos.prepare import Prepare, dataset_statistics, parse_size
+from threefold.photos.prepare import Colour, Prepare, dataset_statistics, parse_size
 from threefold.recipe import Recipe
 from threefold.spec import need
 
