@@ -9,10 +9,9 @@ string once; what it gives makes the component as often as it is needed.
 import ast
 import importlib
 import inspect
-import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -152,7 +151,7 @@ def _bind(call: Call, table: Table, key: str, provided: int) -> Factory:
     except TypeError as error:
         raise RecipeError(f"{key}: {call.name}({', '.join(names)}): {error}") from None
     try:
-        hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+        hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
     except (NameError, TypeError, AttributeError):  # a component from outside may be annotated with names we cannot see
         hints = {}
     for name in names:
@@ -175,7 +174,7 @@ def _import(name: str, table: Table, key: str) -> Factory:
     module, _, attribute = name.rpartition(".")
     if module:
         try:
-            return typing.cast(Factory, getattr(importlib.import_module(module), attribute))
+            return cast(Factory, getattr(importlib.import_module(module), attribute))
         except Exception as error:  # a module from outside may fail to load in any way
             raise RecipeError(f"{key}: cannot import {name!r} ({error})") from None
     raise RecipeError(f"{key}: {name!r} is not known ({one_of(table, name)})")

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 
 from threefold import labels
 from threefold.learn.backbones import Concatenated, Split
@@ -88,7 +87,7 @@ def grad_cam(net: Net, photos: NDArray[np.uint8], codes: NDArray[np.integer]) ->
                 cam = (one.detach() * gradient.sum((2, 3), keepdim=True)).sum(1)
                 # branches of a split backbone lie one behind the other
                 cam = cam.view(-1, len(images), 1, *cam.shape[1:]).sum(0)
-                cams[:, place] += F.interpolate(cam, size, mode="bilinear", align_corners=False)[:, 0]
+                cams[:, place] += nn.functional.interpolate(cam, size, mode="bilinear", align_corners=False)[:, 0]
     return np.asarray(cams.relu().cpu().numpy(), dtype=np.float32)
 
 
@@ -101,7 +100,7 @@ def _log_probabilities(joint: NDArray[np.floating], codes: NDArray[np.integer]) 
 def _log_odds(cube: Tensor, axis: int, codes: Tensor) -> Tensor:
     """[B, 3, 2, 3] -> [B]; the rest is summed, not 1 - p, which is 0 long before the rest is."""
     marginal = cube.sum([other for other in (1, 2, 3) if other != axis])
-    chosen = F.one_hot(codes, marginal.shape[1])
+    chosen = nn.functional.one_hot(codes, marginal.shape[1])
     return (marginal * chosen).sum(1).clamp_min(_LEAST).log() - (marginal * (1 - chosen)).sum(1).clamp_min(_LEAST).log()
 
 

@@ -14,8 +14,7 @@ from typing import Literal
 
 import kornia.augmentation as K  # noqa: N812  # the name its own documentation uses
 import torch
-from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from threefold import spec
@@ -64,8 +63,8 @@ def random_crop(ratio: float = 0.9, *, fixed: bool = False, p: float = 1.0) -> A
         side = torch.where(torch.rand(count) < p, torch.sqrt(area), 1.0)
         shift = (torch.rand(count, 2) * 2 - 1) * (1 - side)[:, None]
         theta = torch.cat([torch.eye(2) * side[:, None, None], shift[:, :, None]], 2)
-        grid = F.affine_grid(theta.to(images), list(images.shape), align_corners=False)
-        return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        grid = nn.functional.affine_grid(theta.to(images), list(images.shape), align_corners=False)
+        return nn.functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
     return crop
 

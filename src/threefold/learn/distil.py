@@ -15,8 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch import Tensor, nn
 
 from threefold import spec
 from threefold.data.tables import read_rows
@@ -127,8 +126,8 @@ def divergence(kind: str, raw: Tensor, taught: Tensor, temperature: float) -> Te
         log_p, log_t = (raw / temperature).log_softmax(1), (taught / temperature).log_softmax(1)
         return temperature**2 * (log_t.exp() * (log_t - log_p)).sum(1).mean()
     soft = (taught / temperature).sigmoid()
-    steps = F.binary_cross_entropy_with_logits(raw / temperature, soft, reduction="none")
-    steps = steps - F.binary_cross_entropy(soft, soft, reduction="none")
+    steps = nn.functional.binary_cross_entropy_with_logits(raw / temperature, soft, reduction="none")
+    steps = steps - nn.functional.binary_cross_entropy(soft, soft, reduction="none")
     return temperature**2 * steps.mean(1).mean()
 
 

@@ -140,8 +140,7 @@ class Flat18(Head):
             "age": target.age_group - cube.sum((1, 2)),
         }
         # differences of masses that are equal by construction leave rounding of either sign after mixing
-        parts = {name: mass.clamp_min(0) for name, mass in parts.items()}
-        return {name: SoftTarget.of(mass) for name, mass in parts.items()}
+        return {name: SoftTarget.of(mass.clamp_min(0)) for name, mass in parts.items()}
 
     def joint(self, outputs: Outputs) -> Tensor:
         """Softmax, [B, 18]."""

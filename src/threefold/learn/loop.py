@@ -20,8 +20,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
-from safetensors.torch import save as to_safetensors
+from safetensors.torch import load_file, save
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor
 
@@ -349,7 +348,7 @@ def _scores(predictions: Predictions, attributes: tuple[str, ...]) -> EpochRow:
 
 def _write(path: Path, weights: dict[str, Tensor]) -> None:
     tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-    atomic_write(path, lambda file: file.write(to_safetensors(tensors)))
+    atomic_write(path, lambda file: file.write(save(tensors)))
 
 
 def total_loss(losses: Losses, outputs: dict[str, Tensor], targets: dict[str, SoftTarget]) -> Tensor:

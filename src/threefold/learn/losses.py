@@ -11,13 +11,11 @@ in parts), for those that weight by them. What a row can be used for is its `kin
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Literal
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch import Tensor, nn
 
 from threefold.spec import need
 
@@ -184,7 +182,7 @@ class Binary:
 
     def __call__(self, raw: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """See `Loss`."""
-        terms = F.binary_cross_entropy_with_logits(raw, target, reduction="none")
+        terms = nn.functional.binary_cross_entropy_with_logits(raw, target, reduction="none")
         return _mean(terms * self.weight.to(raw) / raw.shape[1], weight)
 
 
@@ -204,7 +202,7 @@ def class_weights(counts: Tensor, weight: ClassWeight) -> Tensor:
         return torch.ones(len(counts))
     if weight == "inverse":
         return torch.where(counts > 0, counts.sum() / (len(counts) * counts.clamp_min(1e-9)), 0.0)
-    fits = len(weight) == len(counts) and min(weight) >= 0 and math.isfinite(sum(weight))
+    fits = len(weight) == len(counts) and min(weight) >= 0 and sum(weight) < float("inf")
     need(fits, "loss: weight", weight, f"{len(counts)} numbers of 0 or more, or inverse")
     return torch.tensor(weight, dtype=torch.float32)
 

@@ -25,7 +25,6 @@ from threefold.learn.augment import Augment, make_augment
 from threefold.learn.backbones import IMAGENET, trained_colours
 from threefold.learn.classical import CLASSICAL, Classical
 from threefold.learn.copies import COPIES
-from threefold.learn.distil import KEY as DISTIL
 from threefold.learn.distil import Teacher, make_teachers
 from threefold.learn.freeze import FREEZES, Freeze
 from threefold.learn.heads import HEADS, Head
@@ -135,7 +134,7 @@ def make_plan(recipe: Recipe) -> Plan:
         raw = head.eval().outputs(torch.zeros(2, 24))
     prepare, teachers = make_prepare(recipe), make_teachers(train.distil)
     if teachers and isinstance(head, Classical):
-        raise RecipeError(f"{DISTIL}: {model.head} is fitted to labels only; expected none")
+        raise RecipeError(f"train.distil: {model.head} is fitted to labels only; expected none")
     for _, teacher in teachers:
         teacher.need_fit(raw, head.kinds, prepare)
     plan = Plan(
@@ -169,6 +168,7 @@ def bind_losses(recipe: Recipe, sizes: dict[str, int], kinds: dict[str, str]) ->
     RecipeError for a loss that does not fit what the output is (`kinds`) and for one that no output has a use for.
     """
     bound: BoundLosses = {}
+    head = recipe.model.head
     texts = {key: text for key, text in recipe.loss.model_dump().items() if text and key != "default"}
     for name, size in sizes.items():
         key, kind = name.partition(".")[0], kinds.get(name, "classes")
@@ -178,12 +178,10 @@ def bind_losses(recipe: Recipe, sizes: dict[str, int], kinds: dict[str, str]) ->
         losses = [make(torch.ones(size)) for _, make in bound[name]]
         if any(kind not in getattr(loss, "kinds", {"classes"}) for loss in losses):
             fit = ", ".join(key for key, loss in LOSSES.items() if kind in getattr(loss, "kinds", {"classes"}))
-            raise RecipeError(
-                f"{where}: {text} does not fit the output {name} of {recipe.model.head} (those do: {fit})"
-            )
+            raise RecipeError(f"{where}: {text} does not fit the output {name} of {head} (those do: {fit})")
     outputs = {name.partition(".")[0] for name in sizes}
     for key in sorted(texts.keys() - outputs):
-        raise RecipeError(f"loss.{key}: {recipe.model.head} has no such output ({one_of(outputs, key)})")
+        raise RecipeError(f"loss.{key}: {head} has no such output ({one_of(outputs, key)})")
     return bound
 
 
@@ -197,15 +195,15 @@ def make_fabric(device: str, precision: str) -> Fabric:
     if device not in devices:
         raise RecipeError(f"train.device: {device!r} is not one of {', '.join(devices)}")
     if not devices[device]:
-        raise RecipeError(f"train.device: {device} is asked for and this machine has none; expected auto or cpu")
+        missing = f"this machine has no {device.upper()} device"
+        raise RecipeError(f"train.device: {device} is asked for and {missing}; expected auto or cpu")
     if device == "auto":  # mps only on request: several timm ops are missing there
         device = "cuda" if cuda else "cpu"
     if device == "cpu":
         keep_memory()
     if precision not in PRECISIONS or (device == "cpu" and precision == "16-mixed"):
-        raise RecipeError(
-            f"train.precision: {precision!r} is not one of {', '.join(PRECISIONS)} (16-mixed not on a CPU)"
-        )
+        names = ", ".join(PRECISIONS)
+        raise RecipeError(f"train.precision: {precision!r} is not one of {names} (16-mixed not on a CPU)")
     automatic: Precision = "bf16-mixed" if device == "cuda" else "32-true"
     return Fabric(accelerator=device, devices=1, precision=PRECISIONS[precision] or automatic)
 

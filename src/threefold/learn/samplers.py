@@ -53,7 +53,14 @@ def weighted(
         weight[labelled] = (counts.min() / counts) ** power  # relative to the rarest, which no power makes 0
         weight[~labelled] = weight[labelled].mean()
     for name, factor in (boost or {}).items():
-        weight[_named(photos, name)] *= factor
+        start, _, label = name.partition(":")
+        if any(photos.ids) and not np.char.startswith(photos.ids, start).any():
+            first = photos.ids[0]
+            raise RecipeError(f"train.sampler: boost of {name!r}: no photo's id begins so; the first is {first!r}")
+        selected = np.char.startswith(photos.ids[rows], start)
+        if label:
+            selected &= photos.truth[rows, 0] == parse("mask", label)
+        weight[selected] *= factor
     if not weight.sum() > 0:
         raise RecipeError(f"train.sampler: boost {boost} leaves no photo a chance")
     draws = max(1, round(share * len(rows)))
@@ -97,17 +104,6 @@ def _rows(photos: Photos) -> Rows:
     if not len(photos):
         raise DataError("train.sampler: the training half of a fold is empty; expected at least one photo")
     return photos.rows
-
-
-def _named(photos: Photos, name: str) -> NDArray[np.bool_]:
-    """[n] whether each row's id begins with a `boost` name and its mask is the one after a colon, if there is one."""
-    start, _, label = name.partition(":")
-    if any(photos.ids) and not np.char.startswith(photos.ids, start).any():
-        raise RecipeError(f"train.sampler: boost of {name!r}: no photo's id begins so; the first is {photos.ids[0]!r}")
-    selected = np.char.startswith(photos.ids[photos.rows], start)
-    if label:
-        selected &= photos.truth[photos.rows, 0] == parse("mask", label)
-    return np.asarray(selected)
 
 
 def _classes(photos: Photos, by: By) -> NDArray[np.int64]:
