@@ -22,7 +22,7 @@ import numpy as np
 import threefold
 from threefold import labels
 from threefold.evidence.bootstrap import estimate, person_sums
-from threefold.evidence.calibrate import LEAST, ece, reliability
+from threefold.evidence.calibrate import LEAST, reliability
 from threefold.evidence.decide import Decision, cross_fit
 from threefold.predictions import Predictions
 from threefold.runs import Run
@@ -30,12 +30,12 @@ from threefold.runs import Run
 
 def decisions(run: Path, photos: Path, seed: int) -> dict[str, Decision]:
     """Of single networks, and for their mean."""
-    found = {}
-    with tempfile.TemporaryDirectory() as home, contextlib.redirect_stdout(io.StringIO()):
+    fitted = {}
+    with tempfile.TemporaryDirectory() as home:
         for name, place in (("of single networks", None), ("for their mean", photos)):
-            told = threefold.decide(run, rule="none", unlabelled=place, seed=seed, out=Path(home) / "decision.json")
-            found[name] = Decision.from_dict(told["decision"])
-    return found
+            result = threefold.decide(run, rule="none", unlabelled=place, seed=seed, out=Path(home) / "decision.json")
+            fitted[name] = Decision.from_dict(result.data()["decision"])
+    return fitted
 
 
 def losses(test: Predictions, joint: np.ndarray, column: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -57,8 +57,8 @@ def main() -> None:
     test = Run(asked.run).predictions("test")
     test = test.take((test.truth != labels.UNKNOWN).all(1))
     ways = {"as the networks say": test.probabilities.astype(np.float64)}
-    ways |= {name: decision.calibrate(test.probabilities)
-             for name, decision in decisions(asked.run, asked.eval, asked.seed).items()}  # fmt: skip
+    fitted = decisions(asked.run, asked.eval, asked.seed)
+    ways |= {name: decision.calibrate(test.probabilities) for name, decision in fitted.items()}
     ways["on the answers"] = cross_fit(test, rule="none", seed=asked.seed)[0].probabilities
     print(f"{asked.run.name}: {len(test):,} photos of {len(set(test.persons.tolist()))} people it has never seen")
     for column, name in enumerate(labels.ATTRIBUTES):
@@ -68,9 +68,11 @@ def main() -> None:
             sums = person_sums(test.persons, np.stack([loss - first, np.ones(len(test))], axis=1))
             gap = estimate(test.persons, sums, lambda total: total[..., :1] / total[..., 1:], 2000, asked.seed)
             low, value, high = (float(np.ravel(x)[0]) for x in (gap.low, gap.value, gap.high))
+            bins = reliability(sure, right)
+            off = sum(b.photos * abs(b.accuracy - b.confidence) for b in bins) / len(right)
             print(
                 f"  {name:9} {way:20} accuracy {right.mean():.3f}, confidence {sure.mean():.3f}, calibration error "
-                f"{ece(reliability(sure, right)):.3f}, log loss {loss.mean():.3f}, {value:+.3f} ({low:+.3f} to "
+                f"{off:.3f}, log loss {loss.mean():.3f}, {value:+.3f} ({low:+.3f} to "
                 f"{high:+.3f})"
             )
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
 from threefold.evidence.bootstrap import person_draws
-from threefold.evidence.compare import compare, headlines
+from threefold.evidence.compare import compare_predictions, headlines
 from threefold.evidence.metrics import columns_of, macro_f1, person_counts
 from threefold.predictions import Predictions
 
@@ -51,7 +51,7 @@ def speed(naive_draws: int = 20) -> None:
     one, two = as_predictions(truth, said), as_predictions(truth, other)
     two = two.take(np.random.default_rng(1).permutation(len(two)))  # runs need not have their rows in one order
     begin = time.perf_counter()
-    compare(one, two, draws=10_000)
+    compare_predictions(one, two, draws=10_000)
     ours = time.perf_counter() - begin
     weights = np.concatenate(list(person_draws(one.persons, naive_draws, 0)))
     photos_of = [np.flatnonzero(one.persons == name) for name in np.unique(one.persons)]
@@ -73,7 +73,7 @@ def speed(naive_draws: int = 20) -> None:
 
 def found(truth: NDArray[np.int64], one: NDArray[np.int64], other: NDArray[np.int64], draws: int, seed: int):
     parts: list[Predictions] = [as_predictions(truth, said) for said in (one, other)]
-    return compare(*parts, draws=draws, seed=seed)
+    return compare_predictions(*parts, draws=draws, seed=seed)
 
 
 def false_claims(repeats: int, draws: int) -> None:

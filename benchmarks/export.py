@@ -39,7 +39,7 @@ from threefold.evidence.metrics import f1_per_class
 from threefold.export.graph import Averaged, finished, to_onnx
 from threefold.export.precision import halve, quantise
 from threefold.learn.backbones import trained_colours
-from threefold.learn.net import Net, build_net, to_float
+from threefold.learn.net import Net, bind_net, to_float
 from threefold.learn.target import make_target
 from threefold.photos.decode import decode
 from threefold.photos.prepare import Prepare
@@ -101,13 +101,13 @@ def latency(net: Net, models: dict[str, Any], size: int) -> None:
 def loss(models: dict[str, Any], images: NDArray[np.uint8], truth: NDArray[np.int8]) -> None:
     """The table of 2."""
     label = labels.encode_all(truth)
-    said = {}
+    joints = {}
     for name, model in models.items():
         read = reader(model, 2)
-        said[name] = np.concatenate([read(images[at : at + 32]) for at in range(0, len(images), 32)])
-    for name, joint in said.items():
-        apart = np.abs(joint - said["float32"])
-        changed = (joint.argmax(1) != said["float32"].argmax(1)).mean()
+        joints[name] = np.concatenate([read(images[at : at + 32]) for at in range(0, len(images), 32)])
+    for name, joint in joints.items():
+        apart = np.abs(joint - joints["float32"])
+        changed = (joint.argmax(1) != joints["float32"].argmax(1)).mean()
         f1 = f1_per_class(label, joint.argmax(1))[12:].mean()
         size = len(finished(models[name], "k", "v")) / 1e6
         print(f"{name:8} {size:5.1f} MB   {apart.mean():.4f}; {apart.max():.3f}   {changed:6.1%}   macro F1 {f1:.4f}")
@@ -121,9 +121,9 @@ def main() -> None:
     asked = parser.parse_args()
     size = (asked.size, asked.size)
     torch.manual_seed(0)
-    net = build_net(
-        asked.backbone, "logistic(C=0.01)", size, *trained_colours(asked.backbone), pretrained="registry"
-    ).eval()
+    mean, std = trained_colours(asked.backbone)
+    make_net = bind_net(asked.backbone, "logistic(C=0.01)", pretrained="registry")
+    net = make_net(Prepare(size=size, mean=mean, std=std)).eval()
     here = (asked.photos / "labels.csv").is_file()
     if here:
         images, truth, persons = faces(asked.photos, asked.size)

@@ -1,4 +1,4 @@
-"""How often groups of people that are treated alike are called unfairly treated by `evidence.people.by_group`.
+"""How often groups of people that are treated alike are called unfairly treated by `evidence.groups.by_group`.
 
     OMP_NUM_THREADS=1 python benchmarks/groups.py            # about 40 seconds of one core
 
@@ -26,26 +26,26 @@ def simulate(people: int, rng: np.random.Generator) -> Predictions:
     group = np.repeat(rng.choice(6, people, p=SIZES / SIZES.sum()), 7)
     rows = np.repeat(np.arange(people), 7)
     truth = np.stack([np.tile([0, 0, 0, 0, 0, 1, 2], people), group // 3, group % 3], axis=1)
-    told = truth.copy()
+    answers = truth.copy()
     for column, (size, share) in enumerate(zip(labels.SIZES.values(), WRONG, strict=True)):
         ease = 0.8 * rng.normal(size=people)[rows] + 0.6 * rng.normal(size=len(rows))
         other = (truth[:, column] + rng.integers(1, size, len(rows))) % size
-        told[:, column] = np.where(ease < NormalDist().inv_cdf(share), other, truth[:, column])
+        answers[:, column] = np.where(ease < NormalDist().inv_cdf(share), other, truth[:, column])
     nothing = np.full(len(rows), np.nan, np.float32)
     return Predictions(
         np.array([str(row) for row in range(len(rows))]), np.array([f"p{row:04d}" for row in rows]),
-        np.eye(labels.CLASSES, dtype=np.float32)[labels.encode_all(told)], truth.astype(np.int8), nothing, nothing,
+        np.eye(labels.CLASSES, dtype=np.float32)[labels.encode_all(answers)], truth.astype(np.int8), nothing, nothing,
         np.zeros(len(rows), np.int16),
     )  # fmt: skip
 
 
 def main(runs: int) -> None:
     """Print the share of simulated sets in which each claim is called unfair."""
-    found: dict[str, int] = {}
+    unfair: dict[str, int] = {}
     for seed in range(runs):
         for claim, gap in by_group(simulate(700, np.random.default_rng(seed)), draws=1000)["gaps"].items():
-            found[claim] = found.get(claim, 0) + gap["unfair"]
-    for claim, count in found.items():
+            unfair[claim] = unfair.get(claim, 0) + gap["unfair"]
+    for claim, count in unfair.items():
         print(f"{claim:10} {100 * count / runs:.1f} % of {runs}")
 
 

@@ -33,7 +33,7 @@ import threefold
 from threefold import labels
 from threefold.data.face import Face
 from threefold.errors import RecipeError, ThreefoldError
-from threefold.evidence.compare import difference
+from threefold.evidence.compare import compare_predictions
 from threefold.evidence.metrics import accuracy
 from threefold.learn.loader import Photos
 from threefold.learn.loop import fit
@@ -140,7 +140,8 @@ def _prepared_otherwise(data: Path, run: Path) -> tuple[str, dict[str, str]]:
         if prepare == own and change is _same:
             cells[name] = "-"
             continue
-        gap = difference(judged(Altered(backend, prepare, change), data), same, draws=2000)["all.macro_f1"]
+        compared = compare_predictions(judged(Altered(backend, prepare, change), data), same, draws=2000)
+        gap = compared.difference["all.macro_f1"]
         cells[name] = f"{gap['value']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f})".replace("-", "\N{MINUS SIGN}")
     return own.crop, cells
 

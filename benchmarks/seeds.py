@@ -28,7 +28,7 @@ def coverage(seeds: int, person: float, seed: float, both: float, draws: int, rn
     scores = shared + rng.normal(0, seed, (draws, seeds)) + rng.normal(0, both, (draws, seeds))
     persons = (person**2 + both**2 / seeds) * rng.chisquare(FREEDOM, draws) / FREEDOM
     mean, scatter = scores.mean(1), scores.var(1, ddof=1)
-    found = []
+    shares = []
     for extra, truth in ((0, np.zeros(draws)), (1, rng.normal(0, seed, draws))):
         part = scatter * (1 / seeds + extra)
         freedom = (seeds - 1) * ((persons + part) / np.maximum(part, 1e-12)) ** 2
@@ -39,8 +39,8 @@ def coverage(seeds: int, person: float, seed: float, both: float, draws: int, rn
             noise = _Noise(scores[row], Estimate(one, one - end, one + end, np.zeros(1 + seeds), np.ones(1)), True)
             if abs(noise.interval(extra)["high"] - mean[row] - reach[row]) > 1e-3 * reach[row]:
                 raise SystemExit(f"the package says {noise.interval(extra)}, here it is {mean[row]} +- {reach[row]}")
-        found.append(100 * float((abs(mean - truth) <= reach).mean()))
-    return found
+        shares.append(100 * float((abs(mean - truth) <= reach).mean()))
+    return shares
 
 
 def main() -> None:

@@ -127,7 +127,7 @@ def photos_of(options: argparse.Namespace, scratch: Path) -> list[Path]:
     if folder is None:
         from threefold.draw.sample import sample
 
-        folder = sample(scratch / "sample", people=12) / "train"
+        folder = sample(scratch / "sample", people=12).out / "train"
     photos = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
     if not photos:
         raise SystemExit(f"{folder}: no photos here")

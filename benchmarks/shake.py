@@ -2,7 +2,7 @@
 
     python benchmarks/shake.py [RUN...]     # about a minute; RUN: complete runs on the same photos, told beside
                                             # (`phenomena.py gaps DATA` names those of docs/log.md, or trains them)
-    python benchmarks/shake.py --schemes    # the table in evidence/shake.py, and how often its chances come true
+    python benchmarks/shake.py --schemes    # the tables in docs/evidence.md, and how often its chances come true
 
 1. Quantiles of |public - private| as published (README files and reports of six editions of the contest; only pairs
    that are of one submission) beside those of simulated classifiers of the same macro F1 on 900 + 900 people.
@@ -24,7 +24,7 @@ from bootstrap import GROUPS, MASKS, as_predictions
 from numpy.typing import NDArray
 
 from threefold.evidence.metrics import COLUMNS, columns_of, person_counts
-from threefold.evidence.shake import choose, informed, shake
+from threefold.evidence.shake import choose, draw_contests, informed
 from threefold.predictions import Predictions
 from threefold.runs import Run
 
@@ -86,14 +86,14 @@ def published(paths: Sequence[Path]) -> None:
     print(quantiles("one team's six submissions", six, f"{six.mean():+.4f}"))
     notes, chance = [], {}
     for skill, shared in ((2.2, 0.7), (2.45, 0.7), (2.8, 0.7), (2.45, 0.95)):
-        found = shake(classifiers(5400, [skill] * 20, shared, 1), persons=PERSONS, draws=2000)
+        found = draw_contests(classifiers(5400, [skill] * 20, shared, 1), persons=PERSONS, draws=2000)
         chance[skill, shared] = found.public - found.private
         worth = f"a simulated classifier of macro F1 {found.private.mean():.3f}"
         name = f"chance, {worth}, errors {shared:.0%} a person's"
         print(quantiles(name, chance[skill, shared].ravel()))
         notes.append(f"{name}: {together(chance[skill, shared])}")
     if runs:
-        found = shake(runs, persons=PERSONS)
+        found = draw_contests(runs, persons=PERSONS)
         for path, one in zip(paths, (found.public - found.private).T, strict=True):
             print(quantiles(f"chance, {path.name}", one))
         if len(runs) > 1:
@@ -130,7 +130,7 @@ def winners() -> list[str]:
     for shared in (0.7, 0.9):
         for spread in (0.0, 0.15):
             skills = (2.45 + spread * np.random.default_rng(3).normal(size=100)).tolist()
-            found = shake(classifiers(2700, skills, shared, 2), persons=PERSONS, draws=1000)
+            found = draw_contests(classifiers(2700, skills, shared, 2), persons=PERSONS, draws=1000)
             words = []
             for count in (1, 10, 40, 100):
                 won = found.public[:, :count].argmax(1)
@@ -151,7 +151,7 @@ def schemes(repeats: int) -> None:
         found = []
         for _ in range(repeats):
             (run,) = whole.sample(people, rng)
-            mine = shake([run], persons=PERSONS, draws=1000, seed=int(rng.integers(1 << 30)))
+            mine = draw_contests([run], persons=PERSONS, draws=1000, seed=int(rng.integers(1 << 30)))
             rest = [others(run, which, rng).std() for which in ("one step", "dealt", "cut")]
             found.append([rest[0], (mine.public - mine.private).std(), *rest[1:]])
         ratio = np.array(found).mean(0) / gaps.std()
@@ -169,7 +169,7 @@ def chances(repeats: int) -> None:
             for _ in range(repeats):
                 chosen = rng.choice(10, 3, replace=False)
                 runs = [whole.sample(people, rng, chosen), whole.contest(rng)[:, chosen]]
-                mine = shake(runs[0], persons=PERSONS, draws=1000, seed=int(rng.integers(1 << 30)))
+                mine = draw_contests(runs[0], persons=PERSONS, draws=1000, seed=int(rng.integers(1 << 30)))
                 known = informed(mine, runs[1][0].tolist())
                 for a, b in combinations(range(3), 2):
                     real = runs[1][1, a] - runs[1][1, b]

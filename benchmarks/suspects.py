@@ -39,7 +39,7 @@ from threefold.data.options import apply_patches
 from threefold.data.sources import read_faces
 from threefold.data.tables import read_rows
 from threefold.errors import DataError, ThreefoldError
-from threefold.evidence.suspects import find
+from threefold.evidence.suspects import find_suspects
 from threefold.files import write_csv
 from threefold.predictions import Predictions
 from threefold.runs import Run
@@ -90,7 +90,7 @@ Entry = tuple[str, frozenset[str]]
 
 def rankings(oof: Predictions) -> dict[str, list[Entry]]:
     """Name of a ranking -> its entries, most suspicious first."""
-    ours = [(one.person, frozenset([one.attribute.removesuffix("_group")])) for one in find(oof)]
+    ours = [(one.person, frozenset([one.attribute.removesuffix("_group")])) for one in find_suspects(oof)]
     known = np.flatnonzero(oof.label >= 0)
     label, chance = oof.label[known], oof.probabilities[known]
     by_chance = known[np.argsort(chance[np.arange(len(known)), label], kind="stable")]
@@ -151,7 +151,7 @@ def score(run: Path, planted: Path, top: int) -> None:
         if name != "suspects":
             gain = np.subtract(found["suspects"], found[name], dtype=float)
             print(f"  recall of suspects minus this: {interval(gain)}")
-    sure = sum(one.confidence for one in find(oof)[:top])
+    sure = sum(one.confidence for one in find_suspects(oof)[:top])
     print(f"suspects expected {sure:.1f} wrong labels among its first {top}")
 
 

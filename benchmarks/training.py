@@ -14,14 +14,14 @@ import time
 import torch
 
 from threefold.learn.memory import keep_memory
-from threefold.learn.net import build_net, to_float
-from threefold.photos.prepare import parse_size
+from threefold.learn.net import bind_net, to_float
+from threefold.photos.prepare import Prepare, parse_size
 
 
 def seconds(backbone: str, size: tuple[int, int], batch: int, steps: int, memory_format: torch.memory_format) -> float:
     """Least CPU time of one update, of `steps`."""
     torch.manual_seed(0)
-    net = build_net(backbone, "multi", size, (0.5,) * 3, (0.5,) * 3).train()
+    net = bind_net(backbone, "multi")(Prepare(size=size)).train()
     if memory_format is torch.contiguous_format:
         net.to(memory_format=memory_format)
         first = next(module for module in net.backbone.children())
@@ -47,17 +47,16 @@ def main() -> None:
     parser.add_argument("--size", type=parse_size, default=(128, 96))
     asked = parser.parse_args()
     torch.set_num_threads(1)  # waiting threads would count as work
-    given = (asked.backbone, asked.size, asked.batch, asked.steps)
-    first = seconds(*given, torch.contiguous_format)
-    last = seconds(*given, torch.channels_last)
+    step = (asked.backbone, asked.size, asked.batch, asked.steps)
+    first = seconds(*step, torch.contiguous_format)
+    last = seconds(*step, torch.channels_last)
     can = keep_memory()
-    kept = seconds(*given, torch.channels_last)
+    memory = seconds(*step, torch.channels_last)
     print(
         f"{asked.backbone}, batch {asked.batch}, {asked.size[0]}x{asked.size[1]}, one thread, torch {torch.__version__}"
     )
-    for name, spent, than in (
-        ("channels first", first, first), ("channels last", last, first), ("and memory kept", kept, last)
-    ):  # fmt: skip
+    lines = (("channels first", first, first), ("channels last", last, first), ("and memory kept", memory, last))
+    for name, spent, than in lines:
         print(f"{name:15} {asked.batch / spent:6.1f} photos/s, {than / spent:.2f} times as fast as the line above")
     if not can:
         print("this C library keeps no memory: the last line is the second again")

@@ -17,6 +17,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-import threefold.watch.watch as module
 from threefold.draw.sample import sample
 from threefold.photos.prepare import Prepare
 from threefold.read.annotate import annotate
 from threefold.read.inputs import find_photos
 from threefold.read.reader import Reader, detect_faces, load, read_image
-from threefold.watch.frames import Video
+from threefold.read.videos import Video
 from threefold.watch.record import Recording
 
+module = import_module("threefold.watch.watch")  # `import threefold.watch.watch` would look into the verb
 ROWS, COLUMNS, FPS = 720, 1280, 25
 HEIGHT = 240
 """Pixels of a pasted portrait."""
@@ -79,15 +80,15 @@ def film(path: Path, faces: list[Image], people: int, seconds: float) -> int:
 
 def portraits(folder: Path, count: int) -> list[Image]:
     """Photos in which the detector finds one face, at one height."""
-    found = []
+    portraits = []
     for _, path in find_photos([folder]):
         image = read_image(path)
         scaled = cv2.resize(image, (round(image.shape[1] * HEIGHT / image.shape[0]), HEIGHT))
         if len(detect_faces(scaled)) == 1:
-            found.append(np.asarray(scaled, dtype=np.uint8))
-        if len(found) == count:
-            return found
-    raise SystemExit(f"{folder}: the detector finds a single face in {len(found)} photos only, {count} are needed")
+            portraits.append(np.asarray(scaled, dtype=np.uint8))
+        if len(portraits) == count:
+            return portraits
+    raise SystemExit(f"{folder}: the detector finds a single face in {len(portraits)} photos only, {count} are needed")
 
 
 @contextmanager
@@ -121,14 +122,14 @@ def ours(path: Path, backend: Any, folder: Path, save: bool) -> tuple[Spent, int
     """(seconds by part, readings, rows) of `watch`."""
     spent: Spent = defaultdict(float)
     counted = Counted(backend, spent)
-    module.annotate = clocked(annotate, spent, "drawing")  # type: ignore[attr-defined]
+    module.annotate = clocked(annotate, spent, "drawing")
     out = {"save": folder / "out.mp4"} if save else {}
     for file in folder.glob("out.*"):
         file.unlink()
     with timed(spent, "all"):
         done = module.watch(
             path, model=Reader(counted), find=clocked(detect_faces, spent, "detector"),
-            events=folder / "out.csv", **out,
+            events=folder / "out.sqlite", **out,
         )  # fmt: skip
     return spent, counted.faces, sum(done.counts.values()) + done.changed
 
@@ -144,8 +145,8 @@ def naive(path: Path, backend: Any, folder: Path, save: bool) -> tuple[Spent, in
     rows = 0
     with timed(spent, "all"), (folder / "naive.csv").open("w") as table:
         source.open()
-        while (found := source.read()) is not None:
-            image, seconds = found
+        while (frame := source.read()) is not None:
+            image, seconds = frame
             with timed(spent, "detector"):
                 faces = detect_faces(image)
             readings = reader.read([(image, face.box) for face in faces]) if faces else []

@@ -12,8 +12,6 @@ from collections import Counter
 from pathlib import Path
 
 import threefold
-from threefold.errors import PhotoError
-from threefold.read.inputs import find_photos
 
 
 def main(folder: str, model: str | None = None) -> None:
@@ -21,8 +19,8 @@ def main(folder: str, model: str | None = None) -> None:
     reader = threefold.load(model)
     masks: Counter[str] = Counter()
     sure = 0.0
-    for faces in reader.stream_faces((path for _, path in find_photos([Path(folder)])), "all"):
-        if isinstance(faces, PhotoError):
+    for faces in reader.stream_faces((path for _, path in threefold.find_photos([Path(folder)])), "all"):
+        if isinstance(faces, threefold.PhotoError):
             print(faces, file=sys.stderr)
             continue
         masks.update(reading.mask for reading in faces)

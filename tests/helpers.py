@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,19 @@ TINY = (
     "train.device=cpu",
     "train.batch=16",
 )
+EXAMPLES = {
+    "bins": "bins(starts=[0,15,30,45,60,75])",
+    "one": "one(mask)",
+    "stages": "stages(1)",
+    "given": "given(mean=[0.1,0.5,0.9], std=[0.2,0.3,0.4])",
+}
+"""Of the components that have an option without a default; every other one is tested by its name alone."""
 MASKS = {**{f"mask{i}": 0 for i in range(1, 6)}, "incorrect_mask": 1, "normal": 2}
+
+
+def every(table: Mapping[str, object]) -> list[str]:
+    """Each row of a table of components as a recipe writes it: what a suite of contracts runs over."""
+    return [EXAMPLES.get(name, name) for name in table]
 
 
 def threefold(*args: object, cwd: Path, check: int | None = 0, **env: str) -> subprocess.CompletedProcess[str]:

@@ -13,28 +13,28 @@ import pytest
 import torch
 from fake_run import simulate, write_run
 from helpers import TINY, contest
-from rich.console import Console
 
-from threefold.errors import CheckFailed, DataError, RecipeError, RunError, TrainingError
+from threefold.errors import DataError, RecipeError, RunError, TrainingError
 from threefold.evidence.compare import compare_all
 from threefold.evidence.seeds import spread
-from threefold.pages import html as pages
 from threefold.recipe import load_recipe, make_recipe
 from threefold.runs import Run
 from threefold.train import repeat
-from threefold.train.ablate import ablate, needed, plan_changes, print_ablation
+from threefold.train.ablate import ablate, needed, plan_changes
 
 BASE = dict(text.split("=", 1) for text in TINY)
-DATA = {"data": "contest:nowhere"}
+DATA = {"data": "contest:photos"}
 
 
 @pytest.fixture
-def trainer(monkeypatch):
+def trainer(monkeypatch, tmp_path):
     """Training that writes a run of simulated predictions: better by train.ema, other by seed, nan where asked."""
-    asked = []
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    trained = []
 
-    def train(recipe, *, out, resume):
-        asked.append(out)
+    def train_run(recipe, out, resume):
+        trained.append(out)
         if resume and out.exists():
             return Run.open(out)
         if recipe.train.batch == 4096:
@@ -48,13 +48,14 @@ def trainer(monkeypatch):
         soft = np.where(right[:, None], np.eye(18)[oof.label], oof.probabilities).astype(np.float32)
         return write_run(out, replace(oof, probabilities=soft), recipe=recipe.flat())
 
-    monkeypatch.setattr(repeat, "train", train)
-    return asked
+    monkeypatch.setattr(repeat, "train_run", train_run)
+    return trained
 
 
-def test_all_changes_against_one_baseline(tmp_path, trainer, capsys):
+def test_all_changes_against_one_baseline(tmp_path, trainer):
     changes = ["train.ema=0.5", "train.epochs=3", "loss.age=ce+0.5*merged_ce(weight=[1.5,1.5,7])"]
-    rows = ablate(make_recipe(BASE), changes, out=tmp_path / "out", base=["train.ema=0.1"], **DATA)
+    result = ablate(make_recipe(BASE), changes, out=tmp_path / "out", base=["train.ema=0.1"], **DATA)
+    rows = result.trainings
     assert [row["change"] for row in rows][:2] == ["", "train.ema=0.5"] and len(rows) == 4
     gains = [row["difference"]["value"] for row in rows[1:]]
     assert gains == sorted(gains, reverse=True)
@@ -68,25 +69,27 @@ def test_all_changes_against_one_baseline(tmp_path, trainer, capsys):
         changed = {key for key, value in run.recipe.flat().items() if base_recipe.flat()[key] != value}
         assert changed == {text.partition("=")[0], "hypothesis", "baseline"} and base_recipe.train.ema == 0.1
         assert run.recipe.hypothesis == f"{text} against the recipe given"
-    told = [row["change"] for row in rows[1:]]
     for row in rows[1:]:  # one seed each: exactly what compare says of two runs, corrected for three
-        own, base = runs[row["change"]].predictions(), runs[""].predictions()
-        known = compare_all([own, base])[0]
-        assert row["difference"] == known.headline and row["p"] == known.p and row["p_holm"] >= row["p"]
-        assert row["score"] == spread([own]).persons and row["seed_sd"] is None
+        changed, baseline = runs[row["change"]].predictions(), runs[""].predictions()
+        single = compare_all([changed, baseline])[0]
+        assert row["difference"] == single.headline and row["p"] == single.p and row["p_holm"] >= row["p"]
+        assert row["score"] == spread([changed]).persons and row["seed_sd"] is None
     assert rows[1]["verdict"] == "better" and rows[1]["p_holm"] == pytest.approx(min(1, 3 * rows[1]["p"]))
-    text = capsys.readouterr().out
-    assert all(change in text for change in told) and "seed noise is not in them" in text
+    text = str(result)
+    assert all(change in text for change in changes) and "seed noise is not in them" in text
     assert "Verdicts hold for 3 changes together (Holm)" in text
 
 
 def test_what_is_written_is_what_is_returned(tmp_path, trainer):
     out = tmp_path / "out"
-    rows = ablate(make_recipe(BASE), ["train.ema=0.5", "train.epochs=3"], out=out, seeds=2, lang="ko", **DATA)
-    kept = json.loads((out / "ablation.json").read_text())
-    assert kept["rows"] == rows and (kept["seeds"], kept["changes"], kept["people"]) == (2, 2, 100)
-    with (out / "ablation.csv").open() as file:
-        table = list(csv.DictReader(file))
+    result = ablate(make_recipe(BASE), ["train.ema=0.5", "train.epochs=3"], out=out, seeds=2, **DATA)
+    rows = result.trainings
+    stored = json.loads((out / "ablation.json").read_text())
+    assert stored == json.loads(result.json())
+    assert stored["rows"] == rows and (stored["seeds"], stored["changes"], stored["people"]) == (2, 2, 100)
+    assert (out / "ablation.csv").read_text() == result.csv()
+    table = list(csv.DictReader(io.StringIO(result.csv())))
+    assert "scores" not in table[0] and "differences" not in table[0]
     for row, line in zip(rows, table, strict=True):
         assert (line["change"], float(line["score"]), float(line["score_low"])) == (
             row["change"], row["score"]["value"], row["score"]["low"],
@@ -98,20 +101,20 @@ def test_what_is_written_is_what_is_returned(tmp_path, trainer):
         assert run.recipe.seed == number
         assert run.baseline()[1].path.resolve() == (out / f"baseline/seed{number}").resolve()
     assert rows[0]["seed_sd"] is not None and len(rows[1]["differences"]) == 2
-    page = (out / "ablation.html").read_text()
+    page = result.page("ko")
     assert '<html lang="ko">' in page and "시드 잡음" in page and "train.ema=0.5" in page
-    english = pages.render("ablate", "en", name="x", rows=rows, about=kept, reach=1)
+    english = result.page()
     assert "Seed noise and person noise" in english and f"{rows[1]['difference']['value']:+.4f}" in english
     assert f"{rows[0]['score']['value']:.4f}" in english
 
 
 def test_resume_trains_what_is_not_there_and_takes_more_changes(tmp_path, trainer):
     out = tmp_path / "out"
-    first = ablate(make_recipe(BASE), ["train.ema=0.5"], out=out, **DATA)
+    first = ablate(make_recipe(BASE), ["train.ema=0.5"], out=out, **DATA).trainings
     with pytest.raises(RunError, match="--resume goes on"):
         ablate(make_recipe(BASE), ["train.ema=0.5"], out=out, **DATA)
     before = {path: path.read_bytes() for path in out.glob("*/*") if path.is_file()}
-    more = ablate(make_recipe(BASE), ["train.ema=0.5", "train.epochs=3"], out=out, resume=True, **DATA)
+    more = ablate(make_recipe(BASE), ["train.ema=0.5", "train.epochs=3"], out=out, resume=True, **DATA).trainings
     assert {path: path.read_bytes() for path in before} == before
     same = {key: value for key, value in more[1].items() if key not in ("p_holm", "verdict")}
     assert same == {key: value for key, value in first[1].items() if key not in ("p_holm", "verdict")}
@@ -122,32 +125,31 @@ def test_resume_trains_what_is_not_there_and_takes_more_changes(tmp_path, traine
             ablate(make_recipe(BASE), ["train.ema=0.5"], out=tmp_path / "else", resume=resume, **DATA)
 
 
-def test_a_change_that_breaks_is_listed_and_the_others_go_on(tmp_path, trainer, capsys):
+def test_a_change_that_breaks_is_listed_and_the_others_go_on(tmp_path, trainer):
     out = tmp_path / "out"
-    with pytest.raises(CheckFailed, match=r"1 of 2 changes failed, train\.clip=1: fold 0, step 3: the loss is nan"):
-        ablate(make_recipe(BASE), ["train.clip=1", "train.ema=0.5"], out=out, **DATA)
-    kept = json.loads((out / "ablation.json").read_text())
-    assert [row["state"] for row in kept["rows"]] == ["complete", "complete", "failed"]
-    assert kept["changes"] == 1 and kept["rows"][2]["error"].endswith("nan [red]")
-    assert "the loss is nan" in (out / "ablation.html").read_text()
-    assert "the loss is nan [red]" in capsys.readouterr().out
+    result = ablate(make_recipe(BASE), ["train.clip=1", "train.ema=0.5"], out=out, **DATA)
+    assert result.failure == "1 of 2 changes failed, train.clip=1: fold 0, step 3: the loss is nan [red]"
+    stored = json.loads((out / "ablation.json").read_text())
+    assert [row["state"] for row in stored["rows"]] == ["complete", "complete", "failed"]
+    assert stored["changes"] == 1 and stored["rows"][2]["error"].endswith("nan [red]")
+    assert "the loss is nan" in result.page() and "the loss is nan [red]" in str(result)
 
 
 def test_a_change_that_needs_too_much_memory_is_one_too(tmp_path, trainer):
-    with pytest.raises(CheckFailed, match=r"1 of 2 changes failed, train\.batch=4096: CUDA out of memory\.$"):
-        ablate(make_recipe(BASE), ["train.batch=4096", "train.ema=0.5"], out=tmp_path / "out", **DATA)
-    kept = json.loads((tmp_path / "out/ablation.json").read_text())
-    assert kept["changes"] == 1 and kept["rows"][2]["error"] == "CUDA out of memory."
+    result = ablate(make_recipe(BASE), ["train.batch=4096", "train.ema=0.5"], out=tmp_path / "out", **DATA)
+    assert result.failure == "1 of 2 changes failed, train.batch=4096: CUDA out of memory."
+    stored = json.loads((tmp_path / "out/ablation.json").read_text())
+    assert stored["changes"] == 1 and stored["rows"][2]["error"] == "CUDA out of memory."
 
 
 def test_one_training_and_several_are_not_mixed_in_a_folder(tmp_path, trainer):
     for first, then in ((1, 2), (2, 1)):
         out = tmp_path / f"out{first}"
         ablate(make_recipe(BASE), ["train.ema=0.5"], out=out, seeds=first, **DATA)
-        before, asked = sorted(out.rglob("*")), len(trainer)
+        before, count = sorted(out.rglob("*")), len(trainer)
         with pytest.raises(RunError, match=rf"baseline: holds .*--resume with --seeds {then} cannot go on"):
             ablate(make_recipe(BASE), ["train.ema=0.5"], out=out, seeds=then, resume=True, **DATA)
-        assert sorted(out.rglob("*")) == before and len(trainer) == asked
+        assert sorted(out.rglob("*")) == before and len(trainer) == count
 
 
 def test_a_run_is_no_folder_for_runs(tmp_path, trainer):
@@ -160,7 +162,7 @@ def test_a_run_is_no_folder_for_runs(tmp_path, trainer):
 
 def test_a_change_is_named_without_its_spaces_and_a_runs_recipe_with_the_run(tmp_path, trainer):
     run = write_run(tmp_path / "mine", simulate(30, 2), draws=20, recipe=BASE)
-    rows = ablate(run.path / "recipe.yaml", [" train.ema = 0.5 "], out=tmp_path / "out", **DATA)
+    rows = ablate(run.path / "recipe.yaml", [" train.ema = 0.5 "], out=tmp_path / "out", **DATA).trainings
     assert (rows[1]["change"], rows[1]["run"]) == ("train.ema=0.5", "train.ema=0.5")
     assert Run.open(tmp_path / "out/train.ema=0.5").recipe.hypothesis == "train.ema=0.5 against mine/recipe.yaml"
 
@@ -206,7 +208,6 @@ def test_a_change_whose_photos_are_not_there_is_told_before_the_baseline_is_trai
     [
         ({"seeds": 0}, "seeds: 0 is too few"),
         ({"base": ["data.folds=all"]}, "holds nobody back"),
-        ({"lang": "kr"}, "lang: 'kr'"),
         ({"data": ""}, "no photos are named"),
     ],
 )
@@ -227,34 +228,32 @@ def test_long_and_odd_changes_get_names_of_their_own():
     assert plan[long][1].train.augment == long.partition("=")[2]
 
 
-def test_other_folds_and_narrow_tables_are_told(tmp_path, trainer, capsys):
+def test_other_folds_are_a_warning(tmp_path, trainer):
     out = tmp_path / "out"
     ablate(make_recipe({**BASE, "train.ema": 0.3}), ["train.epochs=3"], out=out, **DATA)
     stamp = json.loads((out / "train.epochs=3/stamp.json").read_text())
     (out / "train.epochs=3/stamp.json").write_text(json.dumps({**stamp, "folds_digest": "other"}))
-    rows = ablate(make_recipe({**BASE, "train.ema": 0.3}), ["train.epochs=3"], out=out, resume=True, **DATA)
+    result = ablate(make_recipe({**BASE, "train.ema": 0.3}), ["train.epochs=3"], out=out, resume=True, **DATA)
+    rows = result.trainings
     assert rows[1]["other_folds"] and rows[0]["other_folds"] is False
-    file = io.StringIO()
-    print_ablation(rows, {"seeds": 1, "people": 60, "changes": 1}, Console(file=file, force_terminal=True, width=60))
-    assert "train.epochs=3: was dealt into other folds" in re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue())
+    assert "! train.epochs=3: was dealt into other folds than the baseline" in result.lines()
     assert rows[1]["verdict"] == "can't tell" and f"{rows[1]['persons_needed']:,} people" == needed(rows[1])
-    said = capsys.readouterr().out
-    assert needed(rows[1]) in said and "Holm" not in said
+    assert needed(rows[1]) in str(result) and "Holm" not in str(result)
 
 
-def test_trained_for_real_on_the_same_folds(tmp_path, monkeypatch, capsys):
+def test_trained_for_real_on_the_same_folds(tmp_path, monkeypatch):
     monkeypatch.setenv("THREEFOLD_CACHE", str(tmp_path / "cache"))
     contest(tmp_path / "data", people=12, eval_people=0)
     (tmp_path / "r.yaml").write_text("train.epochs: 1\n")
     more = {"data": str(tmp_path / "data/train"), "out": tmp_path / "out", "base": [*TINY, "data.folds=2"]}
-    rows = ablate(tmp_path / "r.yaml", ["train.mix=mixup(alpha=0.2)"], **more)
+    rows = ablate(tmp_path / "r.yaml", ["train.mix=mixup(alpha=0.2)"], **more).trainings
     runs = [Run.open(tmp_path / "out" / row["run"]) for row in rows]
     assert len({(run.stamp["folds_digest"], run.stamp["data_digest"]) for run in runs}) == 1
     assert runs[1].recipe.hypothesis == "train.mix=mixup(alpha=0.2) against r.yaml" and runs[1].baseline()[1]
     assert (runs[0].predictions().probabilities != runs[1].predictions().probabilities).any()
     assert rows[0]["score"]["value"] == runs[0].metrics["macro_f1"]["value"] and rows[0]["seconds"] > 0
     assert load_recipe(runs[0].path / "recipe.yaml").train.epochs == 1
-    assert ablate(tmp_path / "r.yaml", ["train.mix=mixup(alpha=0.2)"], resume=True, **more) == rows
+    assert ablate(tmp_path / "r.yaml", ["train.mix=mixup(alpha=0.2)"], resume=True, **more).trainings == rows
     with pytest.raises(RunError, match=r"--resume with train\.epochs=2"):
         ablate(
             tmp_path / "r.yaml", ["train.ema=0.5"], resume=True, **{**more, "base": [*more["base"], "train.epochs=2"]}

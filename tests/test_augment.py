@@ -1,5 +1,7 @@
 """The contract of augmentations for every row: shape, range, one draw per photo, repeatable, and no-ops are no-ops."""
 
+import inspect
+
 import cv2
 import pytest
 import torch
@@ -8,9 +10,9 @@ from torchvision.transforms import v2
 from threefold.errors import RecipeError
 from threefold.learn.augment import AUGMENTS, make_augment
 
-FIXED = {"flip", "centre_crop", "greyscale"}  # a coin for each photo, then no further draw
-CERTAIN = [f"{name}(p=1.0)" for name in AUGMENTS if name != "none"]
-SPECS = ["none", *CERTAIN, "erase(fill=black)", "flip", "colour_jitter(hue=0.1)", "flip|rotate(5)|noise|elastic"]
+DRAWN = [name for name, row in AUGMENTS.items() if "p" in inspect.signature(row).parameters]
+CERTAIN = [f"{name}(p=1.0)" for name in DRAWN]
+SPECS = [*AUGMENTS, *CERTAIN, "erase(fill=black)", "colour_jitter(hue=0.1)", "flip|rotate(5)|noise|elastic"]
 
 
 @pytest.fixture(params=SPECS)
@@ -62,15 +64,18 @@ def test_threads_do_not_matter(text: str) -> None:
     assert torch.equal(*outs)
 
 
-@pytest.mark.parametrize("name", sorted(set(AUGMENTS) - {"none"}))
+@pytest.mark.parametrize("name", DRAWN)
 def test_every_photo_has_its_own_draw(name: str) -> None:
     """Sixteen equal photos must not all come out equal (one draw per batch is what torchvision's v2 does)."""
     same = photos(1).expand(16, -1, -1, -1).contiguous()
-    out = make_augment(f"{name}(p={0.5 if name in FIXED else 1.0})")(same)
-    assert len({tuple(image.flatten().tolist()) for image in out}) > 1
+    certain, coin = make_augment(f"{name}(p=1.0)"), make_augment(f"{name}(p=0.5)")
+    draws = [certain(same), certain(same)]
+    if torch.equal(*draws):  # a flip: a coin for each photo, then no further draw
+        draws = [coin(same)]
+    assert all(len({tuple(image.flatten().tolist()) for image in out}) > 1 for out in draws)
 
 
-@pytest.mark.parametrize("name", sorted(set(AUGMENTS) - {"none"}))
+@pytest.mark.parametrize("name", DRAWN)
 def test_chance_nought_changes_nothing(name: str) -> None:
     images = photos()
     assert torch.allclose(make_augment(f"{name}(p=0)")(images), images, atol=1e-6)
@@ -79,12 +84,6 @@ def test_chance_nought_changes_nothing(name: str) -> None:
 def test_flip_mirrors() -> None:
     images = photos()
     assert torch.equal(make_augment("flip(p=1.0)")(images), images.flip(3))
-
-
-def test_centre_crop_enlarges_the_middle() -> None:
-    images = torch.zeros(1, 3, 24, 18)
-    images[:, :, 6:18, 4:14] = 1
-    assert make_augment("centre_crop(0.5)")(images).mean() > 0.95
 
 
 def test_random_crop_keeps_the_promised_area() -> None:
@@ -106,11 +105,11 @@ def test_rotation_fills_from_the_border_not_with_black() -> None:
     assert make_augment("rotate(30)")(torch.ones(4, 3, 24, 18)).min() > 0.99
 
 
-def fit(seen: torch.Tensor, made: torch.Tensor) -> tuple[float, float]:
+def fit(seen: torch.Tensor, changed: torch.Tensor) -> tuple[float, float]:
     """made = slope * seen + shift, exactly."""
     basis = torch.stack([seen.flatten(), torch.ones(seen.numel())], 1)
-    answer = torch.linalg.lstsq(basis, made.flatten()).solution
-    assert torch.allclose(basis @ answer, made.flatten(), atol=1e-5)
+    answer = torch.linalg.lstsq(basis, changed.flatten()).solution
+    assert torch.allclose(basis @ answer, changed.flatten(), atol=1e-5)
     return float(answer[0]), float(answer[1])
 
 
@@ -166,7 +165,6 @@ def test_coarse_dropout_paints_boxes() -> None:
     [
         ("randaugment(3, 20)", v2.RandAugment(3, 20, interpolation=v2.InterpolationMode.BILINEAR, fill=[128] * 3)),
         ("autoaugment", v2.AutoAugment(interpolation=v2.InterpolationMode.BILINEAR, fill=[128] * 3)),
-        ("trivialaugment", v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR, fill=[128] * 3)),
     ],
 )
 def test_policies_are_torchvisions_photo_by_photo(text: str, policy: v2.Transform) -> None:
@@ -183,7 +181,6 @@ def test_policies_are_torchvisions_photo_by_photo(text: str, policy: v2.Transfor
     ("text", "words"),
     [
         ("flip(p=2)", "p is a chance and cannot be 2"),
-        ("centre_crop(0)", "ratio cannot be 0"),
         ("random_crop(1.5)", "ratio cannot be 1.5"),
         ("noise(-1)", "std cannot be -1"),
         ("rotate(200)", r"degrees cannot be 200.*expected 0\.\.180"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,12 +11,12 @@ from fake_backend import FakeBackend
 from fake_run import simulate, write_run
 from helpers import contest
 from numpy.typing import NDArray
+from test_calibrate import nll
 
 from threefold import labels
 from threefold.errors import DataError, LeakError, RunError
-from threefold.evidence.averaged import for_mean
-from threefold.evidence.calibrate import fit_mean_temperature, fit_temperature, nll, temper
-from threefold.evidence.decide import Decision
+from threefold.evidence.calibrate import fit_mean_temperature, fit_temperature, temper
+from threefold.evidence.decide import Decision, for_mean
 from threefold.export.export import of_one
 from threefold.files import write_csv, write_json
 from threefold.pages import decide_page as stage
@@ -117,18 +116,19 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     yield made
 
 
-def test_decide_says_that_the_mean_is_another_thing_and_fits_it(
-    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    plain = decide(run.path, rule="none")
-    assert "! predict reads with the mean of 2 networks" in capsys.readouterr().out
+def test_decide_says_that_the_mean_is_another_thing_and_fits_it(run: Run, tmp_path: Path) -> None:
+    result = decide(run.path, rule="none")
+    plain = result.data()
+    assert "! predict reads with the mean of 2 networks" in str(result)
     assert (plain["networks"], plain["unlabelled"], plain["single"]) == (2, 0, None)
-    told = decide(run.path, rule="none", unlabelled=tmp_path / "data/eval")
-    assert told["single"] == plain["decision"] and told["unlabelled"] == 42 and told["review"] == plain["review"]
-    assert told["decision"]["temperature"]["age_group"] < plain["decision"]["temperature"]["age_group"]
-    assert "saved for the mean of 2 networks, by 42 photos without labels" in " ".join(capsys.readouterr().out.split())
-    again = decide(run.path, rule="none", unlabelled=tmp_path / "data/eval", json=True)
-    assert again == told and json.loads(json.dumps(told)) == json.loads((run.path / "decision.json").read_text())
+    result = decide(run.path, rule="none", unlabelled=tmp_path / "data/eval")
+    document = result.data()
+    assert (document["single"], document["unlabelled"]) == (plain["decision"], 42)
+    assert document["review"] == plain["review"]
+    assert document["decision"]["temperature"]["age_group"] < plain["decision"]["temperature"]["age_group"]
+    assert "saved for the mean of 2 networks, by 42 photos without labels" in str(result)
+    assert decide(run.path, rule="none", unlabelled=tmp_path / "data/eval").data() == document
+    assert (run.path / "decision.json").read_text() == result.json()
 
 
 def test_photos_for_the_mean_must_be_of_others_and_there_must_be_a_mean(run: Run, tmp_path: Path) -> None:
@@ -152,15 +152,13 @@ def test_which_networks_are_averaged(run: Run, tmp_path: Path) -> None:
     assert averaged_folds(run) == averaged_folds(joined) == []
 
 
-def test_a_network_exported_alone_gets_the_decision_of_single_networks(
-    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    told = decide(run.path, rule="none", unlabelled=tmp_path / "data/eval")
-    mean, single = Decision.from_dict(told["decision"]), Decision.from_dict(told["single"])
+def test_a_network_exported_alone_gets_the_decision_of_single_networks(run: Run, tmp_path: Path) -> None:
+    document = decide(run.path, rule="none", unlabelled=tmp_path / "data/eval").data()
+    mean, single = Decision.from_dict(document["decision"]), Decision.from_dict(document["single"])
     assert of_one(run, mean) == single != mean
     decide(run.path, rule="none")
     assert of_one(run, single) == single
-    write_json(run.path / "decision.json", {**told, "single": None, "on": "test"})
-    assert of_one(run, mean) is None and "exported without a decision" in capsys.readouterr().err
+    write_json(run.path / "decision.json", {**document, "single": None, "on": "test"})
+    assert of_one(run, mean) is None
     (run.path / "final").mkdir()
     assert of_one(run, mean) == mean, "it reads with one network: the scored photos were that one's"

@@ -27,7 +27,7 @@ def test_photos_in_features_out(name: str) -> None:
 
 def test_joined_features_are_those_of_the_members() -> None:
     images = torch.rand(2, 3, *SIZE)
-    net = body("test_resnet+test_efficientnet+contest_cnn")
+    net = body("test_resnet+test_efficientnet+multilabel_cnn")
     parts = [member(images) for member in net.members]  # type: ignore[union-attr, operator]
     assert torch.equal(net(images), torch.cat(parts, 1)) and len(parts) == 3
 
@@ -37,8 +37,8 @@ def test_fresh_branches_answer_alike_and_share_their_trunk(name: str) -> None:
     """Three copies of one last stage say three times what the whole network says, from one pass through the trunk."""
     images = torch.rand(2, 3, *SIZE)
     plain, split = body(name), body(f"split({name})")
-    said, features = plain(images), split(images)
-    assert torch.allclose(features, said.repeat(1, 3), atol=1e-5)
+    alone, features = plain(images), split(images)
+    assert torch.allclose(features, alone.repeat(1, 3), atol=1e-5)
     grown = sum(p.numel() for p in split.parameters()) / sum(p.numel() for p in plain.parameters())
     assert 1 < grown < 3
 
@@ -70,9 +70,9 @@ def test_batch_norms_of_a_branch_see_that_branch_alone() -> None:
         ("resnet18+resnet17", "nearest: resnet"),
         ("split(resnet18+resnet34)", "expected one to four names joined"),
         ("a_cnn", "timm has no 'a_cnn'"),
-        ("contest_cn", "nearest: contest_cnn"),
+        ("multilabel_cn", "nearest: multilabel_cnn"),
         ("split(test_vit)x", "timm has no"),
-        ("split(contest_cnn)", "has no last stage"),
+        ("split(multilabel_cnn)", "has no last stage"),
     ],
 )
 def test_names_that_cannot_be(text: str, words: str) -> None:
@@ -83,7 +83,7 @@ def test_names_that_cannot_be(text: str, words: str) -> None:
 def test_weights_are_named_for_all_or_each() -> None:
     with pytest.raises(RecipeError, match="names 3 weights for 2 backbones"):
         body("test_resnet+test_vit", "none+none+none")
-    with pytest.raises(AssetError, match="nobody has published weights of contest_cnn"):
-        body("contest_cnn", "registry")
+    with pytest.raises(AssetError, match="there are no published weights of multilabel_cnn"):
+        body("multilabel_cnn", "registry")
     assert parts_of("efficientnet_lite0+resnet18") == ["tf_efficientnet_lite0", "resnet18"]
     assert trained_colours("efficientnet_lite0+resnet18")[0] == (0.5, 0.5, 0.5)

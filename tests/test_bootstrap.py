@@ -56,7 +56,7 @@ def test_draws_are_of_persons_and_the_same_for_every_model():
 def test_pieces_do_not_change_the_draws(monkeypatch):
     persons = np.arange(11).astype(str)
     whole = np.concatenate(list(person_draws(persons, 37, 2)))
-    monkeypatch.setattr(bootstrap, "_CHUNK", 50)
+    monkeypatch.setattr(bootstrap, "CHUNK", 50)
     pieces = list(person_draws(persons, 37, 2))
     assert len(pieces) == 10
     assert (np.concatenate(pieces) == whole).all()

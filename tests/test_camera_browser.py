@@ -69,10 +69,7 @@ def test_frames_are_read_signalled_and_counted_once_per_person(page):
     asked = len(page.script.reads())
     until("ten more frames", lambda: len(page.script.reads()) >= asked + 10)
     assert counted(page) == [1, 0, 1]
-    assert page.texts("#now li") == [
-        "No mask\nMale, 30 to 59",
-        "Mask worn correctly\nMale, 30 to 59",
-    ]
+    assert page.texts("#now li") == ["No mask\nMale, 30 to 59", "Mask worn correctly\nMale, 30 to 59"]
     assert "readings per second" in page.text("#speed") and "ms each" in page.text("#speed")
     page.one("#stop").click()
     state(page, "off")

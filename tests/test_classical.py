@@ -14,11 +14,11 @@ from sklearn.svm import SVC
 
 from threefold.errors import RecipeError
 from threefold.learn.classical import CLASSICAL, Classical
-from threefold.learn.net import build_net, load_net
+from threefold.learn.net import bind_net, load_net
 from threefold.learn.target import make_target
+from threefold.photos.prepare import Prepare
 from threefold.spec import build_one
 
-HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 RNG = np.random.default_rng(0)
 CODES = np.stack([RNG.integers(0, size, 120) for size in (3, 2, 3)], 1).astype(np.int8)
 FEATURES = (CODES @ RNG.normal(0, 1.2, (3, 6)) + RNG.normal(0, 1, (120, 6)) + 3).astype(np.float32)
@@ -74,12 +74,12 @@ def test_unknown_labels_are_left_out_and_absent_classes_get_nothing(text: str) -
 
 
 def test_a_fit_survives_a_file(tmp_path: Path) -> None:
-    net = build_net("test_resnet", "svm", (32, 32), *HALF)
+    net = bind_net("test_resnet", "svm")(Prepare(size=(32, 32)))
     features = net.features(torch.rand(120, 3, 32, 32)).detach().numpy()
     assert isinstance(net.head, Classical)
     net.head.fit(features, make_target(CODES, NOBODY), PERSONS, 0)
     save_file({k: v.contiguous() for k, v in net.state_dict().items()}, tmp_path / "net.safetensors")
-    other = build_net("test_resnet", "svm", (32, 32), *HALF)
+    other = bind_net("test_resnet", "svm")(Prepare(size=(32, 32)))
     load_net(other, tmp_path / "net.safetensors")
     photos = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
     assert torch.equal(net.eval().read(photos)[0], other.eval().read(photos)[0])

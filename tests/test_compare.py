@@ -16,7 +16,7 @@ from sklearn.metrics import f1_score
 from threefold import labels
 from threefold.errors import DataError
 from threefold.evidence.bootstrap import estimate, person_sums, resample
-from threefold.evidence.compare import changes, compare, compare_all, difference, headlines, holm
+from threefold.evidence.compare import changes, compare_all, compare_predictions, headlines, holm
 from threefold.evidence.metrics import COLUMNS, columns_of, person_counts
 from threefold.predictions import Predictions
 
@@ -37,7 +37,7 @@ def score(part: Predictions, rows: np.ndarray) -> float:
 def test_it_is_the_difference_with_the_spread_of_a_naive_bootstrap() -> None:
     one = simulate(200, 2)
     other = worse(one, 0.2)
-    found = difference(one, other, draws=2000)["all.macro_f1"]
+    found = compare_predictions(one, other, draws=2000).difference["all.macro_f1"]
     rows = np.arange(len(one))
     assert found["value"] == pytest.approx(score(one, rows) - score(other, rows), abs=1e-9)
     rng = np.random.default_rng(1)
@@ -57,14 +57,14 @@ def test_pairing_beats_two_intervals_apart() -> None:
     from threefold.evidence.metrics import measure
 
     one = simulate(200, 2)
-    found = difference(one, worse(one, 0.01), draws=1000)["all.macro_f1"]
+    found = compare_predictions(one, worse(one, 0.01), draws=1000).difference["all.macro_f1"]
     alone = measure(one, draws=1000)["macro_f1"]
     assert found["high"] - found["low"] < 0.5 * (alone["high"] - alone["low"])
 
 
 def test_equal_runs_differ_by_nothing_and_order_does_not_matter() -> None:
     one = simulate(60, 2)
-    found = difference(one, one.take(np.arange(len(one))[::-1]), draws=200)
+    found = compare_predictions(one, one.take(np.arange(len(one))[::-1]), draws=200).difference
     assert found["all.macro_f1"] == {"value": 0.0, "low": 0.0, "high": 0.0}
 
 
@@ -75,20 +75,22 @@ def test_other_photos_persons_or_labels_are_refused() -> None:
             DataError,
             match=r"runs/b: (has 200 photos that runs/a lacks|lacks 200 of the photos of runs/a), the first is 'train/",
         ):
-            difference(few, many, names=("runs/a", "runs/b"))
+            compare_predictions(few, many, names=("runs/a", "runs/b"))
     for field, word in (("persons", "person"), ("truth", "truth")):
         with pytest.raises(DataError, match=f"runs/b: {word} of 'train/000000_asian/0.jpg' is"):
-            compare(one, replace(one, **{field: getattr(one, field)[::-1].copy()}), names=("runs/a", "runs/b"))
+            compare_predictions(
+                one, replace(one, **{field: getattr(one, field)[::-1].copy()}), names=("runs/a", "runs/b")
+            )
     nobody = replace(one, truth=np.full_like(one.truth, labels.UNKNOWN))
     with pytest.raises(DataError, match="no photo has a label"):
-        compare(nobody, nobody)
+        compare_predictions(nobody, nobody)
 
 
 def test_the_interval_is_students_t_with_satterthwaites_degrees_of_freedom() -> None:
     """value +- t * sd of paired draws; freedom from the fourth moment of what each person left out makes of it."""
     one = simulate(80, 2)
     other = worse(one, 0.15)
-    found = compare(one, other, draws=500, seed=3)
+    found = compare_predictions(one, other, draws=500, seed=3)
     drawn = [resample(part.persons, person_counts(part), columns_of, 500, 3)[:, 1] for part in (one, other)]
     spread = float(np.std(drawn[0] - drawn[1]))
     persons = np.unique(one.persons)
@@ -104,7 +106,7 @@ def test_the_interval_is_students_t_with_satterthwaites_degrees_of_freedom() -> 
     assert found.headline["high"] == pytest.approx(value + reach, abs=0.01 * reach)
     assert found.p == pytest.approx(2 * stats.t.sf(value / spread, freedom), rel=0.05)
     assert found.headline == found.difference["all.macro_f1"] and found.judged == ("all.macro_f1",)
-    assert found.verdict == "better" and compare(other, one, draws=500).verdict == "worse"
+    assert found.verdict == "better" and compare_predictions(other, one, draws=500).verdict == "worse"
 
 
 @pytest.mark.parametrize("persons", [3, 4, 6, 12, 400])
@@ -129,7 +131,7 @@ def test_too_few_persons_tell_nothing_however_they_agree() -> None:
     wrong = replace(one, probabilities=np.roll(right.probabilities, 1, axis=1))
     for people in range(1, 8):
         rows = np.arange(7 * people)
-        found = compare(right.take(rows), wrong.take(rows), draws=300)
+        found = compare_predictions(right.take(rows), wrong.take(rows), draws=300)
         assert found.p >= 2 ** (1 - people) and (found.verdict == "better") == (people >= 6)
         assert (found.headline["low"] is None) == (people == 1)
 
@@ -138,7 +140,7 @@ def test_persons_needed_is_where_the_power_is() -> None:
     """Of n / P times the persons the spread falls by the root and freedom rises: 80 % of noncentral t is beyond."""
     one = simulate(150, 2)
     other = worse(one, 0.04)
-    found = compare(one, other, draws=1000)
+    found = compare_predictions(one, other, draws=1000)
     counts = np.concatenate([person_counts(one), person_counts(other)], axis=1)
 
     def gap(sums: np.ndarray) -> np.ndarray:
@@ -150,7 +152,7 @@ def test_persons_needed_is_where_the_power_is() -> None:
     freedom = alone.freedom[0] * times
     assert stats.nct.sf(stats.t.ppf(0.975, freedom), freedom, errors) == pytest.approx(0.8, abs=0.01)
     assert found.persons_needed > found.persons * (2.8016 * alone.spread[0] / found.headline["value"]) ** 2  # normal
-    same = compare(one, one, draws=100)
+    same = compare_predictions(one, one, draws=100)
     assert (same.persons_needed, same.verdict, same.p) == (None, "can't tell", 1.0)
 
 
@@ -162,7 +164,7 @@ def test_where_nothing_can_be_told_more_persons_are_needed_than_there_are(people
     right = replace(one, probabilities=np.eye(18, dtype=np.float32)[one.label])
     wrong = replace(one, probabilities=np.roll(right.probabilities, 1, axis=1))
     runs = [right, wrong, *(worse(right, share, int(rng.integers(99))) for share in rng.random(12) ** 2)]
-    for found in (compare_all(runs, draws=200), [compare(*runs[:2], draws=200)]):
+    for found in (compare_all(runs, draws=200), [compare_predictions(*runs[:2], draws=200)]):
         for each in found:
             if people == 1:
                 assert each.persons_needed is None and each.headline["low"] is None
@@ -177,7 +179,7 @@ def test_one_labelled_person_among_many_tells_nothing() -> None:
     right = replace(one, probabilities=np.eye(18, dtype=np.float32)[one.label])
     truth = np.where((one.persons == one.persons[0])[:, None], one.truth, np.int8(labels.UNKNOWN))
     runs = [replace(right, truth=truth), replace(right, truth=truth, probabilities=np.roll(right.probabilities, 1, 1))]
-    assert compare(*runs, draws=300).verdict == "can't tell" and headlines(runs, draws=300)[0][1] == 1
+    assert compare_predictions(*runs, draws=300).verdict == "can't tell" and headlines(runs, draws=300)[0][1] == 1
 
 
 def test_headlines_are_those_of_the_whole_comparison() -> None:
@@ -193,7 +195,7 @@ def test_of_several_the_first_is_judged_and_verdicts_are_holms() -> None:
     one = simulate(80, 2)
     others = [worse(one, share, seed) for share, seed in ((0.3, 1), (0.08, 1), (0.06, 7), (0.04, 2))]
     found = compare_all([one, *others], draws=400)
-    alone = [compare(one, other, draws=400) for other in others]
+    alone = [compare_predictions(one, other, draws=400) for other in others]
     for many, single in zip(found, alone, strict=True):
         assert many.difference == single.difference and many.p == pytest.approx(single.p)  # the same draws
         assert single.verdict == ("better" if single.headline["low"] > 0 else "can't tell")
@@ -216,7 +218,7 @@ def test_holm_is_his_step_down_test() -> None:
 
 def test_partly_unknown_labels_are_judged_by_what_is_known() -> None:
     one = simulate(40, 2, known=(True, True, False))
-    found = compare(one, worse(one, 0.5), draws=300)
+    found = compare_predictions(one, worse(one, 0.5), draws=300)
     means = [np.mean([part[name]["value"] for name in found.judged]) for part in (found.one, found.other)]
     assert found.judged == ("mask.macro_f1", "gender.macro_f1") and found.verdict == "better"
     assert found.headline["value"] == pytest.approx(means[0] - means[1])

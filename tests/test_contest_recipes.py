@@ -70,7 +70,7 @@ def test_the_page_has_every_system_and_every_recipe() -> None:
 
 def cells() -> list[tuple[str, str, str]]:
     """(recipe the cell speaks of, key, text) of each `key: value` and (recipe, "", overrides) of each `key=value`."""
-    found = []
+    named_cells = []
     for name, section in SECTIONS:
         for row in re.findall(r"^\| (?!part )(?!---)(.*) \|$", section, flags=re.MULTILINE):
             columns = re.split(r"(?<!\\)\|", row)
@@ -81,10 +81,10 @@ def cells() -> list[tuple[str, str, str]]:
                 if code.endswith(".yaml"):
                     file = code
                 elif pair:
-                    found.append((file, pair[1], pair[2]))
+                    named_cells.append((file, pair[1], pair[2]))
                 elif re.match(OVERRIDE, code):
-                    found.append((file, "", code))
-    return found
+                    named_cells.append((file, "", code))
+    return named_cells
 
 
 def test_every_line_the_page_names_is_in_its_recipe() -> None:

@@ -46,8 +46,8 @@ def test_a_system_trains_and_predicts(path: Path, drawn: Path, tmp_path: Path, m
     few = ["train.epochs=1", "train.batch=3", "data.folds=holdout(0.3)", "model.pretrained=none", "train.device=cpu"]
     small = [] if path.stem in SEVEN else ["prepare.size=96x96"]
     for key in recipe.parts:
-        own = key.partition(".")[2]
-        few += [f"parts.{key}={word.partition('=')[2]}" for word in [*few, *small] if word.startswith(f"{own}=")]
+        name = key.partition(".")[2]
+        few += [f"parts.{key}={word.partition('=')[2]}" for word in [*few, *small] if word.startswith(f"{name}=")]
     run = train(path, data=f"csv:{drawn}", out=tmp_path / "run", overrides=[*few, *small])
     oof = Predictions.load(run.path / "oof.npz")
     assert 1 <= len(oof) < 7 and np.isfinite(oof.probabilities).all()
@@ -55,4 +55,4 @@ def test_a_system_trains_and_predicts(path: Path, drawn: Path, tmp_path: Path, m
     assert all(np.isfinite(losses)) and (losses or path.stem == "001-18")
     photo = next((drawn / "train/images").rglob("normal.*"))
     (reading,) = predict([photo], run.path, out=tmp_path / "out.csv").readings.values()
-    assert reading.probabilities.sum() == pytest.approx(1, abs=1e-4)
+    assert reading.joint.sum() == pytest.approx(1, abs=1e-4)

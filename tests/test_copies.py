@@ -7,10 +7,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from helpers import every
 
 from threefold.data.face import Face
 from threefold.errors import LeakError, RecipeError
-from threefold.learn.copies import expand, with_copies
+from threefold.learn.copies import COPIES, expand, with_copies
 from threefold.learn.loader import Photos, make_photos, to_device
 
 CPU = torch.device("cpu")
@@ -36,16 +37,26 @@ def turned(image: np.ndarray, mirrored: bool, degrees: float) -> np.ndarray:
     return cv2.warpAffine(image, about, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-VIEWS = {
+POSES = {
     "old": [(False, 30), (False, -30)],
     "old(times=5, degrees=12)": [(False, 12), (False, -12), (True, 0), (True, 12), (True, -12)],
 }
 
 
-@pytest.mark.parametrize("text", VIEWS)
+@pytest.mark.parametrize("text", every(COPIES))
+def test_photos_stay_as_they_are_and_copies_stand_behind_them(text: str) -> None:
+    plain, more = photos(), with_copies(photos(), text)
+    count = len(plain.ids)
+    assert more.ids[:count].tolist() == plain.ids.tolist() and len({*more.ids}) == len(more.ids)
+    assert (more.variant[:count] == 0).all() and (more.variant[count:] > 0).all()
+    assert (more.persons == plain.persons[more.base]).all() and (more.truth == plain.truth[more.base]).all()
+    assert more.rows.tolist() == list(range(len(more.ids)))
+
+
+@pytest.mark.parametrize("text", POSES)
 @pytest.mark.parametrize("tensor", [False, True])
 def test_copies_are_their_photos_turned_and_mirrored(text: str, tensor: bool) -> None:
-    plain, views = photos(), VIEWS[text]
+    plain, poses = photos(), POSES[text]
     pixels = np.asarray(plain.images)
     more = with_copies(plain, text)
     assert more.images is plain.images, "no pixels are added"
@@ -60,7 +71,7 @@ def test_copies_are_their_photos_turned_and_mirrored(text: str, tensor: bool) ->
             assert base == row and np.array_equal(image, pixels[row])
             continue
         number = int(more.ids[row].split("#")[1])
-        wanted = turned(pixels[base], *views[number - 1])
+        wanted = turned(pixels[base], *poses[number - 1])
         assert np.abs(image.astype(int) - wanted.astype(int)).max() <= 6  # OpenCV rounds positions to 1/32 pixel
         assert np.abs(image.astype(int) - wanted.astype(int)).mean() < 0.6
         assert np.abs(image.astype(int) - pixels[base].astype(int)).mean() > 5
@@ -133,6 +144,6 @@ def test_nobody_old_no_copies() -> None:
     "text", ["old(times=3)", "old(degrees=0)", "old(degrees=200)", "young", "old|old", "old(turns=2)", "0.5*old"]
 )
 def test_values_that_cannot_be_are_refused(text: str) -> None:
-    with pytest.raises(RecipeError, match=r"data\.copies") as told:
+    with pytest.raises(RecipeError, match=r"data\.copies") as caught:
         with_copies(photos(), text)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)

@@ -12,13 +12,14 @@ from fake_run import simulate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
+from test_calibrate import ece, nll
 
 from threefold import labels
 from threefold.errors import DataError, RecipeError, RunError
 from threefold.evidence import decide
-from threefold.evidence.calibrate import ece, nll, reliability, temper
-from threefold.evidence.crossfit import sides
-from threefold.evidence.decide import BLOCKS, Decision, cross_fit, fit, said
+from threefold.evidence.calibrate import reliability, temper
+from threefold.evidence.decide import BLOCKS, Decision, as_certain, cross_fit, fit
+from threefold.evidence.metrics import sides
 from threefold.evidence.review import review
 from threefold.predictions import Predictions, product
 
@@ -124,7 +125,7 @@ def test_the_middle_of_the_best_stretch_is_taken() -> None:
 def test_a_bias_is_found_and_undone_on_other_people(shifted: Predictions, rule: str) -> None:
     decision = fit(shifted, rule=rule)
     new = biased(seed=1)
-    plain, ruled = macro(new.label, new.predicted), macro(new.label, decision.say(new.probabilities, new.years))
+    plain, ruled = macro(new.label, new.predicted), macro(new.label, decision.answer(new.probabilities, new.years))
     assert ruled > plain + 0.02
     if rule == "years":
         assert decision.years_cuts == pytest.approx((25.5, 52), abs=2.5)
@@ -148,7 +149,7 @@ def test_a_cross_fit_is_of_people_it_was_not_fitted_on(shifted: Predictions) -> 
         np.testing.assert_array_equal(decided.probabilities[held], part.probabilities)
     noise = replace(shifted, probabilities=np.random.default_rng(0).dirichlet(np.ones(18), len(shifted)).astype("f4"))
     plain = macro(noise.label, noise.predicted)
-    fitted = macro(noise.label, fit(noise, rule="offsets").say(noise.probabilities))
+    fitted = macro(noise.label, fit(noise, rule="offsets").answer(noise.probabilities))
     honest = macro(noise.label, cross_fit(noise, rule="offsets")[0].code)
     assert fitted > plain and honest < fitted
 
@@ -260,7 +261,7 @@ def test_the_review_measures_what_was_said(shifted: Predictions) -> None:
     assert found["macro_f1"]["plain"]["value"] == pytest.approx(plain)
     assert found["macro_f1"]["difference"]["value"] == pytest.approx(ruled - plain)
     assert found["macro_f1"]["verdict"] == "better" and found["macro_f1"]["difference"]["low"] > 0
-    assert macro(shifted.label, said(shifted, decided.code).predicted) == pytest.approx(ruled)
+    assert macro(shifted.label, as_certain(shifted, decided.code).predicted) == pytest.approx(ruled)
     age, truth = found["age_group"], shifted.truth[:, 2].astype(int)
     before, after = (labels.marginals(joint)["age_group"] for joint in (shifted.probabilities, decided.probabilities))
     wrong = decided.code % 3 != truth

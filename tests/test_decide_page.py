@@ -1,9 +1,10 @@
-"""`threefold decide` and what `predict` makes of it: saved, told, used, refused when stale, left aside when asked."""
+"""`threefold decide` and what `predict` makes of it: saved, shown, used, refused when stale, left aside when asked."""
 
 from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from threefold.evidence.calibrate import temper
 from threefold.evidence.decide import Decision, cross_fit, fit
 from threefold.evidence.metrics import macro_f1
 from threefold.files import write_json
-from threefold.pages.decide_page import decide
+from threefold.pages.decide_page import SENTENCES, decide
+from threefold.pages.html import catalogue
 from threefold.photos.prepare import Prepare
 from threefold.predictions import Predictions, product
 from threefold.read import reader
@@ -62,42 +64,43 @@ def save(run: Run, decision: Decision) -> None:
 def test_a_rule_that_is_better_is_saved_with_its_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     oof = helped()
     run = write_run(tmp_path / "run", oof)
-    told = decide(run.path, coverage=0.9)
-    assert json.loads((run.path / "decision.json").read_text()) == json.loads(json.dumps(told))
+    result = decide(run.path, coverage=0.9)
+    document = result.data()
+    assert (run.path / "decision.json").read_text() == result.json() and capsys.readouterr() == ("", "")
     decided, decision = cross_fit(oof, coverage=0.9)
-    assert Decision.from_dict(told["decision"]) == decision and told["kept"] and told["digest"] == oof_digest(run)
-    score = told["tried"]
+    assert Decision.from_dict(document["decision"]) == decision
+    assert document["kept"] and document["digest"] == oof_digest(run)
+    score = document["tried"]
     assert score["decided"]["value"] == pytest.approx(macro_f1(oof.label, decided.code))
     assert score["plain"]["value"] == pytest.approx(macro_f1(oof.label, oof.predicted))
-    shown = " ".join(capsys.readouterr().out.split())
-    for text in ("better. The rule is saved", "1,400 photos of 200 people", "(2 parts)", *told["words"], "wrong of it",
-                 f"{told['review']['mask']['risk.0.9']['value']:.3f}", "written:"):  # fmt: skip
+    shown = " ".join(str(result).split())
+    risk = f"{document['review']['mask']['risk.0.9']['value']:.3f}"
+    for text in ("better. The rule is saved", "1,400 photos of 200 people", "(2 parts)", *document["words"]):
         assert text in shown
-    again = decide(run.path, rule="none", json=True)
-    assert json.loads(capsys.readouterr().out) == json.loads((run.path / "decision.json").read_text())
+    assert "wrong of these" in shown and risk in shown and "written:" in shown
+    again = decide(run.path, rule="none").data()
+    assert json.loads((run.path / "decision.json").read_text())["words"] == again["words"] == []
     assert again["rule"] == "none" and set(again["decision"]["offsets"]) == {0.0}, "made again, the last one counts"
-    assert told["decision"]["offsets"] != again["decision"]["offsets"]
+    assert document["decision"]["offsets"] != again["decision"]["offsets"]
 
 
-def test_a_rule_that_is_not_better_is_not_saved_unless_asked_for(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_rule_that_is_not_better_is_not_saved_unless_asked_for(tmp_path: Path) -> None:
     oof = simulate(100, 2, seed=3)
     run = write_run(tmp_path / "run", oof)
-    told = decide(run.path)
-    assert told["tried"]["verdict"] != "better" and not told["kept"]
-    assert Decision.from_dict(told["decision"]) == fit(oof, rule="none")
-    assert told["review"]["macro_f1"]["difference"]["value"] == 0, "the numbers are of what is saved"
-    assert "Only temperatures are saved and what is said stays as it was" in capsys.readouterr().out
-    told = decide(run.path, rule="years", out=tmp_path / "else.json")
-    assert told["decision"]["years_cuts"] and told["kept"] and (tmp_path / "else.json").exists()
-    assert "saved because it was asked for by name" in capsys.readouterr().out
+    result = decide(run.path)
+    document = result.data()
+    assert document["tried"]["verdict"] != "better" and not document["kept"]
+    assert Decision.from_dict(document["decision"]) == fit(oof, rule="none")
+    assert document["review"]["macro_f1"]["difference"]["value"] == 0, "the numbers are of what is saved"
+    assert "Only temperatures are saved and what is said stays as it was" in str(result)
+    result = decide(run.path, rule="years", out=tmp_path / "else.json")
+    document = result.data()
+    assert document["decision"]["years_cuts"] and document["kept"] and (tmp_path / "else.json").exists()
+    assert "saved because it was asked for by name" in str(result)
     assert json.loads((run.path / "decision.json").read_text())["rule"] == "auto"
 
 
-def test_a_temperature_that_makes_other_people_worse_is_not_saved(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_temperature_that_makes_other_people_worse_is_not_saved(tmp_path: Path) -> None:
     """The network of one fold is far too sure of the gender, that of the other far too unsure."""
     oof, rng = simulate(200, 2), np.random.default_rng(0)
     male, truth = rng.random(len(oof)), oof.truth.copy()
@@ -105,20 +108,36 @@ def test_a_temperature_that_makes_other_people_worse_is_not_saved(
     gender = np.stack([male, 1 - male], axis=1)
     gender = np.where(oof.fold[:, None] == 0, temper(gender, 0.3), temper(gender, 3.0))
     oof = replace(oof, truth=truth, probabilities=product({**oof.marginals(), "gender": gender}))
-    told = decide(write_run(tmp_path / "run", oof).path, rule="none")
-    assert told["untempered"] == ["gender"] and told["decision"]["temperature"]["gender"] == 1
-    assert told["decision"]["temperature"]["mask"] == fit(oof, rule="none").temperature["mask"] != 1
-    assert told["review"]["gender"]["nll.difference"]["value"] == pytest.approx(0, abs=1e-6)
-    assert "no temperature for gender" in capsys.readouterr().out
+    result = decide(write_run(tmp_path / "run", oof).path, rule="none")
+    document = result.data()
+    assert document["untempered"] == ["gender"] and document["decision"]["temperature"]["gender"] == 1
+    assert document["decision"]["temperature"]["mask"] == fit(oof, rule="none").temperature["mask"] != 1
+    assert document["review"]["gender"]["nll.difference"]["value"] == pytest.approx(0, abs=1e-6)
+    assert "no temperature for gender" in str(result)
 
 
-def test_without_three_labels_temperatures_are_saved_and_it_is_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_three_labels_temperatures_are_saved_and_it_is_said(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", simulate(40, 2, known=(True, True, False)))
-    told = decide(run.path)
-    assert set(told["review"]) == {"macro_f1", "mask", "gender"} and told["decision"]["temperature"]["age_group"] == 1
-    assert "no photo knows all three labels" in capsys.readouterr().out
+    result = decide(run.path)
+    document = result.data()
+    assert (
+        set(document["review"]) == {"macro_f1", "mask", "gender"}
+        and document["decision"]["temperature"]["age_group"] == 1
+    )
+    assert "no photo knows all three labels" in str(result)
+
+
+def test_the_page_says_what_the_lines_say_in_its_language(tmp_path: Path) -> None:
+    result = decide(write_run(tmp_path / "<run>", simulate(60, 2)).path, risk=0.05)
+    english, korean = result.page(), result.page("ko")
+    cells = [cell for row in re.findall(r"<tr>(.*)</tr>", english) for cell in re.findall(r"<t[hd][^>]*>([^<]*)<", row)]
+    table = next(n for n, line in enumerate(result.lines()) if line.lstrip().startswith("temperature"))
+    assert " ".join(result.lines()[table + 1].split()) in " ".join(" ".join(cells).split())
+    assert "<run>" not in english and "Only temperatures are saved" in english and "온도만 저장" in korean
+    words, messages = catalogue("ko"), [*SENTENCES.values()]
+    result.parts(lambda message: messages.append(message) or message)
+    for message in messages:
+        assert sorted(re.findall(r"{\w+}", words[message])) == sorted(re.findall(r"{\w+}", message)), message
 
 
 @pytest.mark.usefixtures("hesitant")
@@ -170,13 +189,13 @@ def test_predict_scores_what_was_said_and_keeps_what_was_computed(tmp_path: Path
 
 
 @pytest.mark.usefixtures("hesitant")
-def test_the_table_says_indeterminate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_says_indeterminate(tmp_path: Path) -> None:
     contest(tmp_path / "data", people=1, eval_people=0)
     run = write_run(tmp_path / "run", simulate(20, 2))
     save(run, Decision(abstain={"mask": 0, "gender": 0, "age_group": 0.6}))
-    predict([tmp_path / "data/train"], run.path)
-    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    predict([tmp_path / "data/train"], run.path, out=tmp_path / "table.csv")
+    rows = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
     assert len(rows) == 7 and {row["age_group"] for row in rows} == {"indeterminate"}
     assert {int(row["class"]) % 3 for row in rows} == {labels.AgeGroup.MIDDLE}
-    predict([tmp_path / "data/train"], run.path, plain=True)
-    assert "indeterminate" not in capsys.readouterr().out
+    predict([tmp_path / "data/train"], run.path, plain=True, out=tmp_path / "plain.csv")
+    assert "indeterminate" not in (tmp_path / "plain.csv").read_text()

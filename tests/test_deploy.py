@@ -92,7 +92,7 @@ def test_commands_of_a_document_have_their_options(page: str) -> None:
 def test_options_and_variables_in_sentences_exist(page: str) -> None:
     prose = re.sub(r"```.*?```", "", PAGES[page], flags=re.DOTALL)
     named = {
-        name for code in re.findall(r"`([^`\n]+)`", prose) for name in re.findall(r"(?:^|\s)(--[a-z][a-z-]*)", code)
+        name for code in re.findall(r"`([^`\n]+)`", prose) for name in re.findall(r"(?:^|\s)(--[a-z][a-z0-9-]*)", code)
     }
     assert named <= EVERY | FOREIGN, named - EVERY - FOREIGN
     assert set(re.findall(r"THREEFOLD_[A-Z]+", PAGES[page])) <= VARIABLES
@@ -138,7 +138,7 @@ def test_the_korean_readme_has_the_commands_and_links_of_the_english_one() -> No
 
 
 def test_addresses_are_those_of_the_service(tmp_path: Path) -> None:
-    routes = set(app_of(monitor=monitor_router(tmp_path / "e.csv")).openapi()["paths"])
+    routes = set(app_of(monitor=monitor_router(tmp_path / "e.sqlite")).openapi()["paths"])
     routes |= {"/", "/openapi.json", "/monitor"}
     named = set()
     for text in (DEPLOY, READING):

@@ -252,11 +252,11 @@ def test_a_spare_is_never_used_by_two_and_a_broken_one_not_again() -> None:
 
 @needs_model
 def test_faces_far_away_beside_a_near_one_are_found_when_asked_for() -> None:
-    """A crowd: one head 400 pixels high and three of about 40 in a picture of 1280."""
+    """A crowd: one head 400 pixels high and three of about 30 in a picture of 1280."""
     picture = np.full((720, 1280, 3), 180, np.uint8)
     picture[200:712, 20:404] = cv2.resize(drawn(0)[0], (384, 512))
-    for index, left in ((1, 560), (2, 800), (3, 1040)):
-        picture[100:180, left : left + 60] = cv2.resize(drawn(index)[0], (60, 80), interpolation=cv2.INTER_AREA)
+    for index, left in ((1, 566), (2, 806), (3, 1046)):
+        picture[100:164, left : left + 48] = cv2.resize(drawn(index)[0], (48, 64), interpolation=cv2.INTER_AREA)
     near, all_of_them = detect.detect(picture), detect.detect(picture, far=True)
     assert len(near) == 1 and len(all_of_them) == 4 and near[0] in all_of_them
     middles = sorted((face.box[0] + face.box[2]) / 2 for face in all_of_them)

@@ -63,17 +63,12 @@ def test_divergence_of_classes_is_hintons() -> None:
     assert divergence("classes", raw, said, 2.0).item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-def test_a_conditional_step_counts_by_what_the_teacher_holds_of_its_condition() -> None:
-    said, raw = torch.tensor([[-9.0, 0.0]]), torch.tensor([[-9.0, 3.0]])
-    assert divergence("conditional", raw, said, 1.0) < 0.001 < divergence("steps", raw, said, 1.0)
-
-
 def test_labels_keep_what_the_teachers_leave_them(data: Path) -> None:
     made = recipe(data)
     net = make_net(made, make_prepare(made), pretrained=False).eval().requires_grad_(False)
     images = torch.rand(2, 3, *make_prepare(made).size)
     outputs = {name: raw + 1.0 * torch.arange(raw.shape[1]) for name, raw in net(images).items()}
-    losses = make_plan(made).losses({name: torch.ones(raw.shape[1]) for name, raw in outputs.items()}, net.head.kinds)
+    losses = make_plan(made).make_losses({name: torch.ones(raw.shape[1]) for name, raw in outputs.items()})
     labels = torch.tensor(10.0)
 
     def loss(*weights: float) -> float:
@@ -82,9 +77,8 @@ def test_labels_keep_what_the_teachers_leave_them(data: Path) -> None:
 
     whole = loss(1.0)
     assert whole > 0.1 and loss(0.25, 0.5) == pytest.approx(0.25 * 10 + 0.75 * whole, rel=1e-5)
-    heavy = make_plan(recipe(data, loss__default="2*ce")).losses(
-        {name: torch.ones(raw.shape[1]) for name, raw in outputs.items()}, net.head.kinds
-    )
+    counts = {name: torch.ones(raw.shape[1]) for name, raw in outputs.items()}
+    heavy = make_plan(recipe(data, loss__default="2*ce")).make_losses(counts)
     assert float(Lesson([(1.0, 1.0, net)]).loss(labels, images, outputs, net.head.kinds, heavy)) == pytest.approx(
         2 * whole, rel=1e-5
     ), "an output weighs what its losses weigh"
@@ -100,7 +94,7 @@ def test_a_pupil_without_labels_learns_what_its_teacher_says(data: Path, teacher
     with torch.no_grad():
         says = {name: 4 * raw for name, raw in lesson.teachers[0][2](images).items()}
     lesson = Lesson([(1.0, 1.0, lambda seen: says)])  # type: ignore[list-item]  # with more to tell than two epochs teach
-    losses = make_plan(made).losses({name: torch.ones(raw.shape[1]) for name, raw in says.items()}, pupil.head.kinds)
+    losses = make_plan(made).make_losses({name: torch.ones(raw.shape[1]) for name, raw in says.items()})
     optimizer = torch.optim.AdamW(pupil.parameters(), lr=3e-3)
     seen = []
     for _ in range(40):
@@ -167,7 +161,7 @@ def test_a_cut_off_pupil_goes_on_to_the_same_bytes(data: Path, teacher: Path, tm
         ({"train__distil": "tutor('RUN')"}, r"train\.distil: 'tutor' is not known"),
         ({"prepare__size": "48x32"}, r"big was trained on other pixels .*needs the same prepare\.crop, size"),
         ({"model__head": "logistic"}, r"train\.distil: logistic is fitted to labels only; expected none"),
-        ({"model__head": "multi(age=years61)"}, r"train\.distil: .*big tells age in another form"),
+        ({"model__head": "multi(age=years61)"}, r"train\.distil: .*big has age in another form"),
     ],
 )  # fmt: skip
 def test_what_cannot_teach_is_told_before_any_photo_is_read(
@@ -188,7 +182,7 @@ def test_a_teacher_of_one_attribute_has_nothing_to_say_of_another(teacher: Path,
     assert one.recipe.model.head == "one(mask)"
     prepare = make_prepare(chosen)
     one.need_fit({"mask": torch.zeros(2, 3), "gender": torch.zeros(2, 2)}, {"mask": "classes"}, prepare)
-    with pytest.raises(RecipeError, match=r"copy tells nothing that is learnt here \(mask; here: gender, age\)"):
+    with pytest.raises(RecipeError, match=r"copy has no output that is learnt here \(mask; here: gender, age\)"):
         one.need_fit({"gender": torch.zeros(2, 2), "age": torch.zeros(2, 3)}, {}, prepare)
 
 

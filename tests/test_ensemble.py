@@ -17,15 +17,7 @@ from sklearn.metrics import cohen_kappa_score, f1_score, matthews_corrcoef
 
 from threefold import labels
 from threefold.errors import DataError, RecipeError, RunError
-from threefold.evidence.ensemble import (
-    choose_members,
-    combine,
-    cross_fit,
-    disagreement,
-    fit_weights,
-    join_votes,
-    mean_years,
-)
+from threefold.evidence.ensemble import combine, cross_fit, disagreement, join_votes, mean_years
 from threefold.files import write_json
 from threefold.learn.net import make_net
 from threefold.pages.report import report
@@ -46,6 +38,11 @@ def noisy(base, amount, seed):
     rng = np.random.default_rng(seed)
     joint = np.exp(np.log(base.probabilities + 1e-9) + rng.normal(0, amount, base.probabilities.shape))
     return replace(base, probabilities=(joint / joint.sum(1, keepdims=True)).astype(np.float32))
+
+
+def fitted_weights(parts, vote="soft", **options):
+    """The weights that are fitted on everybody."""
+    return cross_fit(parts, vote, **options)[1]
 
 
 def macro(truth, joint):
@@ -87,10 +84,12 @@ def test_a_tie_of_votes_goes_to_the_larger_mean():
 
 def test_marginals_take_each_attribute_from_its_member(parts):
     joint = combine(np.stack([part.probabilities for part in parts[:3]]), None, "marginals")
-    known = [labels.marginals(part.probabilities) for part in parts]
+    marginals = [labels.marginals(part.probabilities) for part in parts]
     for code in range(18):
         mask, gender, group = labels.decode(code)
-        product = known[0]["mask"][:, mask] * known[1]["gender"][:, gender] * known[2]["age_group"][:, group]
+        product = (
+            marginals[0]["mask"][:, mask] * marginals[1]["gender"][:, gender] * marginals[2]["age_group"][:, group]
+        )
         np.testing.assert_allclose(joint[:, code], product, atol=1e-5)
 
 
@@ -101,17 +100,17 @@ def test_years_are_of_those_who_have_them():
 
 def test_fitted_weights_are_the_best_bag_of_a_naive_search(parts):
     """The greedy selection again, with scikit-learn's score and lists."""
-    bag, found = [], []
+    bag, scores = [], []
     for _ in range(30):
         tried = [macro(parts[0].label, sum(parts[m].probabilities.astype(float) for m in [*bag, n])) for n in range(4)]
         bag.append(min(range(4), key=lambda n: (-tried[n], bag.count(n))))
-        found.append(max(tried))
-    size = max(n for n, score in enumerate(found, start=1) if score >= max(found) - 1e-12)
-    weights = fit_weights(parts)
+        scores.append(max(tried))
+    size = max(n for n, score in enumerate(scores, start=1) if score >= max(scores) - 1e-12)
+    weights = fitted_weights(parts)
     np.testing.assert_allclose(weights, np.bincount(bag[:size], minlength=4) / size, atol=1e-9)
     fitted = macro(parts[0].label, join_votes(parts, weights).probabilities)
     assert fitted >= max(macro(part.label, part.probabilities) for part in parts)
-    assert fit_weights([parts[0], parts[0]]).tolist() == [0.5, 0.5], "what makes no difference is kept even"
+    assert fitted_weights([parts[0], parts[0]]).tolist() == [0.5, 0.5], "what makes no difference is kept even"
 
 
 def test_what_is_held_out_has_no_say(parts):
@@ -122,7 +121,7 @@ def test_what_is_held_out_has_no_say(parts):
     other, weights = cross_fit(lie, members=3)
     np.testing.assert_array_equal(joined.probabilities[held], other.probabilities[held])
     outside = [part.take(~held) for part in parts]
-    expected = join_votes(parts, fit_weights(outside, members=3)).probabilities[held]
+    expected = join_votes(parts, fitted_weights(outside, members=3)).probabilities[held]
     np.testing.assert_allclose(joined.probabilities[held], expected, atol=1e-6)
     assert (weights > 0).sum() <= 3 and weights.sum() == pytest.approx(1)
 
@@ -132,10 +131,10 @@ def test_the_fit_flatters_and_the_cross_fit_does_not():
     base = simulate(80, 1, seed=3)
     rng = np.random.default_rng(0)
     parts = [replace(base, probabilities=rng.dirichlet(np.ones(18), len(base)).astype(np.float32)) for _ in range(12)]
-    joined, weights = cross_fit(parts, k=4, seed=1)
+    joined, weights = cross_fit(parts, seed=1)
     fitted = macro(base.label, join_votes(parts, weights).probabilities)
     assert fitted > macro(base.label, joined.probabilities) + 0.02
-    again = cross_fit(parts, k=4, seed=1)[0]
+    again = cross_fit(parts, seed=1)[0]
     np.testing.assert_array_equal(joined.probabilities, again.probabilities)
 
 
@@ -147,17 +146,18 @@ def test_members_are_chosen_for_what_they_add():
     copy = replace(strong, years=strong.years + 1)
     scores = [macro(base.label, part.probabilities) for part in (copy, other, strong)]
     assert scores[0] == scores[2] > scores[1]
-    assert choose_members([copy, other, strong], 2) == [0, 1]
-    assert choose_members([copy, other, strong], 3, "hard") == [0, 1, 2]
+    weights = fitted_weights([copy, other, strong], members=2, weigh=False)
+    assert weights.tolist() == [0.5, 0.5, 0]
+    assert (fitted_weights([copy, other, strong], "hard", members=3, weigh=False) > 0).all()
 
 
 def test_sets_without_all_labels_are_fitted_by_their_attributes():
     base = simulate(40, 2, known=(True, True, False))
     parts = [noisy(base, amount, seed) for seed, amount in enumerate((0.5, 4))]
-    assert fit_weights(parts)[0] > 0.5
+    assert fitted_weights(parts)[0] > 0.5
     nothing = [replace(part, truth=np.full_like(part.truth, labels.UNKNOWN)) for part in parts]
     with pytest.raises(DataError, match="no photo has a label"):
-        fit_weights(nothing)
+        fitted_weights(nothing)
 
 
 def test_agreement_is_scikit_learns(parts):
@@ -167,7 +167,7 @@ def test_agreement_is_scikit_learns(parts):
     rows = disagreement(parts, ["a", "b", "c"])
     assert [(row["one"], row["other"]) for row in rows] == [("a", "b"), ("a", "c"), ("b", "c")]
     one, other = parts[0].predicted, parts[2].predicted
-    wrong = [(said != parts[0].label)[50:] for said in (one, other)]
+    wrong = [(classes != parts[0].label)[50:] for classes in (one, other)]
     assert rows[1]["disagreement"] == pytest.approx((one != other).mean())
     assert rows[1]["kappa"] == pytest.approx(cohen_kappa_score(one, other))
     assert rows[1]["error_correlation"] == pytest.approx(matthews_corrcoef(*wrong))
@@ -200,8 +200,8 @@ def test_the_run_made_is_whole(runs, parts, tmp_path):
     expected = join_votes(parts[:3], [0.2, 0.4, 0.4])
     oof = Predictions.load(done.path / "oof.npz")
     np.testing.assert_array_equal(oof.probabilities, expected.probabilities)
-    told = done.metrics["ensemble"]
-    assert done.state == "complete" and told["weights"] == [0.2, 0.4, 0.4] and not told["fitted"]
+    about = done.metrics["ensemble"]
+    assert done.state == "complete" and about["weights"] == [0.2, 0.4, 0.4] and not about["fitted"]
     assert done.metrics["macro_f1"]["value"] == pytest.approx(macro(oof.label, oof.probabilities))
     assert [row["path"] for row in done.read("ensemble.json")["members"]] == ["../a", "../b", "../c"]
     page = report(done.path, photos=False).page()
@@ -216,8 +216,8 @@ def test_a_fitted_run_reports_the_cross_fit(runs, parts, tmp_path):
     done = ensemble(runs, out=tmp_path / "fit", weights="fit", members=2, vote="hard")
     joined, weights = cross_fit(parts[:3], "hard", members=2)
     np.testing.assert_array_equal(Predictions.load(done.path / "oof.npz").probabilities, joined.probabilities)
-    told = done.metrics["ensemble"]
-    assert told["fitted"] and told["vote"] == "hard" and told["weights"] == pytest.approx(weights.tolist(), abs=1e-6)
+    about = done.metrics["ensemble"]
+    assert about["fitted"] and about["vote"] == "hard" and about["weights"] == pytest.approx(weights.tolist(), abs=1e-6)
     assert len(done.read("ensemble.json")["members"]) == (weights > 0).sum() <= 2
     assert "the score above is that of the cross-fit" in report(done.path, photos=False).page()
 
@@ -302,9 +302,9 @@ def test_separate_networks_are_joined_by_their_attribute(tmp_path, parts, photos
             make_weights(run, f"fold{fold}/{part}", recipe.part(part), 10 * seed + fold)
     reader = Reader(open_run(run.path))
     members = [read(Reader(member), photos) for member in reader.backend.members]
-    found, names = labels.marginals(read(reader, photos)), dict(zip(labels.ATTRIBUTES, members, strict=True))
+    marginals, names = labels.marginals(read(reader, photos)), dict(zip(labels.ATTRIBUTES, members, strict=True))
     for name, joint in names.items():
-        np.testing.assert_allclose(found[name], labels.marginals(joint)[name], atol=1e-5)
+        np.testing.assert_allclose(marginals[name], labels.marginals(joint)[name], atol=1e-5)
     assert [member.prepares[0].size for member in reader.backend.members] == [(32, 24), (32, 24), (40, 32)]
     shutil.rmtree(run.path / "fold0/gender")
     shutil.rmtree(run.path / "fold1/gender")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import os
-import shutil
 import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -18,8 +17,10 @@ import pytest
 
 from threefold.cli.live import Lines, Terminal, event_line
 from threefold.errors import DataError
+from threefold.files import csv_text
 from threefold.read.reading import reading_model
-from threefold.watch.events import KEPT, Event, MemoryEvents, columns, hours_path, open_events, summary
+from threefold.watch import events as events_module
+from threefold.watch.events import RECENT, Event, Events, columns, event_rows, summary
 from threefold.watch.view import State
 from threefold.watch.webhook import Webhook, check_address, post
 
@@ -27,7 +28,6 @@ ALL = ("mask", "gender", "age_group")
 SEOUL = timezone(timedelta(hours=9))
 TEN = datetime(2026, 11, 26, 10, 5, 3, 250_000, tzinfo=SEOUL)
 NOW = TEN.replace(hour=13)
-FILES = ["events.csv", "events.sqlite"]
 
 
 def event(
@@ -61,12 +61,18 @@ HOURS = [
 ]
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_a_day_is_told_in_the_form_of_the_contract(tmp_path: Path, name: str) -> None:
-    sink = open_events(tmp_path / name, ALL)
-    for told in DAY:
-        sink.add(told)
-    answer = summary(tmp_path / name, 24, 50, NOW)
+def stored(path: Path, *events: Event, attributes: tuple[str, ...] = ALL) -> None:
+    with closing(Events(path, attributes)) as store:
+        for one in events:
+            store.add(one)
+
+
+def test_a_day_is_told_in_the_form_of_the_contract(tmp_path: Path) -> None:
+    path = tmp_path / "events.sqlite"
+    store = Events(path, ALL)
+    for one in DAY:
+        store.add(one)
+    answer = summary(path, 24, 50, NOW)
     assert (answer["source"], answer["state"], answer["hours"]) == ("cam", None, HOURS)
     assert answer["total"] == four(1, 1, 1, 1), "a change of the same person is not another person"
     assert [row["track"] for row in answer["recent"]] == [4, 3, 1, 2, 1], "the newest first"
@@ -74,165 +80,122 @@ def test_a_day_is_told_in_the_form_of_the_contract(tmp_path: Path, name: str) ->
         "time": "2026-11-26T10:05:03.250+09:00", "track": 1, "kind": "event", "mask": "worn", "gender": "female",
         "age_group": "30-59", "age": 41.3, "confidence": 0.9346, "seconds": 3.21, "frames": 24,
     }  # fmt: skip
-    assert summary(tmp_path / name, 2, 2, NOW)["hours"] == HOURS[2:]
-    assert (
-        len(summary(tmp_path / name, 24, 2, NOW)["recent"]) == 2 and summary(tmp_path / name, 1, 0, NOW)["recent"] == []
+    assert summary(path, 2, 2, NOW)["hours"] == HOURS[2:]
+    assert len(summary(path, 24, 2, NOW)["recent"]) == 2 and summary(path, 1, 0, NOW)["recent"] == []
+    store.close()
+    assert summary(path, 24, 50, NOW) == answer, "and after it is closed"
+
+
+def test_the_table_of_a_file_is_its_events_the_oldest_first(tmp_path: Path) -> None:
+    stored(tmp_path / "e.sqlite", *DAY)
+    table = event_rows(tmp_path / "e.sqlite")
+    assert tuple(table[0]) == columns(ALL) and [row[2] for row in table[1:]] == [1, 2, 1, 3, 4]
+    assert csv_text(table).splitlines()[1] == (
+        "2026-11-26T10:05:03.250+09:00,cam,1,event,worn,female,30-59,41.3,0.9346,3.21,24"
     )
-    sink.close()
-    assert summary(tmp_path / name, 24, 50, NOW) == answer, "and after it is closed"
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_entrance_mode_has_no_column_for_anything_else(tmp_path: Path, name: str) -> None:
-    sink = open_events(tmp_path / name, ("mask",))
-    sink.add(event(attributes=("mask",)))
-    sink.close()
+def test_entrance_mode_has_no_column_for_anything_else(tmp_path: Path) -> None:
+    path = tmp_path / "e.sqlite"
+    stored(path, event(attributes=("mask",)), attributes=("mask",))
     assert columns(("mask",)) == ("time", "source", "track", "kind", "mask", "confidence", "seconds", "frames")
-    assert set(summary(tmp_path / name, 24, 1, NOW)["recent"][0]) == set(columns(("mask",))) - {"source"}
+    assert set(summary(path, 24, 1, NOW)["recent"][0]) == set(columns(("mask",))) - {"source"}
     data = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert not any(word in data for word in (b"female", b"gender", b"age_group", b"30-59", b"41."))
     with pytest.raises(DataError, match=r"holds other columns .*choose another file"):
-        open_events(tmp_path / name, ALL)
-    again = open_events(tmp_path / name, ("mask",))
-    again.add(event(track=9, attributes=("mask",)))
-    again.close()
-    assert [row["track"] for row in summary(tmp_path / name, 24, 5, NOW)["recent"]] == [9, 1]
+        Events(path, ALL)
+    stored(path, event(track=9, attributes=("mask",)), attributes=("mask",))
+    assert [row["track"] for row in summary(path, 24, 5, NOW)["recent"]] == [9, 1]
 
 
-@pytest.mark.parametrize("keep", [0, 1, 30])
-def test_a_torn_last_line_is_repaired_on_opening(tmp_path: Path, keep: int) -> None:
-    path = tmp_path / "events.csv"
-    sink = open_events(path, ALL)
-    sink.add(DAY[0])
-    sink.close()
-    whole = path.read_bytes()
-    line = whole.splitlines(keepends=True)[1]
-    path.write_bytes(whole + line[:keep])
-    assert summary(path, 24, 50, NOW)["total"] == four(worn=1), "a reader passes over half a line"
-    sink = open_events(path, ALL)
-    sink.add(DAY[1])
-    sink.close()
-    assert path.read_bytes().startswith(whole) and path.read_bytes().count(b"\n") == 3
-    assert [row["mask"] for row in csv.DictReader(path.read_text().splitlines())] == ["worn", "none"]
-    assert summary(path, 24, 50, NOW)["total"] == four(worn=1, none=1)
-
-
-def test_a_torn_header_is_written_anew_and_a_foreign_file_is_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "events.csv"
-    path.write_bytes(b"time,sour")
-    sink = open_events(path, ("mask",))
-    sink.close()
-    assert path.read_text() == ",".join(columns(("mask",))) + "\n"
-    for text in ("hello", "a,b\n1,2\n", "time,source\n"):
-        path.write_text(text)
-        with pytest.raises(DataError, match=r"events\.csv: holds other columns"):
-            open_events(path, ("mask",))
-        assert path.read_text() == text
-        with pytest.raises(DataError, match="no events file"):
-            summary(path, now=NOW)
+def test_a_foreign_file_is_left_alone(tmp_path: Path) -> None:
     base = sqlite3.connect(tmp_path / "other.db")
     base.execute("CREATE TABLE mine (x)")
     base.close()
     with pytest.raises(DataError, match="holds other columns"):
-        open_events(tmp_path / "other.db", ("mask",))
+        Events(tmp_path / "other.db", ("mask",))
     (tmp_path / "text.sqlite").write_text("no database" * 100)
     with pytest.raises(DataError, match=r"text\.sqlite: events cannot be written \(file is not a database\)"):
-        open_events(tmp_path / "text.sqlite", ("mask",))
+        Events(tmp_path / "text.sqlite", ("mask",))
     with pytest.raises(DataError, match=r"text\.sqlite: is no events file"):
         summary(tmp_path / "text.sqlite")
+    assert (tmp_path / "text.sqlite").read_text() == "no database" * 100
 
 
 def test_what_cannot_be_a_file_of_events_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"e\.xlsx: unknown kind of events file .*\.csv"):
-        open_events(tmp_path / "e.xlsx", ALL)
-    with pytest.raises(DataError, match="its folder does not exist"):
-        open_events(tmp_path / "no" / "e.csv", ALL)
-    with pytest.raises(DataError, match="no such events file"):
+    with pytest.raises(DataError, match=r"e\.csv: events are kept in SQLite \(known: \.db, .*--csv writes a table"):
+        Events(tmp_path / "e.csv", ALL)
+    (tmp_path / "e.csv").write_text("time,source\n")
+    with pytest.raises(DataError, match=r"e\.csv: events are kept in SQLite"):
         summary(tmp_path / "e.csv")
-    (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(DataError, match=r"folder\.csv: events cannot be written \(Is a directory\)"):
-        open_events(tmp_path / "folder.csv", ALL)
+    with pytest.raises(DataError, match="its folder does not exist"):
+        Events(tmp_path / "no" / "e.db", ALL)
+    with pytest.raises(DataError, match="no such events file"):
+        summary(tmp_path / "e.db")
+    (tmp_path / "folder.db").mkdir()
+    with pytest.raises(DataError, match=r"folder\.db: events cannot be written \(unable to open database file\)"):
+        Events(tmp_path / "folder.db", ALL)
 
 
-def test_counts_stand_beside_the_csv_and_are_made_anew_when_lost(tmp_path: Path) -> None:
-    path = tmp_path / "events.csv"
-    sink = open_events(path, ALL)
-    for told in DAY:
-        sink.add(told)
-    sink.close()
-    text = hours_path(path).read_text()
-    assert text.splitlines()[:2] == ["hour,worn,incorrect,none,indeterminate", "2026-11-26T10:00,1,0,1,0"]
-    old = hours_path(path).stat().st_mtime - 100
-    hours_path(path).write_text("hour,worn,incorrect,none,indeterminate\n")
-    os.utime(hours_path(path), (old, old))
-    assert summary(path, 24, 0, NOW)["hours"] == HOURS, "killed between row and count: the rows are the truth"
-    hours_path(path).unlink()
-    assert summary(path, 24, 0, NOW)["hours"] == HOURS
-    open_events(path, ALL).close()
-    assert hours_path(path).read_text() == text
+def test_a_file_of_an_earlier_version_is_read_and_appended_to(tmp_path: Path) -> None:
+    """Made by the schema as it was before Part 5."""
+    path = tmp_path / "old.sqlite"
+    base = sqlite3.connect(path)
+    base.executescript(OLD_SCHEMA)
+    values = (TEN.isoformat(), "cam", 3, "event", "none", 0.95, 3.2, 24)
+    base.execute("INSERT INTO events VALUES (?,?,?,?,?,?,?,?)", values)
+    base.commit()
+    base.close()
+    stored(path, event(track=4, attributes=("mask",)), attributes=("mask",))
+    answer = summary(path, 24, 9, NOW)
+    assert answer["total"] == four(worn=1, none=1) and [row["track"] for row in answer["recent"]] == [4, 3]
 
 
-def test_two_watches_write_one_csv_and_a_rotation_begins_a_new_one(tmp_path: Path) -> None:
-    path = tmp_path / "events.csv"
-    one, two = open_events(path, ALL), open_events(path, ALL)
-    for index in range(6):
-        (one, two)[index % 2].add(event(track=index))
-    assert summary(path, 24, 9, NOW)["total"] == four(worn=6)
-    assert [row["track"] for row in summary(path, 24, 9, NOW)["recent"]] == [5, 4, 3, 2, 1, 0]
-    shutil.move(path, tmp_path / "events.1.csv")
-    one.add(event("none"))
-    two.add(event("none"))
-    assert hours_path(path).read_text().endswith("T10:00,0,0,2,0\n") and summary(path, 24, 9, NOW)["total"] == four(
-        none=2
-    )
-    assert summary(tmp_path / "events.1.csv", 24, 9, NOW)["total"] == four(worn=6)
-    one.close()
-    two.close()
-
-
-def test_the_last_rows_of_a_long_file_are_found_from_its_end(tmp_path: Path) -> None:
-    path = tmp_path / "events.csv"
-    open_events(path, ALL).close()
-    header, row = (
-        path.read_text(),
-        ",".join(["{time}", "s" * 300, "{track}", "event", "worn", "", "", "", "0.9", "1", "3"]),
-    )
-    rows = [row.format(time=(TEN + timedelta(seconds=i)).isoformat(), track=i) for i in range(500)]
-    path.write_text(header + "\n".join(rows) + "\n")
-    answer = summary(path, 24, 100, NOW)
-    assert [row["track"] for row in answer["recent"]] == list(range(499, 399, -1)) and answer["total"] == four(worn=500)
-    assert answer["recent"][0]["gender"] is None and len(answer["source"]) == 300
+OLD_SCHEMA = """
+CREATE TABLE events (time TEXT NOT NULL, source TEXT NOT NULL, track INTEGER NOT NULL, kind TEXT NOT NULL,
+    mask TEXT NOT NULL, confidence REAL NOT NULL, seconds REAL NOT NULL, frames INTEGER NOT NULL);
+CREATE INDEX events_time ON events (time);
+CREATE VIEW hours AS SELECT substr(time, 1, 13) || ':00' AS hour, sum(mask = 'worn') AS "worn"
+    FROM events WHERE kind != 'changed' GROUP BY 1;
+"""
 
 
 def test_sqlite_is_read_while_it_is_written(tmp_path: Path) -> None:
     path = tmp_path / "events.sqlite"
-    sink = open_events(path, ALL)
+    store = Events(path, ALL)
     reader = sqlite3.connect(path)
     assert reader.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     reader.execute("BEGIN")
     assert reader.execute("SELECT count(*) FROM events").fetchone() == (0,)
-    for told in DAY:
-        sink.add(told)  # a reader in the middle of its transaction holds nobody up
+    for one in DAY:
+        store.add(one)  # a reader in the middle of its transaction holds nobody up
     assert reader.execute("SELECT count(*) FROM events").fetchone() == (0,), "and sees what there was when it began"
     reader.execute("COMMIT")
     view = reader.execute("SELECT hour, worn, incorrect, none, indeterminate FROM hours").fetchall()
     assert view == [tuple(hour.values()) for hour in HOURS]
-    second = open_events(path, ALL)
+    second = Events(path, ALL)
     second.add(event(track=7))
-    assert summary(path, 24, 1, NOW)["recent"][0]["track"] == 7
-    for open_file in (sink, second, reader):
+    assert summary(path, 24, 1, NOW)["recent"][0]["track"] == 7, "several watches may write one file"
+    for open_file in (store, second, reader):
         open_file.close()
 
 
-def test_without_a_file_the_last_events_and_all_counts_are_remembered() -> None:
-    memory = MemoryEvents(("mask",))
+def test_without_a_file_the_newest_events_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events_module, "REMEMBERED", 600)
     now = datetime.now(UTC).astimezone()
-    for index in range(KEPT + 20):
-        memory.add(event("none", track=index, attributes=("mask",), begin=now))
-    memory.add(event(minutes=-30 * 60, attributes=("mask",), begin=now))
-    answer = memory.summary(24, 1000)
-    assert answer["total"] == four(none=KEPT + 20) and len(answer["recent"]) == KEPT
-    assert memory.summary(48, 1)["total"] == four(worn=1, none=KEPT + 20)
+    with closing(Events(None, ("mask",))) as store:
+        store.add(event(minutes=-30 * 60, attributes=("mask",), begin=now))
+        for index in range(RECENT + 20):
+            store.add(event("none", track=index, attributes=("mask",), begin=now))
+        answers: list[Any] = [None]
+        other = Thread(target=lambda: answers.append(store.summary(24, 1000)))  # as the monitor asks
+        other.start()
+        other.join()
+        assert answers[1]["total"] == four(none=RECENT + 20) and len(answers[1]["recent"]) == RECENT + 21
+        assert store.summary(48, 1)["total"] == four(worn=1, none=RECENT + 20)
+        for index in range(200):
+            store.add(event("none", track=index, attributes=("mask",), begin=now))
+        assert store.summary(48, 0)["total"] == four(none=600)
 
 
 class Inbox:

@@ -47,9 +47,9 @@ def test_median_blur_is_the_median_of_a_window() -> None:
     for size in (3, 5):
         windows = F.unfold(F.pad(images, [size // 2] * 4, mode="replicate"), size).view(16, 3, size * size, -1)
         wide[size] = windows.median(2).values.view_as(images)
-    found = [[torch.allclose(a, b, atol=1e-6) for a, b in zip(out, wide[size], strict=True)] for size in (3, 5)]
-    assert all(a != b for a, b in zip(*found, strict=True))  # each photo is one of the two
-    assert any(found[0]) and any(found[1])
+    fits = [[torch.allclose(a, b, atol=1e-6) for a, b in zip(out, wide[size], strict=True)] for size in (3, 5)]
+    assert all(a != b for a, b in zip(*fits, strict=True))  # each photo is one of the two
+    assert any(fits[0]) and any(fits[1])
 
 
 def test_motion_blur_keeps_the_light_and_smears_along_a_line() -> None:

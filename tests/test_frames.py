@@ -15,6 +15,7 @@ import pytest
 from PIL import Image as Picture
 
 from threefold.errors import CheckFailed, DataError
+from threefold.read.videos import SUFFIXES, Video
 from threefold.watch.frames import (
     Folder,
     Frame,
@@ -23,7 +24,6 @@ from threefold.watch.frames import (
     Newest,
     Paced,
     Source,
-    Video,
     make_source,
     read_whole,
     safe_address,
@@ -112,9 +112,9 @@ def test_a_video_is_read_whole_with_its_own_times_and_upright_colours(tmp_path: 
     red.close()
     source = Video(str(tmp_path / "red.mp4"), "red", live=False)
     source.open()
-    found = source.read()
+    taken = source.read()
     source.close()
-    assert found and found[0].mean((0, 1)) == pytest.approx([220, 20, 20], abs=12), "RGB, not BGR"
+    assert taken and taken[0].mean((0, 1)) == pytest.approx([220, 20, 20], abs=12), "RGB, not BGR"
 
 
 def test_times_never_fall_whatever_a_container_says() -> None:
@@ -160,9 +160,15 @@ def test_files_and_cameras_that_do_not_open_are_one_line(tmp_path: Path) -> None
     program = (
         "import sys; from threefold.watch.frames import make_source as m; m(sys.argv[1], fps=25, fault=print).open()"
     )
-    for text, message in ((str(tmp_path / "a.mp4"), f"{tmp_path}/a.mp4: cannot be opened as a video"),
-                          ("99", "camera 99: cannot be opened as a camera"),
-                          (stream, "rtsp://127.0.0.1:9/live: cannot be opened as a stream")):  # fmt: skip
+    suffixes = ", ".join(SUFFIXES)
+    for text, message in (
+        (
+            f"{tmp_path}/a.mp4",
+            f"{tmp_path}/a.mp4: not a video that can be read, or cut off or damaged ({suffixes} are read)",
+        ),
+        ("99", "camera 99: cannot be opened as a camera"),
+        (stream, "rtsp://127.0.0.1:9/live: cannot be opened as a stream"),
+    ):
         with pytest.raises(DataError) as caught:
             make_source(text, fps=25, fault=print).open()
         assert str(caught.value) == message, "no user, no password, no token"

@@ -3,10 +3,11 @@
 import pytest
 import timm
 import torch
+from helpers import every
 from torch import nn
 
 from threefold.errors import RecipeError
-from threefold.learn.backbones import Concatenated, Split, make_body
+from threefold.learn.backbones import BACKBONES, Concatenated, Split, make_body
 from threefold.learn.freeze import FREEZES, Freeze, networks, stages_of
 from threefold.spec import build_one
 
@@ -22,8 +23,8 @@ TIMM = {
 
 
 def freeze(text: str) -> Freeze:
-    made: Freeze = build_one(text, FREEZES, "train.freeze")
-    return made
+    row: Freeze = build_one(text, FREEZES, "train.freeze")
+    return row
 
 
 def toy(body: nn.Module | None = None) -> nn.Module:
@@ -60,15 +61,15 @@ def test_stages_of_any_module_are_its_children_and_norms_belong_to_the_one_befor
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("backbone", ["resnet18+test_efficientnet", "split(resnet18)", "contest_cnn", "multilabel_cnn"])
+@pytest.mark.parametrize("backbone", ["resnet18+test_efficientnet", "split(resnet18)", *BACKBONES])
 def test_every_backbone_of_ours_has_stages(backbone: str) -> None:
     body = make_body(backbone, (32, 32), "none")
-    found = [id(p) for network in networks(body) for stage in stages_of(network) for p in stage]
-    assert sorted(found) == sorted(id(p) for p in body.parameters())
+    parameters = [id(p) for network in networks(body) for stage in stages_of(network) for p in stage]
+    assert sorted(parameters) == sorted(id(p) for p in body.parameters())
     assert all(len(stages_of(network)) >= 3 for network in networks(body))
 
 
-@pytest.mark.parametrize("text", [*(name for name in FREEZES if name != "stages"), "stages(1)"])
+@pytest.mark.parametrize("text", every(FREEZES))
 def test_the_head_is_always_trained(text: str) -> None:
     for epoch in (0, 1, 9):
         assert {"head.weight", "head.bias"} <= set(trained(toy(), text, epoch))

@@ -11,18 +11,9 @@ from fake_run import simulate
 from sklearn.metrics import accuracy_score, f1_score
 
 from threefold import labels
-from threefold.evidence.compare import compare
-from threefold.evidence.decide import said
-from threefold.evidence.groups import (
-    FEW,
-    GROUPS,
-    LEAST,
-    by_group,
-    disagreement,
-    fold_chance,
-    majority,
-    years_around,
-)
+from threefold.evidence.compare import compare_predictions
+from threefold.evidence.decide import as_certain
+from threefold.evidence.groups import FEW, GROUPS, LEAST, by_group, disagreement, fold_chance, majority, years_around
 from threefold.evidence.metrics import macro_f1
 from threefold.predictions import Predictions
 
@@ -159,7 +150,7 @@ def test_disagreement_counts_people_and_compares_what_is_said(oof):
         assert found[name]["high"] - found[name]["low"] == pytest.approx(2 * half, rel=0.25)
     change = macro_f1(oof.label, majority(oof)) - macro_f1(oof.label, oof.predicted)
     assert vote.headline["value"] == pytest.approx(change)
-    again = compare(said(oof, majority(oof)), said(oof, oof.predicted), draws=300)
+    again = compare_predictions(as_certain(oof, majority(oof)), as_certain(oof, oof.predicted), draws=300)
     assert vote.headline == again.headline
 
 
@@ -210,7 +201,7 @@ def test_the_spread_of_folds_is_beside_that_of_chance():
 def test_a_fold_with_a_bad_network_is_odd_and_one_fold_has_no_spread():
     oof = simulate(300, 5, seed=1)
     code = np.where((oof.fold == 2) & (np.arange(len(oof)) % 3 > 0), (oof.predicted + 3) % 18, oof.predicted)
-    assert fold_chance(said(oof, code), draws=200)["share"] < 0.02
+    assert fold_chance(as_certain(oof, code), draws=200)["share"] < 0.02
     assert fold_chance(replace(oof, fold=np.zeros_like(oof.fold)), draws=10) is None
     partly = fold_chance(simulate(60, 3, known=(True, False, False)), draws=50)
     assert partly["seen"] >= 0 and 0 <= partly["share"] <= 1

@@ -49,15 +49,15 @@ def test_walk_is_find_photos_one_at_a_time(tmp_path: Path) -> None:
 
 
 def test_a_large_folder_is_not_listed_ahead(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    made = []
+    listed = []
 
     def endless(root: Path):  # type: ignore[no-untyped-def]
         for i in range(10**9):
-            made.append(i)
+            listed.append(i)
             yield root / f"{i}.jpg"
 
     monkeypatch.setattr(inputs, "photos_below", endless)
-    assert [item.name for item in islice(walk([tmp_path]), 3)] == ["0.jpg", "1.jpg", "2.jpg"] and len(made) == 3
+    assert [item.name for item in islice(walk([tmp_path]), 3)] == ["0.jpg", "1.jpg", "2.jpg"] and len(listed) == 3
 
 
 def test_what_is_missing_or_empty_or_twice_is_said(tmp_path: Path) -> None:
@@ -77,15 +77,15 @@ def test_what_is_missing_or_empty_or_twice_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".mp4", ".avi", ".mkv", ".mov"])
 def test_frames_come_at_their_times(tmp_path: Path, suffix: str) -> None:
     path = video(tmp_path / f"a{suffix}")
-    found = list(frames(path, 1.0))
-    assert [round(seconds, 3) for seconds, _ in found] == [0.0, 1.0, 2.0] and count_frames(path, 1.0) in (3, 4)
-    assert [float(image.mean()) for _, image in found] == pytest.approx([0, 80, 160], abs=6)
-    assert found[0][1].shape == (48, 64, 3) and found[0][1].dtype == np.uint8
+    taken = list(frames(path, 1.0))
+    assert [round(seconds, 3) for seconds, _ in taken] == [0.0, 1.0, 2.0] and count_frames(path, 1.0) in (3, 4)
+    assert [float(image.mean()) for _, image in taken] == pytest.approx([0, 80, 160], abs=6)
+    assert taken[0][1].shape == (48, 64, 3) and taken[0][1].dtype == np.uint8
     assert len(list(frames(path, 0))) == count_frames(path, 0) == 30
     assert len(list(frames(path, 0.25))) == 12, "the first frame of each quarter"
     rest = list(frames(path, 1.0, skip=1))
-    assert [seconds for seconds, _ in rest] == [seconds for seconds, _ in found[1:]]
-    assert np.array_equal(rest[0][1], found[1][1]) and not list(frames(path, 1.0, skip=3))
+    assert [seconds for seconds, _ in rest] == [seconds for seconds, _ in taken[1:]]
+    assert np.array_equal(rest[0][1], taken[1][1]) and not list(frames(path, 1.0, skip=3))
     assert frame_name("v/a.mp4", 12.3451) == "v/a.mp4#t=12.345"
 
 
@@ -110,10 +110,10 @@ def test_a_damaged_video_is_one_line_after_what_could_be_read(
     path = video(tmp_path / "a.avi")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     times = []
-    with pytest.raises(PhotoError, match=r"a\.avi: cut off or damaged") as told:
+    with pytest.raises(PhotoError, match=r"a\.avi: cut off or damaged") as caught:
         for seconds, _ in frames(path, 0):
             times.append(seconds)
-    assert 1 <= len(times) < 30 and "\n" not in str(told.value)
+    assert 1 <= len(times) < 30 and "\n" not in str(caught.value)
     with pytest.raises(DataError, match="every: -1"):
         next(frames(path, -1))
     assert capfd.readouterr().err == "", "the decoder's own complaints are not shown"

@@ -1,7 +1,6 @@
 """`fit`: learns, keeps the best epoch, stops, resumes to the bit, and says so when it cannot go on."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +46,12 @@ def photos(count: int = 48) -> Photos:
 
 
 def run(
-    home: Path, made: Recipe, *, rows: list[Any] | None = None, kill_at: int | None = None, whole: bool = False
+    home: Path, chosen: Recipe, *, rows: list[Any] | None = None, kill_at: int | None = None, whole: bool = False
 ) -> Fit:
-    data, plan = photos(), make_plan(made)
+    data, plan = photos(), make_plan(chosen)
     train, valid = data.at(np.arange(0, 32)), data.at(np.arange(32, 48))
-    torch.manual_seed(made.seed)
-    net = make_net(made, make_prepare(made), pretrained=True)
+    torch.manual_seed(chosen.seed)
+    net = make_net(chosen, make_prepare(chosen), pretrained=True)
     updates = 0
 
     def count(done: int, total: int) -> None:
@@ -61,8 +60,8 @@ def run(
         if updates == kill_at:
             raise Killed
 
-    told = rows if rows is not None else []
-    return fit(net, train, None if whole else valid, plan, 0, home, on_epoch=told.append, on_batch=count)
+    seen_rows = rows if rows is not None else []
+    return fit(net, train, None if whole else valid, plan, 0, home, on_epoch=seen_rows.append, on_batch=count)
 
 
 def test_it_learns_what_colours_tell(tmp_path: Path) -> None:
@@ -78,23 +77,23 @@ def test_the_best_epoch_by_macro_f1_is_kept_and_predicted(tmp_path: Path) -> Non
     done = run(tmp_path, recipe(), rows=rows)
     best = max(rows, key=lambda row: row["macro_f1"])
     assert (done.best_epoch, done.macro_f1) == (best["epoch"], pytest.approx(best["macro_f1"], abs=1e-6))
-    kept = Predictions.load(tmp_path / "valid.npz")
-    assert len(kept) == 16, "the whole validation fold: nothing is dropped for a batch size"
+    stored = Predictions.load(tmp_path / "valid.npz")
+    assert len(stored) == 16, "the whole validation fold: nothing is dropped for a batch size"
     from threefold.evidence.metrics import score
 
-    assert score(kept) == pytest.approx(done.macro_f1, abs=1e-6)
+    assert score(stored) == pytest.approx(done.macro_f1, abs=1e-6)
 
 
 @pytest.mark.parametrize("changes", [{}, {"train__ema": 0.9, "train__clip": 1.0, "optim": "sgd(lr=0.01)"}])
 @pytest.mark.parametrize("kill_at", [2, 4, 7, 12])
 def test_resume_ends_bit_identical(tmp_path: Path, changes: dict[str, Any], kill_at: int) -> None:
     """Four updates an epoch: killed in the first epoch, at the end of one, in the second, in the last."""
-    made = recipe(**changes)
-    run(tmp_path / "whole", made)
+    chosen = recipe(**changes)
+    run(tmp_path / "whole", chosen)
     with pytest.raises(Killed):
-        run(tmp_path / "cut", made, kill_at=kill_at)
+        run(tmp_path / "cut", chosen, kill_at=kill_at)
     rows: list[Any] = []
-    run(tmp_path / "cut", made, rows=rows)
+    run(tmp_path / "cut", chosen, rows=rows)
     for name in ("best.safetensors", "valid.npz"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
     assert [row["epoch"] for row in rows] == [1, 2, 3], "every epoch is told once, those before the kill included"
@@ -138,12 +137,12 @@ def test_a_loss_that_is_not_finite_names_step_and_photos(tmp_path: Path) -> None
 
 def test_clipping_bounds_the_step(tmp_path: Path) -> None:
     """With SGD without momentum an update is lr times the gradient, so its norm is at most lr * clip."""
-    made = recipe(
-        train__clip=1e-3, optim="sgd(lr=1.0, momentum=0, weight_decay=0)", train__epochs=1, schedule="constant"
+    chosen = recipe(
+        train__clip=1e-3, optim="sgd(lr=1.0, momentum=0, weight_decay=0)", train__epochs=1, schedule="cosine(floor=1)"
     )
-    torch.manual_seed(made.seed)
-    before = make_net(made, make_prepare(made), pretrained=True)
-    run(tmp_path, made)
+    torch.manual_seed(chosen.seed)
+    before = make_net(chosen, make_prepare(chosen), pretrained=True)
+    run(tmp_path, chosen)
     after = torch.load(tmp_path / "last.pt", weights_only=True)["net"]
     moved = sum(float(((after[name] - p.detach()) ** 2).sum()) for name, p in before.named_parameters()) ** 0.5
     assert 0 < moved <= 4 * 1e-3 * 1.01
@@ -167,8 +166,8 @@ def test_mixed_precision_learns_and_keeps_whole_weights(tmp_path: Path, precisio
     rows: list[Any] = []
     run(tmp_path, recipe(train__epochs=4, train__precision=precision, train__mix="none"), rows=rows)
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
-    kept = load_file(tmp_path / "best.safetensors")
-    assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in kept.values())
+    stored = load_file(tmp_path / "best.safetensors")
+    assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in stored.values())
 
 
 def test_unknown_checkpoint_format_is_refused(tmp_path: Path) -> None:
@@ -188,9 +187,9 @@ def test_partly_unknown_labels_train_and_score(tmp_path: Path) -> None:
     ]
     partial = make_photos(np.asarray(data.images), faces)
     for head in ("multi", "flat18"):
-        made = recipe(model__head=head)
-        plan = make_plan(made)
-        net = make_net(made, make_prepare(made), pretrained=True)
+        chosen = recipe(model__head=head)
+        plan = make_plan(chosen)
+        net = make_net(chosen, make_prepare(chosen), pretrained=True)
         rows: list[Any] = []
         sides = partial.at(np.arange(32)), partial.at(np.arange(32, 48))
         fit(net, *sides, plan, 0, tmp_path / head, on_epoch=rows.append)
@@ -198,10 +197,10 @@ def test_partly_unknown_labels_train_and_score(tmp_path: Path) -> None:
 
 
 def test_prediction_does_not_depend_on_the_batch_size(tmp_path: Path) -> None:
-    made, data = recipe(), photos()
-    net: Net = make_net(made, make_prepare(made), pretrained=True)
-    whole, _, _ = predict(net, data, make_plan(made))
-    single, _, _ = predict(net, data, replace(make_plan(made), batch=1))
+    chosen, data = recipe(), photos()
+    net: Net = make_net(chosen, make_prepare(chosen), pretrained=True)
+    whole, _, _ = predict(net, data, make_plan(chosen))
+    single, _, _ = predict(net, data, make_plan(recipe(train__batch=1)))
     assert np.allclose(whole, single, atol=1e-6)
 
 

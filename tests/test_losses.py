@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from helpers import every
 from sklearn.metrics import f1_score
 from torch.nn import functional as F  # noqa: N812
 
@@ -14,15 +15,21 @@ from threefold.spec import build_one
 
 COUNTS = torch.tensor([60.0, 30.0, 10.0])
 SPECS = [
-    *LOSSES, "ce(weight=inverse)", "ce(weight=[1,2,3], smoothing=0.1)", "focal(gamma=0.5, weight=inverse)",
-    "class_balanced(beta=0.9, gamma=2)", "merged_ce(groups=[2,1], weight=[1,3])", "merged_ce(merge=minmax)",
-    "sce(alpha=6, beta=0.1)", "bce(weight=[1,2,3])", "huber(delta=0.5)",
-]  # fmt: skip
+    *every(LOSSES),
+    "ce(weight=inverse)",
+    "ce(weight=[1,2,3], smoothing=0.1)",
+    "focal(gamma=0.5, weight=inverse)",
+    "class_balanced(beta=0.9, gamma=2)",
+    "merged_ce(groups=[2,1], weight=[1,3])",
+    "merged_ce(merge=minmax)",
+    "sce(alpha=6, beta=0.1)",
+    "bce(weight=[1,2,3])",
+]
 
 
 def loss(text: str, counts: torch.Tensor = COUNTS) -> Loss:
-    made: Loss = build_one(text, LOSSES, "loss.default", counts)
-    return made
+    function: Loss = build_one(text, LOSSES, "loss.default", counts)
+    return function
 
 
 def soft(count: int = 16, classes: int = 3) -> torch.Tensor:
@@ -52,58 +59,57 @@ class Case:
         target = {
             "classes": torch.eye(3),
             "steps": torch.ones(3, 3).tril(),
-            "conditional": torch.ones(3, 3).tril(),
             "value": torch.tensor([[18.0], [40], [60]]),
         }
         right = target[self.kind] if self.kind == "value" else 8 * (2 * target[self.kind] - 1)
         return target[self.kind], right, right.roll(1, 0)
 
 
-@pytest.fixture(params=[(text, kind) for text in SPECS for kind in sorted(LOSSES[text.partition("(")[0]].kinds)])
-def each(request: pytest.FixtureRequest) -> Case:
+@pytest.fixture(params=[(text, kind) for text in SPECS for kind in sorted(getattr(loss(text), "kinds", {"classes"}))])
+def case(request: pytest.FixtureRequest) -> Case:
     return Case(loss(request.param[0]), request.param[1])
 
 
 def test_every_kind_of_output_has_losses() -> None:
-    assert set().union(*(row.kinds for row in LOSSES.values())) == {"classes", "steps", "conditional", "value"}
+    assert set().union(*(getattr(row, "kinds", ()) for row in LOSSES.values())) == {"classes", "steps", "value"}
 
 
-def test_scalar_finite_and_never_negative(each: Case) -> None:
+def test_scalar_finite_and_never_negative(case: Case) -> None:
     for scale in (0.0, 1.0, 60.0):
-        raw = (torch.randn(16, each.width) * scale).requires_grad_()
-        value = each.loss(raw, each.target(), torch.ones(16))
+        raw = (torch.randn(16, case.width) * scale).requires_grad_()
+        value = case.loss(raw, case.target(), torch.ones(16))
         value.backward()
         assert value.shape == () and value >= 0 and torch.isfinite(value)
         assert raw.grad is not None and torch.isfinite(raw.grad).all() and raw.grad.abs().max() < 1e3
 
 
-def test_weight_nought_is_as_if_the_photo_were_not_looked_at(each: Case) -> None:
-    raw = torch.randn(4, each.width, requires_grad=True)
+def test_weight_nought_is_as_if_the_photo_were_not_looked_at(case: Case) -> None:
+    raw = torch.randn(4, case.width, requires_grad=True)
     weight = torch.tensor([1.0, 0.0, 1.0, 0.0])
-    target = each.target(4) * weight[:, None]  # what is unknown has no mass
-    value = each.loss(raw, target, weight)
+    target = case.target(4) * weight[:, None]  # what is unknown has no mass
+    value = case.loss(raw, target, weight)
     value.backward()
     assert raw.grad is not None and (raw.grad[[1, 3]] == 0).all() and (raw.grad[[0, 2]] != 0).any(1).all()
-    changed = raw.detach() + torch.tensor([[0.0], [5.0], [0.0], [9.0]]) * torch.randn(4, each.width)
-    assert torch.allclose(each.loss(changed, target, weight), value)
+    changed = raw.detach() + torch.tensor([[0.0], [5.0], [0.0], [9.0]]) * torch.randn(4, case.width)
+    assert torch.allclose(case.loss(changed, target, weight), value)
 
 
-def test_a_batch_of_unknown_photos_costs_nothing(each: Case) -> None:
-    raw = torch.randn(4, each.width, requires_grad=True)
-    value = each.loss(raw, torch.zeros(4, each.width), torch.zeros(4))
+def test_a_batch_of_unknown_photos_costs_nothing(case: Case) -> None:
+    raw = torch.randn(4, case.width, requires_grad=True)
+    value = case.loss(raw, torch.zeros(4, case.width), torch.zeros(4))
     value.backward()
     assert value == 0 and raw.grad is not None and (raw.grad == 0).all()
 
 
-def test_weight_scales_linearly(each: Case) -> None:
-    raw, target = torch.randn(4, each.width), each.target(4)
-    quarter = each.loss(raw, target, torch.full((4,), 0.25))
-    assert torch.allclose(quarter, each.loss(raw, target, torch.ones(4)) / 4)
+def test_weight_scales_linearly(case: Case) -> None:
+    raw, target = torch.randn(4, case.width), case.target(4)
+    quarter = case.loss(raw, target, torch.full((4,), 0.25))
+    assert torch.allclose(quarter, case.loss(raw, target, torch.ones(4)) / 4)
 
 
-def test_right_and_sure_costs_less_than_wrong_and_sure(each: Case) -> None:
-    target, right, wrong = each.sure()
-    assert each.loss(right, target, torch.ones(3)) < each.loss(wrong, target, torch.ones(3))
+def test_right_and_sure_costs_less_than_wrong_and_sure(case: Case) -> None:
+    target, right, wrong = case.sure()
+    assert case.loss(right, target, torch.ones(3)) < case.loss(wrong, target, torch.ones(3))
 
 
 def test_cross_entropy_is_torchs() -> None:
@@ -126,8 +132,8 @@ def test_smoothing_really_smooths() -> None:
 
 
 def test_inverse_weights_average_one_over_the_training_photos() -> None:
-    made = loss("ce(weight=inverse)")
-    weights = made.weight  # type: ignore[attr-defined]
+    function = loss("ce(weight=inverse)")
+    weights = function.weight  # type: ignore[attr-defined]
     assert torch.allclose(weights, 100 / (3 * COUNTS))
     assert math.isclose(float((weights * COUNTS).sum() / COUNTS.sum()), 1.0, rel_tol=1e-6)
     assert loss("ce(weight=inverse)", torch.tensor([5.0, 0.0])).weight.tolist() == [0.5, 0.0]  # type: ignore[attr-defined]
@@ -136,22 +142,22 @@ def test_inverse_weights_average_one_over_the_training_photos() -> None:
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 def test_focal_is_its_formula(gamma: float) -> None:
     raw, codes = torch.randn(16, 3, dtype=torch.float64), torch.arange(16) % 3
-    found = Focal(COUNTS, gamma=gamma)(raw, F.one_hot(codes, 3).double(), torch.ones(16, dtype=torch.float64))
+    value = Focal(COUNTS, gamma=gamma)(raw, F.one_hot(codes, 3).double(), torch.ones(16, dtype=torch.float64))
     naive = 0.0
     for row, code in enumerate(codes):
         p = math.exp(raw[row, code]) / sum(math.exp(value) for value in raw[row])
         naive += -((1 - p) ** gamma) * math.log(p) / 16
-    assert math.isclose(float(found), naive, rel_tol=1e-5)
+    assert math.isclose(float(value), naive, rel_tol=1e-5)
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.9, 0.9999])
 def test_class_balanced_weights_are_the_paper_s(beta: float) -> None:
     numbers = [sum(beta**k for k in range(int(count))) for count in COUNTS]  # the geometric series of the paper
     paper = [3 / number / sum(1 / other for other in numbers) for number in numbers]
-    made = loss(f"class_balanced(beta={beta})")
-    assert made.weight.tolist() == pytest.approx(paper, rel=1e-5)  # type: ignore[attr-defined]
+    function = loss(f"class_balanced(beta={beta})")
+    assert function.weight.tolist() == pytest.approx(paper, rel=1e-5)  # type: ignore[attr-defined]
     raw, ones = torch.randn(16, 3), torch.ones(16)
-    assert torch.allclose(made(raw, soft(), ones), loss(f"ce(weight={paper})")(raw, soft(), ones))
+    assert torch.allclose(function(raw, soft(), ones), loss(f"ce(weight={paper})")(raw, soft(), ones))
     focal = loss(f"class_balanced(beta={beta}, gamma=2)")(raw, soft(), ones)
     assert torch.allclose(focal, loss(f"focal(weight={paper})")(raw, soft(), ones))
     rare = loss(f"class_balanced(beta={beta})", torch.tensor([9.0, 0.0, 9.0]))
@@ -161,12 +167,12 @@ def test_class_balanced_weights_are_the_paper_s(beta: float) -> None:
 def test_f1_of_hard_answers_is_sklearns_and_absent_classes_count_nought() -> None:
     torch.manual_seed(3)
     for classes in (3, 18):  # of 18 classes some are absent
-        true, said = torch.randint(classes, (24,)), torch.randint(classes, (24,))
-        said[:12] = true[:12]
-        hard = [F.one_hot(codes, classes).float() for codes in (said, true)]
-        found = loss("f1", torch.ones(classes))(60 * hard[0], hard[1], torch.ones(24))
-        expected = f1_score(true, said, labels=range(classes), average="macro", zero_division=0)
-        assert float(found) == pytest.approx(1 - expected, abs=1e-5)
+        true, predicted = torch.randint(classes, (24,)), torch.randint(classes, (24,))
+        predicted[:12] = true[:12]
+        hard = [F.one_hot(codes, classes).float() for codes in (predicted, true)]
+        value = loss("f1", torch.ones(classes))(60 * hard[0], hard[1], torch.ones(24))
+        expected = f1_score(true, predicted, labels=range(classes), average="macro", zero_division=0)
+        assert float(value) == pytest.approx(1 - expected, abs=1e-5)
 
 
 def test_f1_of_soft_answers_counts_in_parts() -> None:
@@ -200,8 +206,8 @@ def test_merged_probabilities_are_those_of_the_age_groups(bins: int) -> None:
     raw, target, cost = torch.randn(8, bins), soft(8, bins), torch.tensor([1.5, 1.5, 7])
     merge = F.one_hot(group, 3).float()
     naive = -(cost * (target @ merge) * (raw.softmax(1) @ merge).log()).sum(1).mean()
-    found = loss("merged_ce(weight=[1.5,1.5,7])", torch.ones(bins))(raw, target, torch.ones(8))
-    assert torch.allclose(found, naive, rtol=1e-5)
+    value = loss("merged_ce(weight=[1.5,1.5,7])", torch.ones(bins))(raw, target, torch.ones(8))
+    assert torch.allclose(value, naive, rtol=1e-5)
 
 
 def test_merged_minmax_is_the_published_systems() -> None:
@@ -211,8 +217,8 @@ def test_merged_minmax_is_the_published_systems() -> None:
     sums = torch.stack([scaled[:, :5].sum(1), scaled[:, 5:10].sum(1), scaled[:, 10:].sum(1)], 1)
     groups = (codes >= 5).long() + (codes >= 10).long()
     expected = F.cross_entropy(sums, groups, weight=cost, reduction="none").mean()
-    made = loss("merged_ce(weight=[1.5,1.5,7], merge=minmax)", torch.ones(11))
-    assert torch.allclose(made(raw, F.one_hot(codes, 11).float(), torch.ones(8)), expected)
+    function = loss("merged_ce(weight=[1.5,1.5,7], merge=minmax)", torch.ones(11))
+    assert torch.allclose(function(raw, F.one_hot(codes, 11).float(), torch.ones(8)), expected)
     assert expected * 8 / cost[groups].sum() == pytest.approx(float(F.cross_entropy(sums, groups, weight=cost)))
 
 
@@ -230,26 +236,9 @@ def test_binary_is_torchs() -> None:
     assert torch.allclose(loss("bce(weight=[1,2,3])")(raw, target, ones), expected)
 
 
-def test_conditional_trains_a_step_on_those_who_reached_it() -> None:
-    raw, rank = torch.randn(8, 3), torch.arange(8) % 4
-    target = (rank[:, None] > torch.arange(3)).float()
-    naive = 0.0
-    for k in range(3):  # Shi et al., eq. 9: of the photos with y > k - 1, whether y > k
-        for i in range(8):
-            if rank[i] > k - 1:
-                p = float(raw[i, k].sigmoid())
-                naive -= math.log(p if rank[i] > k else 1 - p) / (8 * 3)
-    assert float(loss("corn")(raw, target, torch.ones(8))) == pytest.approx(naive, rel=1e-5)
-    half = loss("corn")(raw[:1], torch.tensor([[0.8, 0.2, 0.0]]), torch.ones(1))  # mass 0.8 has y > 0, a quarter y > 1
-    steps = [F.binary_cross_entropy_with_logits(raw[0, k], torch.tensor(q)) for k, q in enumerate((0.8, 0.25, 0.0))]
-    assert torch.allclose(half, (steps[0] + 0.8 * steps[1] + 0.2 * steps[2]) / 3)
-
-
-def test_losses_of_years_are_torchs() -> None:
+def test_the_loss_of_years_is_torchs() -> None:
     raw, years, ones = 40 + 9 * torch.randn(16, 1), torch.linspace(18, 60, 16)[:, None], torch.ones(16)
     assert torch.allclose(loss("l1")(raw, years, ones), F.l1_loss(raw, years))
-    assert torch.allclose(loss("l2")(raw, years, ones), F.mse_loss(raw, years))
-    assert torch.allclose(loss("huber(delta=5)")(raw, years, ones), F.huber_loss(raw, years, delta=5))
 
 
 @pytest.mark.parametrize(
@@ -268,7 +257,6 @@ def test_losses_of_years_are_torchs() -> None:
         ("merged_ce(weight=[1,2])", "expected 3 numbers"),
         ("merged_ce(merge=max)", "cannot be 'max'"),
         ("bce(weight=[1])", "expected 3 numbers"),
-        ("huber(delta=0)", "delta cannot be 0"),
     ],
 )
 def test_values_that_cannot_be_are_refused(text: str, words: str) -> None:

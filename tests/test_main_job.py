@@ -6,6 +6,7 @@ import csv
 import json
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -59,9 +60,9 @@ def test_predict_writes_the_submission_in_the_contests_order_and_scores_it(home:
     done = threefold("predict", "data/eval", "--model", "runs/whole", "--answers", "data/eval/answers.csv", cwd=home)
     assert done.stdout.startswith("macro F1 0.") and "written: runs/whole/submission.csv" in done.stdout
     with (home / "data/eval/info.csv").open() as info, (home / "runs/whole/submission.csv").open() as ours:
-        wanted, found = list(csv.DictReader(info)), list(csv.DictReader(ours))
-    assert [row["ImageID"] for row in found] == [row["ImageID"] for row in wanted]
-    assert list(found[0]) == ["ImageID", "ans"] and all(0 <= int(row["ans"]) < 18 for row in found)
+        wanted, rows = list(csv.DictReader(info)), list(csv.DictReader(ours))
+    assert [row["ImageID"] for row in rows] == [row["ImageID"] for row in wanted]
+    assert list(rows[0]) == ["ImageID", "ans"] and all(0 <= int(row["ans"]) < 18 for row in rows)
     score = json.loads((home / "runs/whole/eval.json").read_text())
     assert score["persons"] == 6 and score["photos"] == 42
 
@@ -90,8 +91,8 @@ def test_prediction_of_a_validation_photo_is_what_validation_saw(home: Path) -> 
         reader = Reader(type(backend)([backend.nets[fold]], backend.prepare))
         part = oof.take(oof.fold == fold)
         readings = reader.read([home / "data/train" / photo for photo in part.photos.tolist()])
-        found = np.stack([reading.probabilities for reading in readings])
-        assert np.allclose(found, part.probabilities, atol=1e-5)
+        probabilities = np.stack([reading.joint for reading in readings])
+        assert np.allclose(probabilities, part.probabilities, atol=1e-5)
 
 
 def test_report_and_runs(home: Path) -> None:
@@ -141,6 +142,42 @@ def test_resume_refuses_another_recipe_and_other_data(home: Path) -> None:
     assert "--resume with optim='sgd(lr=0.1)', but the run was started with" in changed
 
 
+def test_typos_are_refused_before_torch_is_imported(home: Path) -> None:
+    (home / "space.yaml").write_text("train.mix: [none, cutmx]\n")
+    data = ["--data", "contest:data", "--out", "new"]
+    commands = [
+        ["train", "nope.yaml", *data],
+        ["train", "base", "train.epohs=3", *data],
+        ["train", "base", "train.mix=cutmx", *data],
+        ["train", "base", "optim=adamw(lrr=1)", *data],
+        ["train", "base", "--data", "csv:nowhere"],
+        ["train", "base", "--data", "contest:data", "--out", "runs/whole"],
+        ["train", "base", "--seeds", "2", "--data", "contest:data", "--out", "runs"],
+        ["ablate", "base", "train.mix=cutmx", *data],
+        ["ablate", "base", "data.extra=csv:nowhere", *data],
+        ["search", "base", "space.yaml", *data],
+        ["pseudo", "nowhere", "data/eval/images"],
+        ["pseudo", "runs/whole", "data/eval/images", "train.mix=cutmx"],
+        ["show", "base", "train.mix=cutmx", *data],
+        ["show", "base", "--data", "csv:nowhere"],
+    ]
+    code = f"""
+import sys
+from threefold.cli import main
+for command in {commands!r}:
+    sys.argv[1:] = command
+    try:
+        main()
+    except SystemExit as stop:
+        print(stop.code, sorted({{"torch", "timm", "kornia"}} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=home, env=environment(home), capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["2 []"] * len(commands), done.stderr
+    assert len(done.stderr.splitlines()) == len(commands) and not (home / "new").exists()
+
+
 def test_holdout_and_all_people(home: Path) -> None:
     """A fifth held out, then one network on everybody; and everybody alone, without a score."""
     one = (*TINY, "train.epochs=1")
@@ -175,10 +212,10 @@ def test_a_given_split_is_used_and_a_leaking_one_refused(home: Path) -> None:
     photo, person, fold = lines[1].split(",")
     lines[1] = f"{photo},{person},{(int(fold) + 1) % 3}"
     (home / "leak.csv").write_text("\n".join(lines) + "\n")
-    said = threefold(
+    leak = threefold(
         "train", BASE, "--data", "data", "--out", "runs/leak", *TINY, "data.folds=leak.csv", cwd=home, check=2
     )
-    assert "both sides" in said.stderr and person in said.stderr and not (home / "runs/leak").exists()
+    assert "both sides" in leak.stderr and person in leak.stderr and not (home / "runs/leak").exists()
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the development photos are not here")
@@ -247,4 +284,4 @@ def test_face_boxes_of_the_source_are_used_and_never_forgotten(tmp_path: Path, m
     part = oof.align([face.id for face in faces])
     for row, face in enumerate(faces):
         if part.fold[row] == 0:
-            assert np.allclose(fold0(face.photo, face.box).probabilities, part.probabilities[row], atol=1e-5)
+            assert np.allclose(fold0(face.photo, face.box).joint, part.probabilities[row], atol=1e-5)

@@ -27,11 +27,11 @@ def _glibc() -> bool:
 
 @pytest.mark.skipif(not _glibc(), reason="only glibc can be told to keep memory")
 def test_a_block_that_was_freed_is_used_again_without_new_pages() -> None:
-    plain, kept = (
+    plain, keeping = (
         int(subprocess.run([sys.executable, "-c", CODE, how], capture_output=True, text=True, check=True).stdout)
         for how in ("plain", "kept")
     )
-    assert kept < 100 < plain  # 64 MiB are 16,384 pages, and numpy's would be larger ones
+    assert keeping < 100 < plain  # 64 MiB are 16,384 pages, and numpy's would be larger ones
 
 
 def test_a_c_library_that_cannot_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,35 +21,34 @@ from test_watch import Played, draw, find, reader, walk
 
 from threefold.cli.live import Lines
 from threefold.errors import DataError, ThreefoldError
-from threefold.watch.events import open_events
+from threefold.watch.events import Events
 from threefold.watch.monitor import Monitor, monitor_app, monitor_router, parse_address
 from threefold.watch.watch import watch
 
 
 def fill(path: Path, count: int = 3, attributes: tuple[str, ...] = ("mask",)) -> None:
-    sink = open_events(path, attributes)
+    store = Events(path, attributes)
     for index in range(count):
-        sink.add(event(track=index, attributes=attributes, begin=datetime.now().astimezone()))
-    sink.close()
+        store.add(event(track=index, attributes=attributes, begin=datetime.now().astimezone()))
+    store.close()
 
 
-@pytest.mark.parametrize("name", ["e.csv", "e.sqlite"])
-def test_an_events_file_is_told_in_the_form_of_the_contract(tmp_path: Path, name: str) -> None:
-    fill(tmp_path / name)
-    client = TestClient(monitor_app(tmp_path / name))
+def test_an_events_file_is_told_in_the_form_of_the_contract(tmp_path: Path) -> None:
+    fill(tmp_path / "e.sqlite")
+    client = TestClient(monitor_app(tmp_path / "e.sqlite"))
     answer = client.get("/v1/events?hours=2&recent=2")
-    told = answer.json()
-    assert answer.status_code == 200 and set(told) == {"source", "state", "hours", "total", "recent"}
-    assert (told["source"], told["state"]) == ("cam", None)
-    assert told["total"] == {"worn": 3, "incorrect": 0, "none": 0, "indeterminate": 0}
-    assert sum(hour["worn"] for hour in told["hours"]) == 3 and len(told["recent"]) == 2
-    assert set(told["recent"][0]) == {"time", "track", "kind", "mask", "confidence", "seconds", "frames"}
+    body = answer.json()
+    assert answer.status_code == 200 and set(body) == {"source", "state", "hours", "total", "recent"}
+    assert (body["source"], body["state"]) == ("cam", None)
+    assert body["total"] == {"worn": 3, "incorrect": 0, "none": 0, "indeterminate": 0}
+    assert sum(hour["worn"] for hour in body["hours"]) == 3 and len(body["recent"]) == 2
+    assert set(body["recent"][0]) == {"time", "track", "kind", "mask", "confidence", "seconds", "frames"}
     assert answer.headers["cache-control"] == "no-store"
 
 
 def test_the_page_and_its_files_need_nothing_from_elsewhere(tmp_path: Path) -> None:
-    fill(tmp_path / "e.csv")
-    client = TestClient(monitor_app(tmp_path / "e.csv"))
+    fill(tmp_path / "e.sqlite")
+    client = TestClient(monitor_app(tmp_path / "e.sqlite"))
     page = client.get("/")
     assert page.url.path == "/monitor" and page.headers["content-type"].startswith("text/html")
     assert "default-src 'self'" in page.headers["content-security-policy"]
@@ -72,17 +71,17 @@ def test_the_page_and_its_files_need_nothing_from_elsewhere(tmp_path: Path) -> N
 def test_numbers_out_of_range_are_said_in_the_service_s_form(
     tmp_path: Path, query: str, status: int, code: str
 ) -> None:
-    fill(tmp_path / "e.csv")
-    answer = TestClient(monitor_app(tmp_path / "e.csv")).get(f"/v1/events?{query}")
+    fill(tmp_path / "e.sqlite")
+    answer = TestClient(monitor_app(tmp_path / "e.sqlite")).get(f"/v1/events?{query}")
     error = answer.json()["error"]
     assert (answer.status_code, error["code"]) == (status, code) and query.partition("=")[0] in error["message"]
 
 
 def test_a_file_that_is_not_there_yet_is_404_until_it_is(tmp_path: Path) -> None:
-    client = TestClient(monitor_app(tmp_path / "e.csv"))
+    client = TestClient(monitor_app(tmp_path / "e.sqlite"))
     answer = client.get("/v1/events")
     assert answer.status_code == 404 and answer.json()["error"]["code"] == "not_found"
-    fill(tmp_path / "e.csv")
+    fill(tmp_path / "e.sqlite")
     assert client.get("/v1/events").json()["total"]["worn"] == 3
 
 
@@ -90,13 +89,13 @@ def test_no_more_of_a_person_is_told_than_the_attributes() -> None:
     from fastapi import FastAPI
 
     person = {"mask": "worn", "gender": "male", "age_group": "30-59", "age": 41.2, "track": 3}
-    for attributes, told in (
+    for attributes, shown in (
         (["mask"], {"mask", "track"}), (["mask", "gender"], {"mask", "gender", "track"}), (["mask", "age_group"],
         {"mask", "age_group", "age", "track"}), (["mask", "gender", "age_group"], set(person)),
     ):  # fmt: skip
         app = FastAPI()
         app.include_router(monitor_router(lambda hours, recent: {"recent": [person]}, attributes))
-        assert set(TestClient(app).get("/v1/events").json()["recent"][0]) == told
+        assert set(TestClient(app).get("/v1/events").json()["recent"][0]) == shown
 
 
 def test_the_router_joins_another_application(tmp_path: Path) -> None:
@@ -130,11 +129,11 @@ def test_a_port_that_is_taken_is_one_line() -> None:
 
 def ask(address: str) -> dict[str, Any]:
     with urllib.request.urlopen(address, timeout=30) as answer:
-        told: dict[str, Any] = json.loads(answer.read())
-        return told
+        body: dict[str, Any] = json.loads(answer.read())
+        return body
 
 
-@pytest.mark.parametrize("name", [None, "e.csv", "e.sqlite"])
+@pytest.mark.parametrize("name", [None, "e.sqlite"])
 def test_a_running_watch_tells_its_live_state(
     tmp_path: Path, name: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,12 +151,12 @@ def test_a_running_watch_tells_its_live_state(
 
     watch(Played(draw([walk(0, 40, 20, 1, "none")], 40)), model=reader(), find=look, monitor=0,
           events=tmp_path / name if name else None, view=Lines())  # fmt: skip
-    (told,) = seen
-    assert told["source"] == "door" and told["total"] == {"worn": 0, "incorrect": 0, "none": 1, "indeterminate": 0}
-    assert told["state"].keys() == {"running", "fps", "dropped", "frames", "since"}
-    assert told["state"]["running"] is True and told["state"]["frames"] == 30 and told["state"]["dropped"] == 0
-    assert datetime.fromisoformat(told["state"]["since"]).tzinfo is not None
-    assert [row["mask"] for row in told["recent"]] == ["none"] and told["recent"][0]["frames"] == 16
+    (body,) = seen
+    assert body["source"] == "door" and body["total"] == {"worn": 0, "incorrect": 0, "none": 1, "indeterminate": 0}
+    assert body["state"].keys() == {"running", "fps", "dropped", "frames", "since"}
+    assert body["state"]["running"] is True and body["state"]["frames"] == 30 and body["state"]["dropped"] == 0
+    assert datetime.fromisoformat(body["state"]["since"]).tzinfo is not None
+    assert [row["mask"] for row in body["recent"]] == ["none"] and body["recent"][0]["frames"] == 16
     assert not any(thread.name == "monitor" for thread in threading.enumerate())
     with pytest.raises(urllib.error.URLError):
-        ask(told["url"])
+        ask(body["url"])

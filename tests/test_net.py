@@ -11,15 +11,16 @@ from safetensors.torch import save_file
 from threefold.assets import asset_path
 from threefold.errors import AssetError, RecipeError, RunError
 from threefold.learn.backbones import full_name, rename_lite, trained_colours
-from threefold.learn.net import build_net, load_net, to_float
+from threefold.learn.net import bind_net, load_net, to_float
+from threefold.photos.prepare import Prepare
 
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 TINY = "test_efficientnet"
 
 
-def tiny(backbone: str = TINY, **options: str):
+def tiny(backbone: str = TINY, head: str = "multi", **options: str):
     torch.manual_seed(0)
-    return build_net(backbone, "multi", (32, 32), *HALF, **options)
+    return bind_net(backbone, head, **options)(Prepare(size=(32, 32)))
 
 
 @pytest.mark.parametrize("backbone", ["test_efficientnet", "test_resnet", "test_vit", "test_convnext"])
@@ -31,7 +32,8 @@ def test_any_timm_backbone_reads_uint8_photos(backbone: str) -> None:
 
 
 def test_normalisation_is_inside_and_exact() -> None:
-    net = build_net(TINY, "multi", (32, 32), (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)).eval()
+    prepare = Prepare(size=(32, 32), mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    net = bind_net(TINY, "multi")(prepare).eval()
     seen = []
     net.backbone.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     photos = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
@@ -56,7 +58,7 @@ def test_registry_weights_give_the_packages_own_answers() -> None:
 
 
 def test_short_name_and_registry_load_the_same_backbone() -> None:
-    net = build_net("efficientnet_lite0", "flat18", (64, 48), *HALF, pretrained="registry")
+    net = bind_net("efficientnet_lite0", "flat18", pretrained="registry")(Prepare(size=(64, 48)))
     weights = rename_lite(torch.load(asset_path("tf_efficientnet_lite0"), weights_only=True))
     loaded = net.backbone.state_dict()
     assert all(
@@ -137,11 +139,11 @@ def test_unknown_backbone_names_the_nearest() -> None:
 def test_a_network_of_ours_fills_the_head_of_the_same_form_and_no_other(tmp_path: Path) -> None:
     path = tmp_path / "best.safetensors"
     torch.manual_seed(1)
-    first = build_net(TINY, "multi", (32, 32), *HALF)
+    first = bind_net(TINY, "multi")(Prepare(size=(32, 32)))
     save_file({name: value.contiguous() for name, value in first.state_dict().items()}, path)
     again = tiny(pretrained=str(path))
     assert all(torch.equal(value, first.state_dict()[name]) for name, value in again.state_dict().items())
-    other = build_net(TINY, "multi(age=dldl)", (32, 32), *HALF, pretrained=str(path))
+    other = tiny(head="multi(age=dldl)", pretrained=str(path))
     assert torch.equal(other.backbone.conv_stem.weight, first.backbone.conv_stem.weight)
     mask = "mask.classifier.1.weight"
     assert mask in first.head.state_dict(), "a part that would fit"

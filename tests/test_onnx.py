@@ -29,17 +29,17 @@ DECISION = Decision(abstain={"mask": 0.0, "gender": 0.0, "age_group": 0.999})
 
 
 def info(made_for: tuple[Prepare, ...] = PREPARES[:1], **changes: Any) -> dict[str, Any]:
-    said = {
+    metadata = {
         "format": FORMAT, "name": "tiny", "version": "0.1.0", "created": "2026-11-26T10:00:00+00:00",
         "labels": {name: list(values) for name, values in labels.NAMES.items()},
         "prepares": [prepare.to_dict() for prepare in made_for], "decision": None, "years": True,
         "data": "drawn squares", "licence": "CC0-1.0", "precision": "float32", "limits": None,
     }  # fmt: skip
-    return said | changes
+    return metadata | changes
 
 
 def build(
-    said: Any, prepares: tuple[Prepare, ...] = PREPARES[:1], *, years: bool = True, key: str = KEY, last: int = 18
+    metadata: Any, prepares: tuple[Prepare, ...] = PREPARES[:1], *, years: bool = True, key: str = KEY, last: int = 18
 ) -> bytes:
     """Softmax of a fixed matrix times the channels' means, and a hundredth of their sum as the years."""
     rng = np.random.default_rng(0)
@@ -64,11 +64,11 @@ def build(
     ]
     outputs = [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", last])]
     outputs += [helper.make_tensor_value_info("years", TensorProto.FLOAT, ["batch"])] if years else []
-    made = [numpy_helper.from_array(value, name) for name, value in weights.items()]
-    graph = helper.make_graph(nodes, "tiny", inputs, outputs, made)
+    initializers = [numpy_helper.from_array(value, name) for name, value in weights.items()]
+    graph = helper.make_graph(nodes, "tiny", inputs, outputs, initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    if said is not None:
-        model.metadata_props.add(key=key, value=said if isinstance(said, str) else json.dumps(said))
+    if metadata is not None:
+        model.metadata_props.add(key=key, value=metadata if isinstance(metadata, str) else json.dumps(metadata))
     return bytes(model.SerializeToString())
 
 

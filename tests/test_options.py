@@ -12,13 +12,7 @@ import pytest
 from threefold import labels
 from threefold.data.face import Face, ages, truth
 from threefold.data.layouts import CONTEST_MASKS
-from threefold.data.options import (
-    apply_patches,
-    dropped,
-    parse_ages,
-    parse_cuts,
-    statistics,
-)
+from threefold.data.options import apply_patches, dropped, parse_ages, parse_cuts, statistics
 from threefold.errors import DataError, RecipeError
 from threefold.learn.target import make_target
 

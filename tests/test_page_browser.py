@@ -37,10 +37,7 @@ BOX = [90.0, 90.0, 270.0, 330.0]
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    with (
-        scripted_service() as (base, script),
-        open_browser(tmp_path_factory.mktemp("browser")) as driver,
-    ):
+    with scripted_service() as (base, script), open_browser(tmp_path_factory.mktemp("browser")) as driver:
         yield Page(driver, base, script)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import threefold as tf
-from threefold import labels
+from threefold import labels, spec
 from threefold.errors import LeakError, RecipeError
+from threefold.learn.ages import bind_age
 from threefold.recipe import make_recipe
 from threefold.train.gather import prepared, read_all, sides
 
@@ -69,8 +71,8 @@ def test_separate_networks_are_one_system(data: Path, tmp_path: Path) -> None:
     reader = tf.load(run.path)
     assert {prepare.size for prepare in reader.backend.prepares} == {(32, 24), (40, 32), (32, 32)}
     reading = reader(faces[str(oof.photos[0])].photo)
-    assert reading.probabilities.sum() == pytest.approx(1, abs=1e-5) and reading.age is not None
-    assert "fold 1, age" in tf.report(run.path).read_text()
+    assert reading.joint.sum() == pytest.approx(1, abs=1e-5) and reading.age is not None
+    assert "fold 1, age" in (tf.report(run.path).page() or "")
 
 
 def test_a_cut_off_separate_system_goes_on_to_the_same_bytes(data: Path, tmp_path: Path) -> None:
@@ -103,7 +105,7 @@ def test_a_cut_off_run_goes_on_to_the_same_bytes(changes: dict[str, Any], data: 
     from threefold.learn import loop
 
     saves: list[int] = []
-    plain = loop._Worker.save
+    plain = loop._Trainer.save_checkpoint
 
     def dying(self: Any, state: Any) -> None:
         plain(self, state)
@@ -111,13 +113,33 @@ def test_a_cut_off_run_goes_on_to_the_same_bytes(changes: dict[str, Any], data: 
         if len(saves) == 1 + int(chosen.train.epochs > 3):
             raise Killed
 
-    loop._Worker.save = dying  # type: ignore[method-assign]
+    loop._Trainer.save_checkpoint = dying  # type: ignore[method-assign]
     try:
         with pytest.raises(Killed):
             tf.train(chosen, out=tmp_path / "cut")
     finally:
-        loop._Worker.save = plain  # type: ignore[method-assign]
+        loop._Trainer.save_checkpoint = plain  # type: ignore[method-assign]
     assert digests(tf.train(chosen, out=tmp_path / "cut", resume=True)) == digests(whole)
+
+
+def test_a_recipe_is_parsed_once_however_many_folds(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {
+        "train.epochs": 1, "model.head": "multi(age=coral, conditioned=True)", "train.sampler": "weighted(power=0.5)",
+        "train.mix": "mixup|cutmix", "loss.default": "0.5*ce+focal", "tta": "flip", "train.final": False,
+    }  # fmt: skip
+    plain, parsed = spec.parse, Counter[int]()
+
+    def counting(*args: Any, **options: Any) -> Any:
+        parsed[folds] += 1
+        return plain(*args, **options)
+
+    monkeypatch.setattr(spec, "parse", counting)
+    for folds in (2, 3):
+        bind_age.cache_clear()
+        tf.train(recipe(data, {**changes, "data.folds": folds}), out=tmp_path / str(folds))
+    assert 0 < parsed[2] == parsed[3]
 
 
 def test_averaged_weights_are_the_mean_of_the_best_epochs(data: Path, tmp_path: Path) -> None:
@@ -208,5 +230,6 @@ def test_a_classical_baseline_goes_through_the_same_folds(head: str, data: Path,
     ],
 )
 def test_a_wrong_part_is_told_before_any_photo_is_read(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("")
     with pytest.raises(RecipeError, match=words):
-        tf.train(recipe(tmp_path / "nowhere", changes), out=tmp_path / "run")
+        tf.train(recipe(tmp_path, changes), out=tmp_path / "run")

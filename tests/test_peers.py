@@ -20,16 +20,7 @@ from benchmarks.peers import install  # noqa: E402
 from benchmarks.peers.__main__ import chosen, main, together  # noqa: E402
 from benchmarks.peers.asking import Answers, ask, collect  # noqa: E402
 from benchmarks.peers.catalogue import ENVIRONMENTS, PEERS, READERS, THREEFOLD  # noqa: E402
-from benchmarks.peers.lists import (  # noqa: E402
-    Sample,
-    asked_of,
-    cut,
-    named_lists,
-    pick,
-    read_list,
-    read_sample,
-    write_request,
-)
+from benchmarks.peers.lists import Sample, asked_of, cut, named_lists, pick, read_list, read_sample, write_request  # noqa: E402
 from benchmarks.peers.scores import METRICS, joined, milliseconds, score, score_all  # noqa: E402
 from benchmarks.peers.tables import best, cell, page  # noqa: E402
 from threefold.data.face import Face  # noqa: E402

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import every
 from torch import nn
 
 from threefold.errors import RecipeError
-from threefold.learn.losses import CrossEntropy, Focal
-from threefold.learn.plan import make_losses, make_plan, make_prepare
+from threefold.learn.losses import CrossEntropy, Focal, Symmetric
+from threefold.learn.plan import KEEPS, NORMALISES, STOPS, make_plan, make_prepare
 from threefold.recipe import Recipe, make_recipe
 
 TINY = {
@@ -35,17 +36,36 @@ def test_normalisation_by_name() -> None:
         ("given(mean=[0.1,0.2,0.3], std=[0.4,0.5,0.6])", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)),
         ("dataset", (images / 255).mean((0, 1, 2)), (images / 255).std((0, 1, 2))),
     ):
-        made = make_prepare(recipe(prepare__normalise=name), images)
-        assert made.mean == pytest.approx(mean, abs=1e-6) and made.std == pytest.approx(std, abs=1e-6), name
+        prepare = make_prepare(recipe(prepare__normalise=name), images)
+        assert prepare.mean == pytest.approx(mean, abs=1e-6) and prepare.std == pytest.approx(std, abs=1e-6), name
     assert make_prepare(recipe(model__backbone="efficientnet_lite0")).mean == (0.5, 0.5, 0.5)
 
 
+@pytest.mark.parametrize("text", every(NORMALISES))
+def test_a_normalisation_is_a_mean_and_a_spread_that_divides(text: str) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
+    plan = make_plan(recipe(prepare__normalise=text))
+    for prepare in (plan.prepare, make_prepare(plan.recipe, images), make_prepare(plan.recipe, images[:1] * 0)):
+        assert len(prepare.mean) == len(prepare.std) == 3 and min(prepare.std) > 0
+
+
+@pytest.mark.parametrize("text", [*every(STOPS), "patience(3, on=loss)"])
+def test_a_stop_waits_at_least_an_epoch(text: str) -> None:
+    stop = make_plan(recipe(train__early_stop=text)).stop
+    assert stop.epochs >= 1 and stop.on in ("macro_f1", "loss")
+
+
+@pytest.mark.parametrize("text", [*every(KEEPS), "average(top=2)"])
+def test_what_is_kept_is_at_least_one_epoch(text: str) -> None:
+    assert make_plan(recipe(train__keep=text)).keep.top >= 1
+
+
 def test_an_attribute_has_its_own_loss_or_the_default() -> None:
-    counts = {"joint": torch.ones(18), "mask": torch.ones(3), "gender": torch.ones(2), "age": torch.ones(3)}
-    made = make_losses(recipe(loss__age="0.4*ce+0.6*focal(gamma=1)", loss__mask="focal"), counts, {})
-    assert [type(loss) for _, loss in made["mask"]] == [Focal]
-    assert [type(loss) for _, loss in made["gender"]] == [type(loss) for _, loss in made["joint"]] == [CrossEntropy]
-    assert [(weight, type(loss)) for weight, loss in made["age"]] == [(0.4, CrossEntropy), (0.6, Focal)]
+    plan = make_plan(recipe(loss__age="0.4*ce+0.6*focal(gamma=1)", loss__mask="focal", loss__default="sce"))
+    losses = plan.make_losses({"mask": torch.ones(3), "gender": torch.ones(2), "age": torch.ones(3)})
+    assert [type(loss) for _, loss in losses["mask"]] == [Focal]
+    assert [type(loss) for _, loss in losses["gender"]] == [Symmetric]
+    assert [(weight, type(loss)) for weight, loss in losses["age"]] == [(0.4, CrossEntropy), (0.6, Focal)]
 
 
 def test_a_component_from_outside_is_imported(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +74,7 @@ def test_a_component_from_outside_is_imported(tmp_path: Any, monkeypatch: pytest
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     plan = make_plan(recipe(loss__default="mylib.poly1(eps=2)"))
-    ((_, loss),) = plan.losses({"mask": torch.ones(3)}, {})["mask"]
+    ((_, loss),) = plan.make_losses({"mask": torch.ones(3)})["mask"]
     assert loss(torch.ones(1, 3), torch.ones(1, 3), torch.ones(1)) == 2
 
 
@@ -72,17 +92,18 @@ def test_a_component_from_outside_is_imported(tmp_path: Any, monkeypatch: pytest
         ({"prepare__normalise": "given(mean=[127,127,127], std=[1,1,1])"}, r"expected numbers in 0\.\.1"),
         ({"model__head": "multi|flat18"}, r"model\.head"),
         ({"loss__age": "ce(weight=[1,2])"}, r"loss: weight cannot be \[1\.0, 2\.0\]; expected 3 numbers"),
-        ({"loss__age": "l1"}, r"loss\.age: l1 does not fit the output age of multi \(those do: ce, .*focal"),
-        ({"loss__years": "l1"}, r"loss\.years: multi has no such output; its outputs: mask, gender, age"),
+        ({"loss__age": "l1"}, r"loss\.age: l1 does not fit the output age of multi \(those do: .*ce, .*focal"),
+        ({"loss__years": "l1"}, r"loss\.years: multi has no such output \(known: age, gender, mask"),
+        ({"loss__gendr": "ce"}, r"loss\.gendr: multi has no such output \(known: age, gender, mask; nearest: gender\)"),
         ({"model__head": "multi(age=coral)", "loss__age": "ce"}, r"loss\.age: ce does not fit .* \(those do: bce\)"),
         ({"model__head": "multi(age=bins12)"}, r"model\.head: 'bins12' is not known \(.*nearest: bins11\)"),
         ({"model__backbone": "split(vit_tiny_patch16_22)"}, "nearest: vit_tiny_patch16_224"),
         ({"model__backbone": "a+b+c+d+e"}, r"model\.backbone"),
         ({"train__keep": "average(top=0)"}, r"train\.keep: top cannot be 0"),
         ({"train__freeze": "stage(2)"}, "nearest: stages"),
-        ({"tta": "crops(2)"}, r"tta: crops\(ratio=2\.0\)"),
+        ({"tta": "flop"}, r"tta: 'flop' is not known \(.*nearest: flip\)"),
         ({"data__copies": "old(times=3)"}, r"data\.copies: old\(times=\.\.\.\) cannot be 3"),
-        ({"model__init": "xavir"}, "nearest: xavier"),
+        ({"model__init": "norml"}, "nearest: normal"),
     ],
 )
 def test_refused_before_any_photo_is_read(changes: dict[str, Any], words: str) -> None:

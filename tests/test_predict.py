@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from drawn_faces import frame_faces, photo_with
 from fake_backend import FakeBackend
-from filelock import FileLock
 from helpers import contest
 from numpy.typing import NDArray
 from PIL import Image
@@ -21,6 +20,7 @@ from test_inputs import video
 
 from threefold import labels
 from threefold.errors import DataError
+from threefold.files import lock
 from threefold.photos import detect
 from threefold.photos.prepare import Prepare
 from threefold.read import lines as lines_module
@@ -81,14 +81,14 @@ def first_line(path: Path) -> dict[str, Any]:
 def test_the_default_table_has_the_largest_face_of_each_photo(folder: Path, model: Path, tmp_path: Path) -> None:
     done = predict([folder], model, out=tmp_path / "t.csv")
     assert (tmp_path / "t.csv").read_text().splitlines()[0] == PLAIN
-    found = table(tmp_path / "t.csv")
-    assert [row["file"] for row in found] == [  # folder by folder
+    rows = table(tmp_path / "t.csv")
+    assert [row["file"] for row in rows] == [  # folder by folder
         "a.png", "c0.png", "c1.png", "c2.png", "c3.png", "c4.png", "b/none.png", "b/small.png"]  # fmt: skip
-    assert found[-1]["mask"] == "indeterminate" and found[-1]["age"] == "" and found[-1]["class"]
+    assert rows[-1]["mask"] == "indeterminate" and rows[-1]["age"] == "" and rows[-1]["class"]
     assert (done.photos, done.faces, done.done, done.score) == (8, 8, 8, None) and done.seconds > 0
     assert done.indeterminate == dict.fromkeys(labels.ATTRIBUTES, 1)
-    assert list(done.readings) == [row["file"] for row in found]
-    assert [f"{r.confidence:.4f}" for r in done.readings.values()] == [row["confidence"] for row in found]
+    assert list(done.readings) == [row["file"] for row in rows]
+    assert [f"{r.confidence:.4f}" for r in done.readings.values()] == [row["confidence"] for row in rows]
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == [], "nothing is left beside it"
 
 
@@ -99,10 +99,10 @@ def test_all_faces_with_boxes_and_probabilities_in_three_formats(folder: Path, m
     wanted: dict[str, Any] = {"faces": "all", "boxes": True, "probabilities": True}
     done = [predict([folder], model, out=tmp_path / f"t{end}", **wanted) for end in (".csv", ".jsonl", ".parquet")]
     assert {(d.photos, d.faces) for d in done} == {(8, 8)}, "two in one photo, none in another"
-    found = table(tmp_path / "t.csv")
+    rows = table(tmp_path / "t.csv")
     more = [",left,top,right,bottom,score,quality", *(f"p{code:02d}" for code in range(18))]
     assert (tmp_path / "t.csv").read_text().splitlines()[0] == PLAIN + ",".join(more)
-    first, second = found[:2]
+    first, second = rows[:2]
     assert [first[name] for name in ("file", "face", "left", "right", "quality")] == [
         "a.png",
         "0",
@@ -112,11 +112,13 @@ def test_all_faces_with_boxes_and_probabilities_in_three_formats(folder: Path, m
     ]
     assert (second["file"], second["face"], second["right"], second["score"]) == ("a.png", "1", "60.0", "0.9000")
     assert first[f"p{int(first['class']):02d}"] == first["confidence"] == "0.8300"
-    said = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
-    assert [(s["file"], str(s["face"]), s["mask"]) for s in said] == [(r["file"], r["face"], r["mask"]) for r in found]
-    assert said[0]["box"] == [100.0, 20.0, 180.0, 110.0] and len(said[0]["probabilities"]["classes"]) == 18
-    rows = parquet.read_table(tmp_path / "t.parquet").to_pylist()
-    for row, cells in zip(rows, found, strict=True):
+    objects = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
+    assert [(s["file"], str(s["face"]), s["mask"]) for s in objects] == [
+        (r["file"], r["face"], r["mask"]) for r in rows
+    ]
+    assert objects[0]["box"] == [100.0, 20.0, 180.0, 110.0] and len(objects[0]["probabilities"]["classes"]) == 18
+    parquet_rows = parquet.read_table(tmp_path / "t.parquet").to_pylist()
+    for row, cells in zip(parquet_rows, rows, strict=True):
         assert list(row) == list(cells)
         for name, value in row.items():
             text = "" if value is None else str(value) if not isinstance(value, float) else cells[name]
@@ -224,12 +226,12 @@ def test_resume_of_something_else_is_refused_in_a_line(
 ) -> None:
     out = tmp_path / "t.csv"
     killed(monkeypatch, 3, [folder], model, out=out)
-    kept = (tmp_path / ".t.csv.partial").read_bytes()
+    spooled = (tmp_path / ".t.csv.partial").read_bytes()
 
-    def refused(said: str, **more: Any) -> None:
-        with pytest.raises(DataError, match=said) as told:
+    def refused(message: str, **more: Any) -> None:
+        with pytest.raises(DataError, match=message) as caught:
             predict([folder], model, out=out, **{"resume": True, **more})
-        assert "\n" not in str(told.value) and (tmp_path / ".t.csv.partial").read_bytes() == kept
+        assert "\n" not in str(caught.value) and (tmp_path / ".t.csv.partial").read_bytes() == spooled
 
     refused(r"t\.csv: an earlier run read 3 photos .*--resume goes on, or delete .*partial", resume=False)
     refused("--resume with faces 'all', but it was started with None", faces="all")
@@ -242,7 +244,7 @@ def test_resume_of_something_else_is_refused_in_a_line(
     (folder / "c0.png").rename(folder / "c00.png")
     refused(r"the photos are others than before \(there was 'c0.png', there is 'c00.png'\)")
     (folder / "c00.png").rename(folder / "c0.png")
-    with FileLock(tmp_path / ".t.csv.partial.lock"):
+    with lock(tmp_path / ".t.csv.partial.lock"):
         refused("is being written by another process")
     done = predict([folder], model, out=out, resume=True, boxes=True)
     assert done.photos == 8 and done.done == 5 and done.readings == {}, "boxes are kept whether asked for or not"
@@ -262,7 +264,7 @@ def test_a_damaged_spool_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"out": "t.xlsx"}, r"cannot be written as '.xlsx' \(known: .csv, .jsonl, .parquet"),
         ({"out": "t"}, "a file without extension"),
@@ -273,10 +275,10 @@ def test_a_damaged_spool_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_read(
-    folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], said: str
+    folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], message: str
 ) -> None:
     monkeypatch.chdir(folder.parent)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         predict([folder], model, **options)
     assert Aged.asked == 0
 
@@ -290,8 +292,8 @@ def test_parquet_without_pyarrow_is_a_line(folder: Path, model: Path, monkeypatc
 def test_copies_show_boxes_and_keep_their_places(folder: Path, model: Path, tmp_path: Path) -> None:
     Image.fromarray(photo_with((30, 30, 90, 99))).save(folder / "b" / "x.webp")
     done = predict([folder], model, out=tmp_path / "t.csv", annotate=tmp_path / "copies", faces="all")
-    found = sorted(path.relative_to(tmp_path / "copies").as_posix() for path in (tmp_path / "copies").rglob("*.*"))
-    assert done.photos == len(found) == 9 and {"a.png", "b/none.png", "b/x.webp.jpg"} <= set(found)
+    copies = sorted(path.relative_to(tmp_path / "copies").as_posix() for path in (tmp_path / "copies").rglob("*.*"))
+    assert done.photos == len(copies) == 9 and {"a.png", "b/none.png", "b/x.webp.jpg"} <= set(copies)
     before, after = (np.asarray(Image.open(root / "a.png")) for root in (folder, tmp_path / "copies"))
     assert before.shape == after.shape and (before != after).any() and (after[50, 140] == before[50, 140]).all()
     empty = np.asarray(Image.open(tmp_path / "copies/b/none.png"))

@@ -214,12 +214,7 @@ def test_parse_size() -> None:
 
 
 def test_stored_and_read_back() -> None:
-    one = Prepare(
-        crop="face(margin=1.4)",
-        size=(224, 224),
-        interpolation="bilinear",
-        mean=(0.5, 0.4, 0.3),
-    )
+    one = Prepare(crop="face(margin=1.4)", size=(224, 224), interpolation="bilinear", mean=(0.5, 0.4, 0.3))
     again = Prepare.from_dict(json.loads(json.dumps(one.to_dict())))
     image = noise(90, 70)
     box = (20.0, 30.0, 50.0, 60.0)

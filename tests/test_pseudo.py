@@ -12,13 +12,14 @@ from fake_run import simulate, write_run
 from helpers import TINY, contest, square
 from PIL import Image
 
-from threefold import labels
+from threefold import labels, progress
 from threefold.data.sources import read_faces
 from threefold.errors import DataError, RecipeError, RunError
 from threefold.photos.prepare import Prepare
 from threefold.read.reader import Reader
-from threefold.runs import list_runs
-from threefold.train import pseudo as stage
+from threefold.runs import run_folders
+from threefold.train import pseudo as module
+from threefold.train import single
 from threefold.train.pseudo import pseudo
 
 TEXTS = dict(text.split("=", 1) for text in TINY)
@@ -49,8 +50,8 @@ def home(tmp_path, monkeypatch):
             Image.fromarray(photo).save(tmp_path / "new" / name)
     (tmp_path / "new/x.jpg").write_text("no photo")
     monkeypatch.setenv("THREEFOLD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(stage, "load", lambda path, **_: Reader(Sure(Prepare(size=(32, 24)))))
-    monkeypatch.setattr(stage, "train", lambda recipe, **options: (recipe, options))
+    monkeypatch.setattr(module, "load", lambda path, **_: Reader(Sure(Prepare(size=(32, 24)))))
+    monkeypatch.setattr(single, "train_run", lambda recipe, out, resume: (recipe, {"out": out, "resume": resume}))
     return tmp_path
 
 
@@ -65,10 +66,8 @@ def files(folder):
 
 def confidences(home):
     reader = Reader(Sure(Prepare(size=(32, 24))))
-    found = {}
-    for path in sorted((home / "new").rglob("*.png")):
-        found[f"photos/{path.relative_to(home / 'new').as_posix()}"] = reader(path)
-    return found
+    paths = sorted((home / "new").rglob("*.png"))
+    return {f"photos/{path.relative_to(home / 'new').as_posix()}": reader(path) for path in paths}
 
 
 def test_the_sure_photos_are_a_source_that_train_can_read(home):
@@ -85,29 +84,32 @@ def test_the_sure_photos_are_a_source_that_train_can_read(home):
     assert files(home / "new") == before, "nothing is written into the folder of photos"
     note = json.loads((home / "out.pseudo/pseudo.json").read_text())
     assert (note["read"], note["unreadable"], note["copies"], note["used"]) == (8, 1, 0, 6)
-    assert [run.name for run in list_runs(home)] == ["teacher"]
+    assert [folder.name for folder in run_folders(home)] == ["teacher"]
 
 
 def test_the_limit_is_per_class_and_takes_the_surest(home):
     truth = confidences(home)
     assert {reading.code for reading in truth.values()} == {6, 11}
     pseudo(home / "teacher", home / "new", out=home / "out", confidence=0.5, limit=2)
-    kept = {row["file"] for row in listed(home)}
+    files = {row["file"] for row in listed(home)}
     for code in (6, 11):
         ranked = sorted((n for n in truth if truth[n].code == code), key=lambda n: -truth[n].confidence)
-        assert {name for name in kept if truth[name].code == code} == set(ranked[:2])
+        assert {name for name in files if truth[name].code == code} == set(ranked[:2])
 
 
-def test_a_copy_of_a_labelled_photo_is_left_out(home, capsys):
+def test_a_copy_of_a_labelled_photo_is_left_out(home, monkeypatch):
     """Brighter, resized, mirrored, under another name: its person may validate."""
+    messages = []
+    monkeypatch.setattr(progress, "say", messages.append)
     photo = square(1, 0, 1, 0, 0)
     photo.resize((96, 120)).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(home / "new/copy.png")
     pseudo(home / "teacher", home / "new", out=home / "out", confidence=0.01)
     assert "photos/copy.png" not in {row["file"] for row in listed(home)}
     assert len(listed(home)) == 8
-    said = capsys.readouterr().err
-    assert "8 of 10 photos are labelled" in said and "1 copies of labelled photos, 1 that cannot be read" in said
-    assert "errs on the high side" in said
+    labelled, honesty = messages[-2:]
+    assert labelled.startswith("8 of 10 photos are labelled")
+    assert labelled.endswith("1 copies of labelled photos, 1 that cannot be read")
+    assert "errs on the high side" in honesty
 
 
 def test_a_second_round_replaces_the_first_and_keeps_what_the_user_gave(home):
@@ -122,7 +124,7 @@ def test_a_second_round_replaces_the_first_and_keeps_what_the_user_gave(home):
 
 def test_resume_goes_on_with_the_labels_as_they_were(home, monkeypatch):
     first, _ = pseudo(home / "teacher", home / "new", out=home / "out", confidence=0.5)
-    monkeypatch.setattr(stage, "load", lambda path, **_: pytest.fail("reads again"))
+    monkeypatch.setattr(module, "load", lambda path, **_: pytest.fail("reads again"))
     again, options = pseudo(home / "teacher", home / "new", out=home / "out", confidence=0.5, resume=True)
     assert again == first and options["resume"]
     with pytest.raises(RunError, match=r"--resume with confidence 0.6, but the labels were made with 0.5"):
@@ -136,8 +138,8 @@ def test_resume_goes_on_with_the_labels_as_they_were(home, monkeypatch):
         ({"confidence": 0}, RecipeError, "expected above 0 up to 1"),
         ({"confidence": 95}, RecipeError, "expected above 0 up to 1"),
         ({"limit": 0}, RecipeError, "and 1 or more"),
-        ({"photos": "gone"}, DataError, "gone: no such folder"),
-        ({"photos": "new/0.png"}, DataError, "expected a folder of photos"),
+        ({"inputs": "gone"}, DataError, "gone: no such folder"),
+        ({"inputs": "new/0.png"}, DataError, "expected a folder of photos"),
         ({"run": "data"}, RunError, "not a run directory"),
         ({"out": "teacher"}, RunError, "already there"),
         ({"overrides": ["train.epoch=3"]}, RecipeError, r"nearest: train\.epochs"),
@@ -145,11 +147,11 @@ def test_resume_goes_on_with_the_labels_as_they_were(home, monkeypatch):
     ],
 )
 def test_what_cannot_be_leaves_nothing_behind(home, options, error, match):
-    places = {"run": "teacher", "photos": "new", "out": "out"}
-    run, photos, out = (home / options.get(key, name) for key, name in places.items())
+    places = {"run": "teacher", "inputs": "new", "out": "out"}
+    run, inputs, out = (home / options.get(key, name) for key, name in places.items())
     more = {key: value for key, value in options.items() if key not in places}
     with pytest.raises(error, match=match):
-        pseudo(run, photos, out=out, **more)
+        pseudo(run, inputs, out=out, **more)
     assert not list(home.glob("*.pseudo")) and not (home / "out").exists()
 
 

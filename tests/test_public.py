@@ -87,8 +87,8 @@ work({arguments})
     [
         ("runs_page", "runs", "Path('runs')"),
         ("report", "report", "Path('runs/a')"),
-        ("compare_page", "compare_runs", "[Path('runs/a'), Path('runs/b')], draws=100"),
-        ("shake_page", "shake_runs", "[Path('runs/a'), Path('runs/b')], draws=100"),
+        ("compare_page", "compare", "[Path('runs/a'), Path('runs/b')], draws=100"),
+        ("shake_page", "shake", "[Path('runs/a'), Path('runs/b')], draws=100"),
         ("decide_page", "decide", "Path('runs/a')"),
     ],
 )

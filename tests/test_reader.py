@@ -103,9 +103,9 @@ def test_a_decision_calibrates_and_prefers_and_is_silent() -> None:
     assert reading.joint.dtype == np.float32 and reading.joint.sum() == pytest.approx(1)
     ages = np.sqrt(probabilities.reshape(3, 2, 3).sum((0, 1)))
     assert reading.confidences["age_group"] == pytest.approx(ages[2] / ages.sum(), abs=1e-5)
-    others = [labels.marginals(each[None].astype(float)) for each in (reading.joint, probabilities)]
+    others = [labels.marginals(joint[None].astype(float)) for joint in (reading.joint, probabilities)]
     for name in ("mask", "gender"):  # are not tempered, so they stay
-        assert np.allclose(*(each[name] for each in others), atol=1e-5)
+        assert np.allclose(*(joint[name] for joint in others), atol=1e-5)
     assert reading.confidence == pytest.approx(reading.joint[2])
     by_years = Decision(years_cuts=(30, 57))
     assert [make_reading(probabilities, age, None, by_years).code % 3 for age in (29.9, 57.0, None)] == [0, 2, 1]

@@ -39,11 +39,11 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A detector that finds red frames; one number per time it is asked."""
     asked: list[int] = []
 
-    def found(image: NDArray[np.uint8], far: bool = False) -> list[Detection]:
+    def detected(image: NDArray[np.uint8], far: bool = False) -> list[Detection]:
         asked.append(threading.get_ident())
         return frame_faces(image)
 
-    monkeypatch.setattr(detect, "detect", found)
+    monkeypatch.setattr(detect, "detect", detected)
     return asked
 
 
@@ -83,11 +83,11 @@ def test_a_model_of_whole_photos_reads_them_whole_unless_faces_are_asked_for(loo
     reader = Reader(backend)
     assert reader(THREE).box is None and not looks
     assert backend.seen[-1][0].tobytes() == WHOLE(THREE).tobytes()
-    found = reader.faces(THREE, "all")
+    faces = reader.faces(THREE, "all")
     around = Prepare(size=(16, 16), crop="face(1.25)")
-    assert [crop.tobytes() for crop in backend.seen[-1]] == [around(THREE, face.box).tobytes() for face in found]
-    reader(THREE, found[1].box)
-    assert backend.seen[-1][0].tobytes() == around(THREE, found[1].box).tobytes(), "a box is a face that is asked for"
+    assert [crop.tobytes() for crop in backend.seen[-1]] == [around(THREE, face.box).tobytes() for face in faces]
+    reader(THREE, faces[1].box)
+    assert backend.seen[-1][0].tobytes() == around(THREE, faces[1].box).tobytes(), "a box is a face that is asked for"
     assert (reader.default_faces, Reader(Recorder(FACE)).default_faces) == ("none", "largest")
 
 
@@ -132,8 +132,8 @@ def test_threads_that_share_a_reader_read_what_each_reads_alone(looks: list[int]
     with ThreadPoolExecutor(8) as pool:
         single = pool.map(reader.faces, photos)
         streams = [pool.submit(lambda: list(reader.stream_faces(photos))) for _ in range(3)]
-        for found in [single, *(task.result() for task in streams)]:
-            got = [[(r.code, r.box, r.joint.tobytes()) for r in faces] for faces in found]  # type: ignore[union-attr]
+        for answers in [single, *(task.result() for task in streams)]:
+            got = [[(r.code, r.box, r.joint.tobytes()) for r in faces] for faces in answers]  # type: ignore[union-attr]
             assert got == alone
     assert len(set(looks)) > 1, "several threads did look"
 
@@ -171,9 +171,9 @@ def test_sharpness_does_not_depend_on_size_light_or_contrast() -> None:
 
 def test_limits_are_checked() -> None:
     assert Limits.from_dict(None) == Limits() and Limits.from_dict({"min_face": 40}) == Limits(min_face=40)
-    for values, said in (({"min_fase": 3}, "nearest: min_face"), ({"min_face": -1}, "0 or more"), ([], "expected {"),
+    for values, message in (({"min_fase": 3}, "nearest: min_face"), ({"min_face": -1}, "0 or more"), ([], "expected {"),
                          ({"min_sharpness": "x"}, "0 or more")):  # fmt: skip
-        with pytest.raises(RunError, match=said):
+        with pytest.raises(RunError, match=message):
             Limits.from_dict(values, "model.onnx")
 
 

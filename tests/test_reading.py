@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from threefold import labels
-from threefold.errors import DataError
+from threefold.errors import DataError, RunError
 from threefold.evidence.decide import Decision
 from threefold.read.reading import Reading, check_attributes, make_reading, reading_model, shares
 
@@ -105,9 +105,11 @@ def test_the_schema_describes_what_is_written() -> None:
         assert model(**example).data() == example and set(example) == set(data)
 
 
-def test_an_unknown_attribute_is_named() -> None:
+def test_an_unknown_attribute_and_a_broken_model_are_named() -> None:
     with pytest.raises(DataError, match=r"'masks' is not known .*nearest: mask"):
         reading().only(("masks",))
+    with pytest.raises(RunError, match="is no number"):
+        make_reading(np.full(18, np.nan, np.float32), None)
     with pytest.raises(DataError, match="no attribute"):
         check_attributes(())
     assert check_attributes(["age_group", "mask", "mask"]) == ("mask", "age_group")

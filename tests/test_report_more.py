@@ -14,12 +14,13 @@ import pytest
 import torch
 from fake_run import simulate, write_run
 from safetensors.torch import save_file
+from test_calibrate import ece
 from test_report import read
 
 from threefold import labels
 from threefold.errors import AssetError, RecipeError, RunError
-from threefold.evidence.calibrate import ece, reliability
-from threefold.evidence.compare import compare
+from threefold.evidence.calibrate import reliability
+from threefold.evidence.compare import compare_predictions
 from threefold.evidence.groups import majority
 from threefold.files import write_json
 from threefold.learn.net import make_net
@@ -33,7 +34,7 @@ from threefold.read.backends import oof_digest
 from threefold.recipe import make_recipe, write_recipe
 from threefold.runs import Run
 
-NET = {"model.backbone": "contest_cnn", "model.pretrained": "none", "prepare.size": "32x24"}
+NET = {"model.backbone": "multilabel_cnn", "model.pretrained": "none", "prepare.size": "32x24"}
 FACE = (48.0, 45.0, 144.0, 195.0)  # of the drawn photos, 192 x 256
 
 
@@ -101,7 +102,7 @@ def test_confidence_is_told_with_its_error(tmp_path, oof):
 
 def test_a_decision_is_shown_with_its_cross_fit(tmp_path, oof):
     run = write_run(tmp_path / "run", oof)
-    told = decide(run.path, rule="age", coverage=0.9, json=False)
+    told = decide(run.path, rule="age", coverage=0.9).data()
     page = read(run.path)
     tried = told["tried"]
     assert f"by the rule (age) {tried['decided']['value']:.3f}: difference" in page.text
@@ -117,7 +118,7 @@ def test_a_decision_is_shown_with_its_cross_fit(tmp_path, oof):
 
 def test_a_decision_for_the_mean_and_one_on_scored_photos_say_so(tmp_path, oof):
     run = write_run(tmp_path / "run", oof)
-    told = decide(run.path, rule="none")
+    told = decide(run.path, rule="none").data()
     mean = dict.fromkeys(told["decision"]["temperature"], 0.25)
     single = {"networks": 5, "unlabelled": 1234, "single": told["decision"]}
     write_json(run.path / "decision.json", told | single | {"decision": {**told["decision"], "temperature": mean}})
@@ -153,7 +154,7 @@ def test_a_baseline_on_the_same_people_is_compared_person_by_person(tmp_path, oo
     write_run(tmp_path / "base", other)
     run = write_run(tmp_path / "run", oof, recipe={"optim": "adamp", "baseline": "base"})
     page = read(run.path)
-    found = compare(oof, other, draws=100)
+    found = compare_predictions(oof, other, draws=100)
     assert found.verdict == "better" and "better In a paired comparison on the same 40 people" in page.text
     assert f"scores {found.headline['value']:+.3f} macro F1 against it" in page.text
     assert f"{found.headline['low']:+.3f} to {found.headline['high']:+.3f}".replace("-", "−") in page.text

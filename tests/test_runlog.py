@@ -16,7 +16,7 @@ import pytest
 from fake_run import simulate, write_run
 
 from threefold.errors import RecipeError
-from threefold.evidence.compare import compare
+from threefold.evidence.compare import compare_predictions
 from threefold.files import write_json
 from threefold.pages.html import catalogue
 from threefold.pages.runlog import WHY, runs_table
@@ -73,7 +73,7 @@ def rows(root):
 )
 def test_a_verdict_is_that_of_the_pair_alone(root, rows, name, base):
     one, other = (Predictions.load(root / run / "oof.npz") for run in (name, base))
-    expected = compare(one, other)  # with the draws that `threefold compare` takes
+    expected = compare_predictions(one, other)  # with the draws that `threefold compare` takes
     assert rows[name].against == base and rows[name].verdict == expected.verdict
     assert rows[name].difference == pytest.approx(expected.difference["all.macro_f1"])
     assert rows[name].verdict == {"good": "better", "bad1": "worse", "same": "can't tell", "averaged": "better"}[name]

@@ -12,7 +12,7 @@ import pytest
 from threefold.errors import RecipeError, RunError
 from threefold.files import write_json
 from threefold.recipe import make_recipe
-from threefold.runs import FORMAT, Run, list_runs
+from threefold.runs import FORMAT, Run, run_folders
 
 RECIPE = make_recipe({"model.head": "flat18"})
 
@@ -122,7 +122,6 @@ def test_a_damaged_stamp_is_one_line(run, stamp, message):
     with pytest.raises(RunError, match=message) as caught:
         Run.open(run.path)
     assert "\n" not in str(caught.value)
-    assert list_runs(run.path.parent) == []
 
 
 def test_the_states_of_a_run(run):
@@ -190,7 +189,7 @@ def test_runs_are_listed_by_path(run, tmp_path):
     foreign = Run.create(root / "a", RECIPE, {})
     (foreign.path / "stamp.json").write_text('{"format": 2}')
     (root / "notes").mkdir()
-    assert [found.path for found in list_runs(root)] == [deep.path, run.path]
-    assert [found.path for found in list_runs(run.path)] == [run.path]
+    assert run_folders(root) == [foreign.path, deep.path, run.path]
+    assert run_folders(run.path) == [run.path]
     with pytest.raises(RunError, match=r"nowhere: no such folder of runs"):
-        list_runs(tmp_path / "nowhere")
+        run_folders(tmp_path / "nowhere")

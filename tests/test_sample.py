@@ -18,9 +18,9 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from threefold import labels
 from threefold.data.layouts import CONTEST_MASKS
 from threefold.draw import sample as stage
-from threefold.draw.camera import Job, draw_files, draw_photo, person_id
+from threefold.draw.camera import draw_photo
 from threefold.draw.people import AGES, TRAITS, draw_person
-from threefold.draw.sample import sample
+from threefold.draw.sample import draw_files, person_id, sample
 from threefold.errors import DataError
 from threefold.labels import Mask
 
@@ -195,8 +195,8 @@ def accuracy(pixels: NDArray[np.float32], truth: NDArray[np.int64]) -> float:
 
 
 def test_faces_tell_the_labels_and_the_background_does_not(tmp_path: Path) -> None:
-    files = [file for index in range(90) for file in draw_files(Job(tmp_path, 0, index, SIZE, True))]
-    data = [(tmp_path / file.path).read_bytes() for file in files]
+    files = [file for index in range(90) for file in draw_files(index, out=tmp_path, seed=0, size=SIZE)]
+    data = [(tmp_path / "train" / file.path).read_bytes() for file in files]
     photos = np.stack([simplejpeg.decode_jpeg(jpeg) for jpeg in data]).astype(np.float32) / 255
     truth = np.array([labels.decode(file.label) for file in files])
     small = np.stack([cv2.resize(photo, (24, 32), interpolation=cv2.INTER_AREA) for photo in photos])

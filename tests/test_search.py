@@ -5,7 +5,7 @@ Training is a stand-in that writes a run of simulated predictions whose quality 
 
 from __future__ import annotations
 
-import contextlib
+import csv
 import io
 import json
 import math
@@ -21,11 +21,12 @@ from fake_run import simulate, write_run
 
 from threefold.errors import DataError, RecipeError, RunError, TrainingError
 from threefold.evidence.bootstrap import person_draws
+from threefold.evidence.ensemble import lead
 from threefold.evidence.metrics import macro_f1
-from threefold.evidence.selection import lead
 from threefold.recipe import load_recipe, make_recipe
 from threefold.runs import Run
 from threefold.train import search as module
+from threefold.train import single
 from threefold.train.search import read_space, search
 
 BASE = {"model.backbone": "test_efficientnet", "model.pretrained": "none", "prepare.size": "32x24"}
@@ -38,6 +39,12 @@ optim: {choose: "adamw(lr={lr}, weight_decay={decay})", lr: {low: 1e-4, high: 1e
 SMALL = "train.mix: [none, mixup]\ntrain.ema: {low: 0.0, high: 0.99}\n"
 
 
+def photos(tmp_path):
+    """A source that is there; nobody reads it."""
+    (tmp_path / "photos").mkdir(exist_ok=True)
+    return f"csv:{tmp_path / 'photos'}"
+
+
 def written(tmp_path, text):
     path = tmp_path / "space.yaml"
     path.write_text(text)
@@ -45,13 +52,13 @@ def written(tmp_path, text):
 
 
 class Trainer:
-    """Stands in for `train`: 3 folds, a score that grows with train.ema; records what it was asked for."""
+    """Stands in for `train_run`: 3 folds, a score that grows with train.ema; records what it trained."""
 
     def __init__(self, kill_in=None, fail=()):
-        self.asked, self.kill_in, self.fail = [], kill_in, fail
+        self.trained, self.kill_in, self.fail = [], kill_in, fail
 
-    def __call__(self, recipe, *, out, resume, on_fold):
-        self.asked.append((out.name, recipe))
+    def __call__(self, recipe, out, resume, on_fold):
+        self.trained.append((out.name, recipe))
         number = int(out.name.removeprefix("trial"))
         assert resume
         if number in self.fail:
@@ -78,14 +85,14 @@ def better(oof, share):
 
 @pytest.fixture
 def trainer(monkeypatch):
-    made = Trainer()
-    monkeypatch.setattr(module, "train", made)
-    return made
+    stand_in = Trainer()
+    monkeypatch.setattr(single, "train_run", stand_in)
+    return stand_in
 
 
 def run_search(tmp_path, trials, **more):
     space = more.pop("space", None) or written(tmp_path, SMALL)
-    return search(make_recipe(BASE), space, data="photos", out=tmp_path / "found", trials=trials, **more)
+    return search(make_recipe(BASE), space, data=photos(tmp_path), out=tmp_path / "search", trials=trials, **more)
 
 
 def test_values_are_recipe_values_of_what_was_chosen(tmp_path):
@@ -137,48 +144,52 @@ def test_a_wrong_space_is_one_line_and_nothing_is_begun(tmp_path, trainer, text,
     with pytest.raises(RecipeError) as caught:
         run_search(tmp_path, 2, space=written(tmp_path, text))
     assert message in str(caught.value) and "space.yaml" in str(caught.value) and "\n" not in str(caught.value)
-    assert not trainer.asked and not (tmp_path / "found").exists()
+    assert not trainer.trained and not (tmp_path / "search").exists()
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A search of ten trials: what was asked of `train`, what came of it, where, and what it printed."""
-    home, trainer, said = tmp_path_factory.mktemp("whole"), Trainer(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
-        patch.setattr(module, "train", trainer)
-        found = run_search(home, 10)
-    return trainer.asked, found, home / "found", said.getvalue()
+    """A search of ten trials: what was trained, what came of it, and where."""
+    home, trainer = tmp_path_factory.mktemp("whole"), Trainer()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(single, "train_run", trainer)
+        result = run_search(home, 10)
+    return trainer.trained, result, home / "search"
 
 
 def test_every_trial_is_a_run_and_the_best_is_a_recipe(whole):
-    asked, found, home, said = whole
-    assert [name for name, _ in asked] == [f"trial{n:04d}" for n in range(10)]
-    assert all(recipe.data.source == "photos" for _, recipe in asked)
-    complete = {row["run"]: row for row in found.trials if row["state"] == "complete"}
+    trained, result, home = whole
+    assert [name for name, _ in trained] == [f"trial{n:04d}" for n in range(10)]
+    assert all(recipe.data.source.endswith("photos") for _, recipe in trained)
+    complete = {row["run"]: row for row in result.trials if row["state"] == "complete"}
     best = max(complete.values(), key=lambda row: row["score"])
-    assert found.best == best and (best["low"], best["high"], best["folds"]) == (0.4, 0.6, 3)
+    assert result.best == best and (best["low"], best["high"], best["folds"]) == (0.4, 0.6, 3)
     oof = better(simulate(24, 3, seed=1), best["values"]["train.ema"])
     assert best["score"] == pytest.approx(macro_f1(oof.label, oof.predicted))
     recipe = load_recipe(home / "best.yaml")
     assert recipe == make_recipe(BASE | best["values"]) and recipe.data.source == ""
     stored = json.loads((home / "search.json").read_text())
-    assert stored["best"] == best["trial"] and stored["trials"] == found.trials
-    assert found.importances["train.ema"] > found.importances["train.mix"] >= 0
-    assert sum(found.importances.values()) == pytest.approx(1)
-    page = (home / "search.html").read_text()
+    assert stored == json.loads(result.json())
+    assert stored["best"] == best["trial"] and stored["trials"] == result.trials
+    assert result.importances["train.ema"] > result.importances["train.mix"] >= 0
+    assert sum(result.importances.values()) == pytest.approx(1)
+    page = result.page()
     assert page.count("<circle") == 10 and not re.search(r"(src|href)=|<script", page)
-    for text in (page, said):
+    for text in (page, str(result)):
         assert "is luck, which the interval does not cover" in text
         assert f"{best['score']:.4f} [0.4000, 0.6000]" in text
-    lines = [line for line in said.splitlines() if line.startswith("trial0")]
+    lines = [line for line in result.lines() if line.startswith("trial0")]
     assert len(lines) == 10 and lines[0].startswith(best["run"])
+    table = list(csv.DictReader(io.StringIO(result.csv())))
+    assert [float(row["train.ema"]) for row in table] == [row["values"]["train.ema"] for row in result.trials]
+    assert [row["state"] for row in table] == [row["state"] for row in result.trials]
 
 
 def test_what_is_below_the_median_is_pruned_by_fold_after_five_trials(whole):
-    _, found, home, _ = whole
-    finished = [row["values"]["train.ema"] for row in found.trials[:5]]
-    assert len(finished) == 5 and all(row["state"] == "complete" for row in found.trials[:5])
-    for row in found.trials[5:]:
+    _, result, home = whole
+    finished = [row["values"]["train.ema"] for row in result.trials[:5]]
+    assert len(finished) == 5 and all(row["state"] == "complete" for row in result.trials[:5])
+    for row in result.trials[5:]:
         below = row["values"]["train.ema"] < np.median(finished)
         assert (row["state"], row["folds"]) == (("pruned", 1) if below else ("complete", 3))
         assert (Run.open(home / row["run"]).state == "complete") == (not below)
@@ -191,46 +202,47 @@ def test_a_search_in_two_parts_is_the_search_in_one(tmp_path, trainer, whole):
     parts = [row["values"] for row in run_search(tmp_path, 4).trials]
     assert parts == [row["values"] for row in whole[1].trials[:4]]
     assert len({values["train.ema"] for values in parts}) == 4
-    other = search(make_recipe(BASE), tmp_path / "space.yaml", data="photos", out=tmp_path / "x", trials=1, seed=1)
+    space, data = tmp_path / "space.yaml", photos(tmp_path)
+    other = search(make_recipe(BASE), space, data=data, out=tmp_path / "x", trials=1, seed=1)
     assert other.trials[0]["values"] != parts[0]
 
 
 def test_a_killed_trial_is_finished_under_its_number(tmp_path, monkeypatch):
     trainer = Trainer(kill_in=(1, 2))
-    monkeypatch.setattr(module, "train", trainer)
+    monkeypatch.setattr(single, "train_run", trainer)
     with pytest.raises(KeyboardInterrupt):
         run_search(tmp_path, 3)
-    before = trainer.asked[1][1]
+    before = trainer.trained[1][1]
     trainer.kill_in = None
-    found = run_search(tmp_path, 3)
-    assert [name for name, _ in trainer.asked] == ["trial0000", "trial0001", "trial0001", "trial0002"]
-    assert trainer.asked[2][1] == before
-    assert [row["state"] for row in found.trials] == ["complete"] * 3
+    result = run_search(tmp_path, 3)
+    assert [name for name, _ in trainer.trained] == ["trial0000", "trial0001", "trial0001", "trial0002"]
+    assert trainer.trained[2][1] == before
+    assert [row["state"] for row in result.trials] == ["complete"] * 3
 
 
 def test_a_trial_that_another_process_trains_is_left_to_it(tmp_path, monkeypatch):
     trainer = Trainer(kill_in=(0, 1))
-    monkeypatch.setattr(module, "train", trainer)
+    monkeypatch.setattr(single, "train_run", trainer)
     with pytest.raises(KeyboardInterrupt):
         run_search(tmp_path, 2)
     code = (
-        "import fcntl, sys\nfile = open(sys.argv[1], 'a')\nfcntl.flock(file, fcntl.LOCK_EX)\nprint('held', flush=True)"
-        "\nsys.stdin.read()"
+        "import sys\nfrom filelock import FileLock\nwith FileLock(sys.argv[1]):\n    print('held', flush=True)"
+        "\n    sys.stdin.read()"
     )
     holder = subprocess.Popen(
-        [sys.executable, "-c", code, tmp_path / "found/.trial0000"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", code, tmp_path / "search/.trial0000"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert holder.stdout.readline() == b"held\n"
     trainer.kill_in = None
-    found = run_search(tmp_path, 2)
-    assert [row["state"] for row in found.trials] == ["running", "complete"]
+    result = run_search(tmp_path, 2)
+    assert [row["state"] for row in result.trials] == ["running", "complete"]
     holder.communicate()
     assert [row["state"] for row in run_search(tmp_path, 2).trials] == ["complete", "complete"]
 
 
 def test_with_a_server_another_machine_s_trial_is_not_taken_up(tmp_path, monkeypatch):
     trainer = Trainer(kill_in=(0, 1))
-    monkeypatch.setattr(module, "train", trainer)
+    monkeypatch.setattr(single, "train_run", trainer)
     storage = f"sqlite:///{tmp_path / 'server.db'}"
     monkeypatch.setattr(module.socket, "gethostname", lambda: "one")
     with pytest.raises(KeyboardInterrupt):
@@ -243,15 +255,15 @@ def test_with_a_server_another_machine_s_trial_is_not_taken_up(tmp_path, monkeyp
 
 
 def test_a_trial_that_cannot_be_trained_is_told_and_left(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "train", Trainer(fail=(0, 2)))
-    found = run_search(tmp_path, 3)
-    assert [row["state"] for row in found.trials] == ["failed", "complete", "failed"]
-    assert found.trials[0]["error"] == "fold 0, step 3: the loss is nan"
-    assert found.luck is None and "how much cannot be told" in (tmp_path / "found/search.html").read_text()
-    assert "It takes 4 finished trials" in (tmp_path / "found/search.html").read_text()
-    monkeypatch.setattr(module, "train", Trainer(fail=range(9)))
+    monkeypatch.setattr(single, "train_run", Trainer(fail=(0, 2)))
+    result = run_search(tmp_path, 3)
+    assert [row["state"] for row in result.trials] == ["failed", "complete", "failed"]
+    assert result.trials[0]["error"] == "fold 0, step 3: the loss is nan"
+    assert result.luck is None and "how much cannot be told" in result.page()
+    assert "It takes 4 finished trials" in result.page()
+    monkeypatch.setattr(single, "train_run", Trainer(fail=range(9)))
     with pytest.raises(RunError, match="not one of 2 trials was finished: fold 0, step 3"):
-        search(make_recipe(BASE), written(tmp_path, SMALL), data="x", out=tmp_path / "none", trials=2)
+        search(make_recipe(BASE), written(tmp_path, SMALL), data=photos(tmp_path), out=tmp_path / "none", trials=2)
 
 
 def test_another_recipe_or_space_is_another_search(tmp_path, trainer):
@@ -263,34 +275,50 @@ def test_another_recipe_or_space_is_another_search(tmp_path, trainer):
     (tmp_path / "full").mkdir()
     (tmp_path / "full/letter.txt").write_text("")
     with pytest.raises(RunError, match="is no search"):
-        search(make_recipe(BASE), written(tmp_path, SMALL), data="x", out=tmp_path / "full", trials=1)
+        search(make_recipe(BASE), written(tmp_path, SMALL), data=photos(tmp_path), out=tmp_path / "full", trials=1)
     with pytest.raises(RecipeError, match="--storage: cannot be used"):
-        search(make_recipe(BASE), written(tmp_path, SMALL), data="x", out=tmp_path / "s", trials=1, storage="nowhere")
+        search(
+            make_recipe(BASE),
+            written(tmp_path, SMALL),
+            data=photos(tmp_path),
+            out=tmp_path / "s",
+            trials=1,
+            storage="nowhere",
+        )
 
 
-@pytest.mark.parametrize("more", [{"overrides": ["data.folds=all"]}, {"data": ""}])
-def test_without_photos_or_people_to_score_by_there_is_no_search(tmp_path, more):
-    with pytest.raises(RecipeError, match="search: needs photos"):
-        search(make_recipe(BASE), written(tmp_path, SMALL), **{"data": "x", **more}, out=tmp_path / "s", trials=1)
+@pytest.mark.parametrize(
+    ("more", "error", "message"),
+    [
+        ({"overrides": ["data.folds=all"]}, RecipeError, "holds nobody back"),
+        ({"data": ""}, RecipeError, "no photos are named"),
+        ({"data": "nowhere"}, DataError, "nowhere: no such folder"),
+    ],
+)
+def test_without_photos_or_people_to_score_by_there_is_no_search(tmp_path, more, error, message):
+    options = {"data": "x", **more, "out": tmp_path / "s", "trials": 1}
+    with pytest.raises(error, match=message):
+        search(make_recipe(BASE), written(tmp_path, SMALL), **options)
+    assert not (tmp_path / "s").exists()
 
 
 def test_lead_is_that_of_a_naive_loop():
     runs = [simulate(20, 3, seed=1), better(simulate(20, 3, seed=1), 0.3), better(simulate(20, 3, seed=1), 0.1)]
     names = np.unique(runs[0].persons)
     scores = [macro_f1(run.label, run.predicted) for run in runs]
-    kept = []
+    lasting = []
     for weights in np.concatenate(list(person_draws(runs[0].persons, 40, 3))):
         drawn = np.concatenate(
             [np.repeat(np.flatnonzero(runs[0].persons == n), int(w)) for n, w in zip(names, weights, strict=True)]
         )
         left = np.flatnonzero(np.isin(runs[0].persons, names[weights == 0]))
         inside, outside = ([macro_f1(r.label[rows], r.predicted[rows]) for r in runs] for rows in (drawn, left))
-        kept.append(outside[int(np.argmax(inside))] - np.mean(outside))
-    assert lead(runs, draws=40, seed=3) == pytest.approx((max(scores) - np.mean(scores), np.mean(kept)))
+        lasting.append(outside[int(np.argmax(inside))] - np.mean(outside))
+    assert lead(runs, draws=40, seed=3) == pytest.approx((max(scores) - np.mean(scores), np.mean(lasting)))
 
 
 def test_the_lead_of_equal_classifiers_does_not_last_and_that_of_a_better_one_does():
-    """Classifiers that are wrong at random on the same people, over a dozen such sets: nothing is kept on average."""
+    """Classifiers that are wrong at random on the same people, over a dozen such sets: the lead is gone on average."""
     truth = simulate(100, 3, seed=1)
     right = np.eye(18, dtype=np.float32)[truth.label]
 
@@ -300,10 +328,10 @@ def test_the_lead_of_equal_classifiers_does_not_last_and_that_of_a_better_one_do
         return replace(truth, probabilities=np.where(rows[:, None], wrong, right))
 
     sets = [[noisy(rng, 0.4) for _ in range(8)] for rng in map(np.random.default_rng, range(12))]
-    seen, kept = np.mean([lead(runs, draws=60) for runs in sets], axis=0)
-    assert seen > 0.02 and abs(kept) < 0.008
-    seen, kept = lead([*sets[0], noisy(np.random.default_rng(99), 0.2)], draws=60)
-    assert seen > 0.1 and kept == pytest.approx(seen, abs=0.03)
+    seen, lasting = np.mean([lead(runs, draws=60) for runs in sets], axis=0)
+    assert seen > 0.02 and abs(lasting) < 0.008
+    seen, lasting = lead([*sets[0], noisy(np.random.default_rng(99), 0.2)], draws=60)
+    assert seen > 0.1 and lasting == pytest.approx(seen, abs=0.03)
 
 
 def test_optuna_is_not_asked_to_prune_what_is_unknown(tmp_path):

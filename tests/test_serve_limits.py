@@ -158,15 +158,7 @@ def test_a_header_without_end_costs_little(filling):
 @given(
     body=st.binary(max_size=300) | st.text(max_size=60).map(str.encode),
     kind=st.sampled_from(
-        [
-            "application/json",
-            "multipart/form-data; boundary=x",
-            "multipart/form-data",
-            "image/jpeg",
-            "",
-            "\x00",
-            ";;=",
-        ]
+        ["application/json", "multipart/form-data; boundary=x", "multipart/form-data", "image/jpeg", "", "\x00", ";;="]
     ),
     query=st.sampled_from(["", "?faces=all", "?faces=%00", "?x=1"]),
 )

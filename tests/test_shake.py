@@ -12,7 +12,18 @@ from sklearn.metrics import f1_score
 from threefold import labels
 from threefold.errors import DataError, RecipeError
 from threefold.evidence.metrics import COLUMNS, columns_of, macro_f1, person_counts
-from threefold.evidence.shake import EVEN, LEVEL, Shake, choose, gaps, informed, pairs, shake, strategies, surprise
+from threefold.evidence.shake import (
+    EVEN,
+    LEVEL,
+    Contests,
+    choose,
+    draw_contests,
+    gaps,
+    informed,
+    pairs,
+    strategies,
+    surprise,
+)
 
 COLUMN = COLUMNS.index("all.macro_f1")
 
@@ -44,17 +55,17 @@ def test_the_spread_of_the_gap_is_that_of_real_contests():
     drawn = [[np.bincount(rng.integers(0, 10_000, n), minlength=10_000) for _ in range(1500)] for n in (400, 200)]
     halves = [columns_of(np.stack(weights) @ sums)[:, COLUMN] for weights in drawn]
     true = (halves[0] - halves[1]).std()
-    told = []
+    spreads = []
     for part in range(10):
         ours = whole.take(np.arange(part * 3500, (part + 1) * 3500))
-        told.append(gaps(shake([ours], persons=600, share=2 / 3, draws=400, seed=part))[0]["gap_sd"])
-    assert np.mean(told) == pytest.approx(true, rel=0.06)
+        spreads.append(gaps(draw_contests([ours], persons=600, share=2 / 3, draws=400, seed=part))[0]["gap_sd"])
+    assert np.mean(spreads) == pytest.approx(true, rel=0.06)
 
 
 def test_draws_are_scores_of_people_of_the_set(base):
     """Moments against a loop that copies photos and asks scikit-learn."""
-    found = shake([base], persons=120, share=0.25, draws=3000)
-    assert found.persons == (30, 90, 300)
+    contests = draw_contests([base], persons=120, share=0.25, draws=3000)
+    assert contests.persons == (30, 90, 300)
     rng, names = np.random.default_rng(9), np.unique(base.persons)
     photos = {name: np.flatnonzero(base.persons == name) for name in names}
     loop = []
@@ -66,18 +77,18 @@ def test_draws_are_scores_of_people_of_the_set(base):
             for rows in sides
         ])  # fmt: skip
     naive = np.array(loop)
-    for drawn, scores in ((found.public, naive[:, 0]), (found.private, naive[:, 1])):
+    for drawn, scores in ((contests.public, naive[:, 0]), (contests.private, naive[:, 1])):
         assert drawn.mean() == pytest.approx(scores.mean(), abs=4 * scores.std() / np.sqrt(len(scores)))
         assert drawn.std() == pytest.approx(scores.std(), rel=0.25)
-    row = gaps(found)[0]
-    gap = abs(found.public - found.private)[:, 0]
+    row = gaps(contests)[0]
+    gap = abs(contests.public - contests.private)[:, 0]
     assert row["gap_50"] < row["gap_90"] < row["gap_95"]
     assert (gap <= row["gap_90"]).mean() == pytest.approx(0.9, abs=0.001)
     assert row["gap_sd"] == pytest.approx((naive[:, 0] - naive[:, 1]).std(), rel=0.25)
 
 
 def test_runs_that_are_each_others_mirror_are_even(base):
-    """Every person twice, and the twin is told as the other run tells the person: no run can be better."""
+    """Every person twice, and the twin is answered as the other run answers the person: no run can be better."""
     other = spoiled(base, 0.2, 3)
     twin = {"photos": np.char.add(base.photos, "-twin"), "persons": np.char.add(base.persons, "-twin")}
     both = [
@@ -86,94 +97,100 @@ def test_runs_that_are_each_others_mirror_are_even(base):
             *twin.items())})
         for first, second in ((base, other), (other, base))
     ]  # fmt: skip
-    found = shake(both, draws=2000)
-    first, second = pairs(found)
+    contests = draw_contests(both, draws=2000)
+    first, second = pairs(contests)
     assert first["wins"] == pytest.approx(0.5, abs=0.04) and first["wins"] + second["wins"] == pytest.approx(1)
-    assert not choose(found.private)["sure"]
-    assert abs(found.private.mean(0) @ [1, -1]) < 1e-3
+    assert not choose(contests.private)["sure"]
+    assert abs(contests.private.mean(0) @ [1, -1]) < 1e-3
 
 
 def test_identical_runs_share_everything(base):
-    found = shake([base, base], draws=200)
-    assert [row["wins"] for row in pairs(found)] == [0.5, 0.5]
-    assert [row["best"] for row in gaps(found)] == [0.5, 0.5]
-    assert {row["regret"] for row in strategies(found).values()} == {0.0}
-    told = choose(found.private)
-    assert (told["same"], told["next"], told["chance"], told["sure"]) == ([1], None, None, True)
-    np.testing.assert_allclose(informed(found, [0.7, 0.7]) @ [1, -1], 0, atol=1e-9)
-    assert choose(informed(found, [0.7, 0.7]))["same"] == [1]
+    contests = draw_contests([base, base], draws=200)
+    assert [row["wins"] for row in pairs(contests)] == [0.5, 0.5]
+    assert [row["best"] for row in gaps(contests)] == [0.5, 0.5]
+    assert {row["regret"] for row in strategies(contests).values()} == {0.0}
+    choice = choose(contests.private)
+    assert (choice["same"], choice["next"], choice["chance"], choice["sure"]) == ([1], None, None, True)
+    np.testing.assert_allclose(informed(contests, [0.7, 0.7]) @ [1, -1], 0, atol=1e-9)
+    assert choose(informed(contests, [0.7, 0.7]))["same"] == [1]
 
 
 def test_a_copy_is_no_rival(base, team):
     """Beside a copy of itself the best run is as sure as without it, and the copy is no second final."""
-    told = choose(shake([team[0], team[2], team[0]], draws=300).private)
-    assert (told["pick"], told["same"], told["next"], told["two"]) == (0, [2], 1, (0, 1)) and told["chance"] > 0.99
+    choice = choose(draw_contests([team[0], team[2], team[0]], draws=300).private)
+    assert (choice["pick"], choice["same"], choice["next"], choice["two"]) == (0, [2], 1, (0, 1)) and choice[
+        "chance"
+    ] > 0.99
 
 
 def test_public_scores_of_other_runs_are_a_surprise(team):
-    found = shake(team, draws=2000)
-    expected = [row["public"] for row in gaps(found)]
-    assert surprise(found, expected) > 0.95
-    assert surprise(found, [score - 0.1 for score in expected]) > 0.05, "a leaderboard may lie off as a whole"
-    assert surprise(found, expected[::-1]) < 0.001
+    contests = draw_contests(team, draws=2000)
+    expected = [row["public"] for row in gaps(contests)]
+    assert surprise(contests, expected) > 0.95
+    assert surprise(contests, [score - 0.1 for score in expected]) > 0.05, "a leaderboard may lie off as a whole"
+    assert surprise(contests, expected[::-1]) < 0.001
     rng = np.random.default_rng(3)
-    real = found.public[:200] + rng.normal(0, LEVEL, (200, 1))
-    chances = np.array([surprise(found, np.clip(row, 0, 1).tolist()) for row in real])
+    real = contests.public[:200] + rng.normal(0, LEVEL, (200, 1))
+    chances = np.array([surprise(contests, np.clip(row, 0, 1).tolist()) for row in real])
     assert (chances < 0.5).mean() == pytest.approx(0.5, abs=0.12) and (chances < 0.01).mean() < 0.05
 
 
 def test_what_is_better_by_far_is_picked_and_stays_where_it_is(team):
-    found = shake([team[2], team[0]], draws=500)
-    told = choose(found.private)
-    assert told["pick"] == 1 and told["sure"] and told["chance"] > 0.99
+    contests = draw_contests([team[2], team[0]], draws=500)
+    choice = choose(contests.private)
+    assert choice["pick"] == 1 and choice["sure"] and choice["chance"] > 0.99
     scores = [macro_f1(run.label, run.predicted) for run in (team[2], team[0])]
-    assert np.diff(found.private.mean(0))[0] == pytest.approx(scores[1] - scores[0], rel=0.1)
-    assert pairs(found)[0]["wins_after_loss"] is None or pairs(found)[0]["wins_after_loss"] < 0.05
+    assert np.diff(contests.private.mean(0))[0] == pytest.approx(scores[1] - scores[0], rel=0.1)
+    assert pairs(contests)[0]["wins_after_loss"] is None or pairs(contests)[0]["wins_after_loss"] < 0.05
 
 
 def test_a_lead_that_chance_explains_is_mostly_taken_back(base):
     runs = [spoiled(base, 0.05, seed) for seed in range(5)]
     seen = np.array([macro_f1(run.label, run.predicted) for run in runs])
-    mean = shake(runs, draws=2000).private.mean(0)
+    mean = draw_contests(runs, draws=2000).private.mean(0)
     assert (np.argsort(mean) == np.argsort(seen)).all()
     assert np.ptp(mean) < 0.5 * np.ptp(seen)
 
 
 def test_pairs_and_ranks_are_counts(team):
-    found = shake(team, draws=300, seed=2)
-    for row in pairs(found):
+    contests = draw_contests(team, draws=300, seed=2)
+    for row in pairs(contests):
         one, other = row["one"], row["other"]
-        wins = [float(a > b) if a != b else 0.5 for a, b in found.private[:, [one, other]]]
-        lost = [float(a < b) if a != b else 0.5 for a, b in found.public[:, [one, other]]]
+        wins = [float(a > b) if a != b else 0.5 for a, b in contests.private[:, [one, other]]]
+        lost = [float(a < b) if a != b else 0.5 for a, b in contests.public[:, [one, other]]]
         assert row["wins"] == pytest.approx(np.mean(wins))
         if sum(lost):
             assert row["wins_after_loss"] == pytest.approx(np.average(wins, weights=lost))
-    rows = gaps(found)
+    rows = gaps(contests)
     assert sum(row["best"] for row in rows) == pytest.approx(1)
-    won = found.public.argmax(1) == 0
-    assert rows[0]["best_if_public"] == pytest.approx((found.private.argmax(1) == 0)[won].mean(), abs=0.02)
+    won = contests.public.argmax(1) == 0
+    assert rows[0]["best_if_public"] == pytest.approx((contests.private.argmax(1) == 0)[won].mean(), abs=0.02)
 
 
 def test_strategies_by_hand():
     """Two contests of three runs."""
-    found = Shake((1, 1, 3), np.array([[0.9, 0.5, 0.1], [0.2, 0.8, 0.1]]), np.array([[0.4, 0.6, 0.7], [0.1, 0.3, 0.2]]),
-                  np.array([[0.1, 0.3, 0.6], [0.5, 0.4, 0.3]]))  # fmt: skip
-    told = strategies(found)
-    assert told["public"] == pytest.approx({"private": 0.35, "regret": 0.15, "best": 0.5, "gap": 0.5})
-    assert told["oof"] == pytest.approx({"private": 0.4, "regret": 0.1, "best": 0.5, "gap": -0.25})
-    assert told["mean"] == pytest.approx({"private": 0.35, "regret": 0.15, "best": 0.5, "gap": 0.5})
-    assert told["pooled"]["private"] == pytest.approx((0.7 + 0.3) / 2)  # 0.475, by validation 3 : 1
-    assert told["two finals"]["private"] == pytest.approx((0.7 + 0.3) / 2)
-    assert choose(found.private)["two"] == (1, 2) and choose(found.private)["two_private"] == pytest.approx(0.5)
+    contests = Contests(
+        persons=(1, 1, 3),
+        public=np.array([[0.9, 0.5, 0.1], [0.2, 0.8, 0.1]]),
+        private=np.array([[0.4, 0.6, 0.7], [0.1, 0.3, 0.2]]),
+        oof=np.array([[0.1, 0.3, 0.6], [0.5, 0.4, 0.3]]),
+    )
+    rules = strategies(contests)
+    assert rules["public"] == pytest.approx({"private": 0.35, "regret": 0.15, "best": 0.5, "gap": 0.5})
+    assert rules["oof"] == pytest.approx({"private": 0.4, "regret": 0.1, "best": 0.5, "gap": -0.25})
+    assert rules["mean"] == pytest.approx({"private": 0.35, "regret": 0.15, "best": 0.5, "gap": 0.5})
+    assert rules["pooled"]["private"] == pytest.approx((0.7 + 0.3) / 2)  # 0.475, by validation 3 : 1
+    assert rules["two finals"]["private"] == pytest.approx((0.7 + 0.3) / 2)
+    assert choose(contests.private)["two"] == (1, 2) and choose(contests.private)["two_private"] == pytest.approx(0.5)
 
 
 def test_validation_of_a_draw_is_other_people_than_its_test(base, team):
     """The out-of-fold pick does not know the halves: given the population, its score tells nothing of them."""
-    found = shake([base], draws=4000)
-    residual = np.corrcoef(np.stack([found.public[:, 0], found.private[:, 0], found.oof[:, 0]]))
+    contests = draw_contests([base], draws=4000)
+    residual = np.corrcoef(np.stack([contests.public[:, 0], contests.private[:, 0], contests.oof[:, 0]]))
     np.testing.assert_allclose(residual[0, 1], 1 / 3, atol=0.06)  # population 1/P of 1/P + 1/(P/2)
     np.testing.assert_allclose(residual[1, 2], 1 / np.sqrt(6), atol=0.06)  # of 1/P + 1/P and 1/P + 1/(P/2)
-    table = strategies(shake(team, draws=2000))
+    table = strategies(draw_contests(team, draws=2000))
     assert table["two finals"]["private"] > table["pooled"]["private"]
     assert table["public"]["gap"] > table["oof"]["gap"] - 1e-3
 
@@ -181,17 +198,17 @@ def test_validation_of_a_draw_is_other_people_than_its_test(base, team):
 def test_public_scores_move_the_choice_as_draws_that_agree_with_them(base):
     """Against the draws themselves: those whose public difference is the one that was seen."""
     runs = [spoiled(base, 0.08, seed) for seed in (0, 1)]
-    found = shake(runs, draws=15_000)
-    ahead, behind = found.public @ [1, -1], found.private @ [1, -1]
+    contests = draw_contests(runs, draws=15_000)
+    ahead, behind = contests.public @ [1, -1], contests.private @ [1, -1]
     for seen in (-0.02, 0.03):
-        moved = informed(found, [0.7 + seen, 0.7])
+        moved = informed(contests, [0.7 + seen, 0.7])
         near = abs(ahead - seen) < 0.004
         assert (moved @ [1, -1]).mean() == pytest.approx(behind[near].mean(), abs=0.0025)
         assert (moved @ [1, -1]).std() == pytest.approx(behind[near].std(), rel=0.08)
-    assert abs(moved.mean() - 0.71) < abs(moved.mean() - found.private.mean()), "the leaderboard's level is believed"
-    alone = informed(found, [0.74, np.nan])
-    common = np.cov(found.private[:, 0], found.public[:, 0]) + LEVEL**2
-    start = found.private.mean(0)[0]
+    assert abs(moved.mean() - 0.71) < abs(moved.mean() - contests.private.mean()), "the leaderboard's level is believed"
+    alone = informed(contests, [0.74, np.nan])
+    common = np.cov(contests.private[:, 0], contests.public[:, 0]) + LEVEL**2
+    start = contests.private.mean(0)[0]
     assert alone.mean(0)[0] == pytest.approx(start + common[0, 1] / common[1, 1] * (0.74 - start), abs=0.002)
     assert alone[:, 0].var() == pytest.approx(common[0, 0] - common[0, 1] ** 2 / common[1, 1], rel=0.05)
     assert alone[:, 1].std() > alone[:, 0].std()
@@ -199,13 +216,13 @@ def test_public_scores_move_the_choice_as_draws_that_agree_with_them(base):
 
 @pytest.mark.parametrize("public", [[0.7], [0.7, 71.2], [np.nan, np.nan], [0.7, -0.1], [np.inf, 0.7]])
 def test_public_scores_that_cannot_be(base, public):
-    found = shake([base, base], draws=20)
+    contests = draw_contests([base, base], draws=20)
     with pytest.raises(RecipeError, match=r"public: \[.*\] for 2 runs; expected one macro F1 each, 0..1"):
-        informed(found, public)
+        informed(contests, public)
 
 
 def test_the_same_seed_gives_the_same_draws(team):
-    one, same, other = (shake(team, draws=50, seed=seed) for seed in (5, 5, 6))
+    one, same, other = (draw_contests(team, draws=50, seed=seed) for seed in (5, 5, 6))
     np.testing.assert_array_equal(one.private, same.private)
     assert (one.private != other.private).any()
 
@@ -213,17 +230,17 @@ def test_the_same_seed_gives_the_same_draws(team):
 def test_partly_known_labels_and_what_cannot_be_drawn(base):
     truth = base.truth.copy()
     truth[: len(base) // 2, 2] = labels.UNKNOWN
-    found = shake([replace(base, truth=truth)], draws=50)
-    assert np.isfinite(found.private).all()
+    contests = draw_contests([replace(base, truth=truth)], draws=50)
+    assert np.isfinite(contests.private).all()
     with pytest.raises(DataError, match="0 of 10 draws have a photo that knows"):
-        shake([replace(base, truth=np.full_like(truth, labels.UNKNOWN))], draws=10)
+        draw_contests([replace(base, truth=np.full_like(truth, labels.UNKNOWN))], draws=10)
     with pytest.raises(DataError, match=r"predictions of 1 person \(000000_asian\); expected 2 or more"):
-        shake([base.take(np.arange(7))])
+        draw_contests([base.take(np.arange(7))])
     for persons, share in ((1, 0.5), (100, 0.001), (100, 1.0), (0, 0.5), (-5, 0.5)):
         with pytest.raises(DataError, match=rf"{persons} persons, share .*expected 1 or more"):
-            shake([base], persons=persons, share=share)
+            draw_contests([base], persons=persons, share=share)
     with pytest.raises(DataError, match="member 2: lacks 7 of the photos of member 1"):
-        shake([base, base.take(np.arange(7, len(base)))])
+        draw_contests([base, base.take(np.arange(7, len(base)))])
 
 
 def test_can_not_tell_is_below_the_line():

@@ -22,8 +22,9 @@ from threefold.learn.plan import make_plan, make_prepare
 from threefold.learn.target import make_target
 from threefold.photos.decode import decode
 from threefold.recipe import make_recipe
-from threefold.train import show as module
-from threefold.train.show import in_words, show, spread
+from threefold.train import sheet as module
+from threefold.train.sheet import Change, in_words, spread
+from threefold.train.show import show
 
 RECIPE = make_recipe({}, TINY)
 
@@ -39,42 +40,42 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def sheet(data, tmp_path, monkeypatch):
-    """Run `show` and keep what it would draw."""
-    kept = {}
-    real = module._sheet
+    """Run `show` and record what it draws."""
+    record = {}
+    draw = module._sheet
 
-    def keep(recipe, changes, shown, captions, shares):
-        kept.update(changes=changes, shown=shown, captions=captions, shares=shares)
-        return real(recipe, changes, shown, captions, shares)
+    def recording(recipe, changes, batches, captions, shares):
+        record.update(batches=batches, captions=captions, shares=shares)
+        return draw(recipe, changes, batches, captions, shares)
 
-    monkeypatch.setattr(module, "_sheet", keep)
+    monkeypatch.setattr(module, "_sheet", recording)
 
     def run(*overrides, **more):
-        kept["path"] = show(RECIPE, data=data, out=tmp_path / "sheet.png", overrides=overrides, **more)
-        return kept
+        record["result"] = show(RECIPE, data=data, out=tmp_path / "sheet.png", overrides=overrides, **more)
+        return record
 
     return run
 
 
 def test_prepared_photos_are_those_of_prepare(sheet, data):
-    found = sheet(photos=5)
+    record = sheet(top=5)
     faces = {face.id: face for face in read_faces(data)}
-    assert len(found["captions"]) == len(found["shares"]) == 5 and len(found["shown"]) == 1 + module.DRAWS + 1
-    for row, caption in enumerate(found["captions"]):
-        name, said = caption.split("\n")
+    assert len(record["captions"]) == len(record["shares"]) == 5 and len(record["batches"]) == 1 + module.DRAWS + 1
+    for row, caption in enumerate(record["captions"]):
+        name, text = caption.split("\n")
         face = faces[name]
         wanted = make_prepare(RECIPE)(decode(face.photo), face.box)
-        assert torch.equal(found["shown"][0][row], to_float(torch.from_numpy(wanted)[None])[0])
-        assert said.startswith(("worn", "incorrect", "none")) and said.endswith(f"({face.age:g})")
-        assert found["shares"][row] == f"1.00 {said.rpartition(' ')[0]}"
+        assert torch.equal(record["batches"][0][row], to_float(torch.from_numpy(wanted)[None])[0])
+        assert text.startswith(("worn", "incorrect", "none")) and text.endswith(f"({face.age:g})")
+        assert record["shares"][row] == f"1.00 {text.rpartition(' ')[0]}"
 
 
 def test_draw_one_and_the_mix_are_what_the_first_epoch_trains_on(sheet, data, tmp_path):
     """The loop itself, over the same batch in the same order, with a spy on what it augments and mixes."""
     keys = ["train.augment=flip|rotate(10)|noise(std=0.1)|erase", "train.mix=cutmix(p=0.7)", "train.epochs=1", "seed=3"]
-    found = sheet(*keys, "train.batch=16", photos=16)
+    record = sheet(*keys, "train.batch=16", top=16)
     recipe = make_recipe(RECIPE.flat(), [*keys, "train.batch=16"])
-    names = [caption.split("\n")[0] for caption in found["captions"]]
+    names = [caption.split("\n")[0] for caption in record["captions"]]
     faces = {face.id: face for face in read_faces(data)}
     chosen = [faces[name] for name in names]
     prepare, plan = make_prepare(recipe), make_plan(recipe)
@@ -91,37 +92,40 @@ def test_draw_one_and_the_mix_are_what_the_first_epoch_trains_on(sheet, data, tm
 
     in_order = replace(plan, augment=augment, mix=mix, sampler=lambda photos: lambda rng, epoch: photos.rows)
     fit(make_net(recipe, prepare, pretrained=False), photos, None, in_order, 0, tmp_path, on_epoch=lambda row: None)
-    assert torch.equal(found["shown"][1], seen["drawn"]) and torch.equal(found["shown"][-1], seen["mixed"])
-    assert not torch.equal(found["shown"][1], found["shown"][2])
-    assert found["shares"] == [in_words(seen["target"], row) for row in range(16)]
-    assert any("\n" in text for text in found["shares"])
+    assert torch.equal(record["batches"][1], seen["drawn"]) and torch.equal(record["batches"][-1], seen["mixed"])
+    assert not torch.equal(record["batches"][1], record["batches"][2])
+    assert record["shares"] == [in_words(seen["target"], row) for row in range(16)]
+    assert any("\n" in text for text in record["shares"])
 
 
-def test_the_change_of_a_step_is_the_mean_over_pixels(sheet, capsys):
-    found = sheet("train.augment=flip(p=1.0)|flip(p=0.0)|none", "train.batch=8", photos=3)
-    whole = found["shown"][0].numpy()
+def test_the_change_of_a_step_is_the_mean_over_pixels(sheet, tmp_path):
+    record = sheet("train.augment=flip(p=1.0)|flip(p=0.0)|none", "train.batch=8", top=3)
+    whole = record["batches"][0].numpy()
     assert len(whole) == 8, "the batch is the recipe's, however few are shown"
     mirrored = np.abs(whole[..., ::-1] - whole).mean()
-    keys, steps, changes = zip(*found["changes"], strict=True)
-    assert keys == ("augment",) * 3 + ("mix",) and steps == ("flip(p=1.0)", "flip(p=0.0)", "none", "none")
-    assert changes == pytest.approx((mirrored, 0, 0, 0), abs=1e-6)
-    lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if "changes nothing" in line] == [lines[1]]
-    assert lines[0] == f"augment flip(p=1.0): mean change of a pixel {mirrored:.3f} of 1"
-    assert lines[1].startswith("augment flip(p=0.0): mean change of a pixel 0.000 of 1  <- changes nothing in 16 draws")
+    result = record["result"]
+    assert [change.key for change in result.changes] == ["augment"] * 3 + ["mix"]
+    assert [change.step for change in result.changes] == ["flip(p=1.0)", "flip(p=0.0)", "none", "none"]
+    assert [change.size for change in result.changes] == pytest.approx([mirrored, 0, 0, 0], abs=1e-6)
+    lines = result.lines()
+    assert lines[0] == f"contact sheet: {tmp_path / 'sheet.png'}" and result.path.is_file()
+    assert lines[1] == f"augment flip(p=1.0): mean change of a pixel {mirrored:.3f} of 1"
+    assert lines[2].startswith("! augment flip(p=0.0): mean change of a pixel 0.000 of 1: changes nothing in 16 draws")
+    assert [line for line in lines if "changes nothing" in line] == [lines[2]]
+    assert result.data()["changes"][2] == {"key": "augment", "step": "none", "size": 0.0}
 
 
-def test_a_mix_that_does_nothing_is_named(sheet, capsys):
-    sheet("train.mix=mixup(p=0.0)", "train.batch=8", photos=2)
-    assert "mix mixup(p=0.0): mean change of a pixel 0.000 of 1  <- changes nothing" in capsys.readouterr().out
+def test_a_mix_that_does_nothing_is_named(sheet):
+    lines = sheet("train.mix=mixup(p=0.0)", "train.batch=8", top=2)["result"].lines()
+    assert lines[-1].startswith("! mix mixup(p=0.0): mean change of a pixel 0.000 of 1: changes nothing")
 
 
 def test_the_picture_holds_every_photo_as_it_is(tmp_path):
     colours = torch.tensor([[200, 10, 10], [10, 200, 10], [10, 10, 200]]) / 255
-    shown = [colour[None, :, None, None].expand(2, 3, 16, 12) for colour in colours]
+    batches = [colour[None, :, None, None].expand(2, 3, 16, 12) for colour in colours]
     file = tmp_path / "a.png"
-    long = ("augment", "step(" + "x, " * 100 + ")", 0.0)
-    file.write_bytes(module._sheet(RECIPE, [long], shown, ["얼굴.jpg\nworn male <30"] * 2, ["1.00 $x$"] * 2))
+    long = Change("augment", "step(" + "x, " * 100 + ")", 0.0)
+    file.write_bytes(module._sheet(RECIPE, [long], batches, ["얼굴.jpg\nworn male <30"] * 2, ["1.00 $x$"] * 2))
     pixels = np.array(Image.open(file).convert("RGB"))
     counts = [(pixels == np.round(colour.numpy() * 255)).all(-1).sum() for colour in colours]
     cell = (module._CELL - 0.06) * 110 * module._CELL * 16 / 12 * 110

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from threefold.errors import RecipeError
-from threefold.spec import Call, bind, build, build_one, parse
+from threefold.spec import Call, bind, bind_one, build, build_chain, build_one, parse
 
 
 def crop(height: int, width: int = 3, *, mode: str = "area"):
@@ -164,10 +164,24 @@ def test_bind_checks_without_making():
     def loud(x: int) -> None:
         made.append(x)
 
-    make = bind(parse("loud(1)")[0], {"loud": loud}, "optim")
+    make = bind_one("loud(1)", {"loud": loud}, "optim")
     assert made == []
     make()
     assert made == [1]
+
+
+def test_what_is_bound_makes_as_many_as_are_asked_for_from_what_the_code_gives():
+    ((weight, make),) = bind("0.5*sized(width=4)", TABLE, "loss.age", 1)
+    assert (weight, make(3), make("rgb")) == (0.5, (3, 4), ("rgb", 4))
+    with pytest.raises(RecipeError, match=r"^loss\.age: sized has no option 'channels'"):
+        bind("sized(channels=3)", TABLE, "loss.age", 1)
+
+
+@pytest.mark.parametrize("text", ["flip+flip", "0.5*flip", "flip|0.5*flip"])
+def test_a_chain_is_no_sum(text):
+    with pytest.raises(RecipeError, match=r"^train\.augment: "):
+        build_chain(text, TABLE, "train.augment")
+    assert len(build_chain("flip|flip(1)", TABLE, "train.augment")) == 2
 
 
 @pytest.mark.parametrize(

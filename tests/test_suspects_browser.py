@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from browser import complaints, open_browser, resize
 from fake_run import simulate, write_run
+from test_suspects_page import suspects_and_page
 
-from threefold import labels
+from threefold import labels, progress
 from threefold.data.face import Face
 from threefold.data.options import apply_patches
-from threefold.pages.suspects_page import suspects
 from threefold.predictions import Predictions
 
 SAVED = """
@@ -78,7 +78,7 @@ def faces(p: Predictions) -> list[Face]:
 
 
 def test_a_decision_is_taken_back_and_a_key_held_down_decides_one(tmp_path, wrong, driver):
-    _, page = suspects(write_run(tmp_path / "run", wrong, draws=20).path, top=5)
+    _, page = suspects_and_page(write_run(tmp_path / "run", wrong, draws=20).path, top=5)
     resize(driver, 1200)
     complaints(driver)
     look(driver, page, fresh=True)
@@ -109,7 +109,7 @@ def test_a_decision_is_taken_back_and_a_key_held_down_decides_one(tmp_path, wron
 
 @pytest.mark.parametrize("kept", ["[1, 2]", '"x"', "{", '{"a": {"what": "sold"}, "b": null, "c": {"what": "keep"}}'])
 def test_what_else_was_stored_under_its_name_does_not_stop_the_page(tmp_path, wrong, driver, kept):
-    _, page = suspects(write_run(tmp_path / "run", wrong, draws=20).path, top=3)
+    _, page = suspects_and_page(write_run(tmp_path / "run", wrong, draws=20).path, top=3)
     look(driver, page)
     driver.execute_script("localStorage.setItem(KEY, arguments[0])", kept)
     complaints(driver)
@@ -120,7 +120,7 @@ def test_what_else_was_stored_under_its_name_does_not_stop_the_page(tmp_path, wr
 
 @pytest.mark.parametrize("lang", ["en", "ko"])
 def test_on_a_phone_the_buttons_stay_in_reach_of_a_thumb(tmp_path, wrong, driver, lang):
-    _, page = suspects(write_run(tmp_path / "run", wrong, draws=20).path, top=3, lang=lang)
+    _, page = suspects_and_page(write_run(tmp_path / "run", wrong, draws=20).path, top=3, lang=lang)
     resize(driver, 390, 844)
     look(driver, page, fresh=True)
     code = """return [document.documentElement.scrollWidth, ...[...document.querySelectorAll("button, select, input")]
@@ -137,7 +137,7 @@ def test_on_a_phone_the_buttons_stay_in_reach_of_a_thumb(tmp_path, wrong, driver
     resize(driver, 1200)
 
 
-def test_patches_the_run_was_trained_with_are_saved_again(tmp_path, wrong, driver, capsys):
+def test_patches_the_run_was_trained_with_are_saved_again(tmp_path, wrong, driver, capsys, monkeypatch):
     """The next `data.patches` is one file: what was corrected before must be in it, unless it is taken back."""
     names = np.unique(wrong.persons)
     first = tmp_path / "first.csv"
@@ -151,7 +151,7 @@ def test_patches_the_run_was_trained_with_are_saved_again(tmp_path, wrong, drive
     truth = np.array([face.parts for face in patched], np.int8)
     wrong = replace(wrong, truth=truth, ages=np.array([face.age for face in patched], np.float32))
     path = write_run(tmp_path / "run", wrong, draws=20, recipe={"data.patches": str(first)}).path
-    found, page = suspects(path, top=50)
+    found, page = suspects_and_page(path, top=50)
     look(driver, page, fresh=True)
     at = {one.person: n for n, one in enumerate(found) if one.kind in ("gender", "swap")}
     assert names[0] in at and names[50] in at
@@ -166,19 +166,20 @@ def test_patches_the_run_was_trained_with_are_saved_again(tmp_path, wrong, drive
     assert "2 rows" not in page.read_text("utf-8") and "the 3 rows of" in page.read_text("utf-8")
 
     first.unlink()
-    _, page = suspects(path, top=5)
+    monkeypatch.setattr(progress, "_shown", True)
+    _, page = suspects_and_page(path, top=5)
     assert "cannot be read here: the file saved below does not hold its rows" in page.read_text("utf-8")
     assert "add its rows to what the page saves, or they are lost" in capsys.readouterr().err
 
 
 def test_a_retrained_run_asks_nothing_twice(tmp_path, wrong, driver):
     """Labels are others after a patch, so the data's digest is; what was kept stays kept."""
-    found, page = suspects(write_run(tmp_path / "one", wrong, draws=20).path, top=8)
+    found, page = suspects_and_page(write_run(tmp_path / "one", wrong, draws=20).path, top=8)
     look(driver, page, fresh=True)
     assert press(driver, "kkk")[1] == "3 of 8 decided, 0 changed"
     changed = wrong.ages.copy()
     changed[wrong.persons == next(iter(set(wrong.persons) - {one.person for one in found}))] += 1
     again = write_run(tmp_path / "two", replace(wrong, ages=changed), draws=20, data_digest="e" * 32).path
-    _, page = suspects(again, top=8)
+    _, page = suspects_and_page(again, top=8)
     look(driver, page)
     assert press(driver, "")[1] == "3 of 8 decided, 0 changed"

@@ -21,6 +21,7 @@ from threefold import labels
 from threefold.data.face import Face
 from threefold.data.options import apply_patches
 from threefold.errors import RecipeError
+from threefold.evidence.suspects import Suspect
 from threefold.pages.suspects_page import suspects
 from threefold.predictions import Predictions
 
@@ -67,6 +68,14 @@ def planted() -> tuple[Predictions, Predictions, list[str]]:
     return p, replace(p, truth=truth, ages=ages), young
 
 
+def suspects_and_page(run: Path, lang: str = "en", **options: Any) -> tuple[tuple[Suspect, ...], Path]:
+    """The suspects of a run, and their page in the folder of their table."""
+    result = suspects(run, **options)
+    page = result.folder / "suspects.html"
+    page.write_text(result.page(lang), encoding="utf-8")
+    return result.suspects, page
+
+
 def faces(p: Predictions) -> list[Face]:
     """The faces the predictions are about."""
     rows = zip(p.photos.tolist(), p.persons.tolist(), p.truth.tolist(), p.ages.tolist(), strict=True)
@@ -96,7 +105,7 @@ def rows(text: str) -> list[list[str]]:
 @needs_browser
 def test_keys_decide_and_a_reload_loses_nothing_and_the_patch_is_accepted(tmp_path, planted):
     right, wrong, young = planted
-    found, page = suspects(write_run(tmp_path / "run", wrong, draws=20).path, out=tmp_path, top=12)
+    found, page = suspects_and_page(write_run(tmp_path / "run", wrong, draws=20).path, out=tmp_path, top=12)
     at = {kind: [(one.kind, one.person) for one in found].index((kind, young[n])) for kind, n in PLANTED.items()}
     rest = sorted({*range(12)} - {*at.values()}, reverse=True)
     seen = drive(
@@ -158,10 +167,10 @@ def data_of(page: Path) -> list[dict[str, Any]]:
 
 def test_pictures_are_in_the_page_only_when_asked_for(tmp_path, planted):
     run = write_run(tmp_path / "run", planted[1], draws=20, pictures=tmp_path / "pictures").path
-    found, page = suspects(run, top=3)
+    found, page = suspects_and_page(run, top=3)
     assert page == run / "suspects.html" and (run / "suspects.csv").is_file()
     assert page.read_text(encoding="utf-8").count("data:image/jpeg;base64,") == 7 * len(found)
-    _, bare = suspects(run, out=tmp_path / "bare", top=3, photos=False)
+    _, bare = suspects_and_page(run, out=tmp_path / "bare", top=3, photos=False)
     assert "data:image" not in bare.read_text(encoding="utf-8") and "Made without photos" in bare.read_text("utf-8")
     first, card = found[0], data_of(bare)[0]
     assert (card["kind"], card["person"], card["label"]) == (first.kind, first.person, first.label)
@@ -175,21 +184,21 @@ def test_a_name_cannot_break_the_page_and_korean_is_korean(tmp_path, planted):
     evil = "</script><b>&\u2028'"
     names = np.where(planted[1].persons == planted[2][0], evil, planted[1].persons)
     run = write_run(tmp_path / "run", replace(planted[1], persons=names), draws=20).path
-    _, page = suspects(run, top=5, lang="ko")
+    _, page = suspects_and_page(run, top=5, lang="ko")
     text = page.read_text(encoding="utf-8")
     assert '<html lang="ko">' in text and "라벨 유지" in text and "Keep label" not in text
     assert evil in {card["person"] for card in data_of(page)}
     assert "<b>&" not in text and text.count("</script>") == 1
     with pytest.raises(RecipeError, match="lang: 'kr' is not known"):
-        suspects(run, lang="kr")
+        suspects(run).page("kr")
 
 
 def test_a_clean_set_says_so(tmp_path):
     p = simulate(40, 2)
     said = np.eye(labels.CLASSES, dtype=np.float32)[p.label]
     run = write_run(tmp_path / "run", replace(p, probabilities=said, years=p.ages), draws=20).path
-    found, page = suspects(run)
-    assert found == [] and "No label is suspicious." in page.read_text(encoding="utf-8")
+    found, page = suspects_and_page(run)
+    assert found == () and "No label is suspicious." in page.read_text(encoding="utf-8")
     assert (run / "suspects.csv").read_text().splitlines() == [
         "rank,kind,person,photo,field,value,label,score,agree,of,decision"
     ]

@@ -28,10 +28,10 @@ def follow(scene: Sequence[Sequence[Detection | None]], fps: float = 25, max_gap
     tracker = Tracker(max_gap)
     numbers: list[list[int]] = [[] for _ in scene[0]]
     for index, people in enumerate(scene):
-        found = [person for person in people if person is not None]
-        seen, _ = tracker.update(index / fps, sorted(found, key=lambda face: -face.score))
+        detections = [person for person in people if person is not None]
+        seen, _ = tracker.update(index / fps, sorted(detections, key=lambda face: -face.score))
         by_box = {id(detection): track.number for track, detection in seen}
-        assert len(by_box) == len(found)
+        assert len(by_box) == len(detections)
         for person, history in zip(people, numbers, strict=True):
             if person is not None:
                 history.append(by_box[id(person)])
@@ -84,7 +84,7 @@ def test_a_weak_box_never_takes_the_track_of_a_strong_one():
     tracker = Tracker()
     tracker.update(0, [at(100)])
     seen, _ = tracker.update(0.04, [at(110), at(100, score=0.62)])
-    assert [(track.number, found.score) for track, found in seen] == [(1, 0.9), (2, 0.62)]
+    assert [(track.number, face.score) for track, face in seen] == [(1, 0.9), (2, 0.62)]
 
 
 def test_frames_that_arrive_in_bursts_throw_nobody_off():
@@ -143,9 +143,9 @@ def test_assignment_is_the_best_there_is(rows: int, columns: int, seed: int):
 
 def test_overlap_is_iou_less_distance():
     boxes = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [30, 0, 40, 10]], dtype=float)
-    told = overlaps(boxes, boxes)
-    assert np.allclose(np.diag(told), 1) and np.allclose(told, told.T)
-    assert told[0, 1] == pytest.approx(1 / 3 - 25 / 325) and told[0, 2] == pytest.approx(-900 / 1700)
+    overlap = overlaps(boxes, boxes)
+    assert np.allclose(np.diag(overlap), 1) and np.allclose(overlap, overlap.T)
+    assert overlap[0, 1] == pytest.approx(1 / 3 - 25 / 325) and overlap[0, 2] == pytest.approx(-900 / 1700)
 
 
 def reading(mask: int = 0, sure: float = 0.9, quality: str = "ok", age: float | None = None) -> Reading:
@@ -163,13 +163,13 @@ def hear(
     opinion: Opinion, readings: Sequence[Reading], begin: float = 0, pause: float = 0.2
 ) -> list[tuple[float, str]]:
     """(time, kind mask) of all that was told."""
-    told = []
+    events = []
     for index, heard in enumerate(readings):
         time = begin + index * pause
         opinion.add(time, heard, 0.9)
         if kind := opinion.settle(time):
-            told.append((round(time, 3), f"{kind} {opinion.reading(TRACK).mask}"))
-    return told
+            events.append((round(time, 3), f"{kind} {opinion.reading(TRACK).mask}"))
+    return events
 
 
 def test_vote_is_a_product_at_no_correlation_and_a_mean_at_full_correlation():

@@ -31,11 +31,11 @@ def data(tmp_path: Path) -> Path:
 def run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A run whose photos.csv lists the training photos, and whose network is a fake."""
     monkeypatch.setattr(reader, "open_run", lambda path: FakeBackend(Prepare(size=(16, 12))))
-    made = write_run(tmp_path / "run", simulate(20, 2))
+    fake_run = write_run(tmp_path / "run", simulate(20, 2))
     files = sorted((data / "train").rglob("*.jpg"))
     rows = [(f"train/{file.parent.name}/{file.name}", str(file), file.parent.name) for file in files]
-    write_csv(made.path / "photos.csv", [("photo", "path", "person"), *rows])
-    return made
+    write_csv(fake_run.path / "photos.csv", [("photo", "path", "person"), *rows])
+    return fake_run
 
 
 def score(run: Run, data: Path, **options: object) -> Predicted:
@@ -77,8 +77,8 @@ def test_extra_photos_and_names_that_both_sides_have_are_told(run: Run, data: Pa
     few, photos = some(data, 2)
     listed = run.path / "photos.csv"
     write_text(listed, listed.read_text() + f"extra/a.jpg,{photos[0]},extra/a\nb.jpg,{tmp_path / 'gone.jpg'},same\n")
-    given = answers_of(photos, tmp_path / "answers.csv", "same")
-    done = predict([few], run.path, answers=given, out=tmp_path / "t.csv")
+    answers = answers_of(photos, tmp_path / "answers.csv", "same")
+    done = predict([few], run.path, answers=answers, out=tmp_path / "t.csv")
     assert len(done.warnings) == 2
     assert "1 of the 2 photos trained too (data.extra)" in done.warnings[0]
     assert "1 of the people" in done.warnings[1] and "('same')" in done.warnings[1]
@@ -88,41 +88,35 @@ def test_every_score_of_a_run_is_kept_and_not_lost_to_a_prediction_without_answe
     predict([data / "eval"], run.path)
     assert not (run.path / "eval.json").exists() and (run.path / "test.npz").exists()
     few, photos = some(data, 5)
-    given = answers_of(photos, data / "five.csv", "one")
-    predict([few], run.path, answers=given, out=data / "t.csv")
+    answers = answers_of(photos, data / "five.csv", "one")
+    predict([few], run.path, answers=answers, out=data / "t.csv")
     assert run.predictions("test").photos.tolist() == [photo.name for photo in photos]
     predict([data / "eval"], run.path)
-    kept = run.predictions("test")
-    assert len(kept) == 5 and (kept.label == 0).all(), "the scored ones are still there"
+    scored = run.predictions("test")
+    assert len(scored) == 5 and (scored.label == 0).all(), "the scored ones are still there"
     score(run, data)
     assert len(run.predictions("test")) == 84
 
 
-def test_decide_on_scored_photos_is_for_the_mean_of_the_networks(
-    run: Run, data: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_decide_on_scored_photos_is_for_the_mean_of_the_networks(run: Run, data: Path) -> None:
     score(run, data)
     test = run.predictions("test")
-    told = decide(run.path, on="test", rule="none", json=True)
-    assert json.loads(capsys.readouterr().out) == json.loads((run.path / "decision.json").read_text())
-    assert (told["on"], told["photos"], told["persons"]) == ("test", len(test), 12)
-    assert told["decision"]["temperature"] != decide(run.path, rule="none")["decision"]["temperature"]
-    decide(run.path, on="test", rule="none")
-    assert "12 people, scored eval photos" in " ".join(capsys.readouterr().out.split())
+    result = decide(run.path, on="test", rule="none").data()
+    assert result["review"] == json.loads((run.path / "decision.json").read_text())["review"]
+    assert (result["on"], result["photos"], result["persons"]) == ("test", len(test), 12)
+    assert result["decision"]["temperature"] != decide(run.path, rule="none").data()["decision"]["temperature"]
+    assert "12 people, scored eval photos" in str(decide(run.path, on="test", rule="none"))
     done = score(run, data)
     assert done.warnings and "decide --on test" in done.warnings[0]
     assert np.allclose(run.predictions("test").probabilities, test.probabilities), "kept as the networks gave them"
     assert score(run, data, plain=True).warnings == ()
 
 
-def test_photos_that_are_nobodys_count_as_people_and_it_is_said(
-    run: Run, data: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_photos_that_are_nobodys_count_as_people_and_it_is_said(run: Run, data: Path) -> None:
     listed = data / "eval/answers.csv"
     write_text(listed, "\n".join(",".join(line.split(",")[:2]) for line in listed.read_text().splitlines()) + "\n")
     score(run, data)
-    decide(run.path, on="test", rule="none")
-    assert "! every photo counts as a person of its own" in capsys.readouterr().out
+    assert "! every photo counts as a person of its own" in str(decide(run.path, on="test", rule="none"))
 
 
 def test_answers_that_are_not_of_these_photos_name_one_and_the_nearest(run: Run, data: Path, tmp_path: Path) -> None:
@@ -147,5 +141,5 @@ def test_photos_of_a_door_may_know_their_masks_only(run: Run, data: Path, tmp_pa
     assert done.score["age_group"]["accuracy"]["value"] is None and done.score["macro_f1"]["value"] is None
     test = run.predictions("test")
     assert set(test.truth[:, 0].tolist()) == {0, 1, 2} and set(test.truth[:, 1:].ravel().tolist()) == {-1}
-    told = decide(run.path, on="test")
-    assert told["decision"]["temperature"]["gender"] == 1 != told["decision"]["temperature"]["mask"]
+    result = decide(run.path, on="test").data()
+    assert result["decision"]["temperature"]["gender"] == 1 != result["decision"]["temperature"]["mask"]

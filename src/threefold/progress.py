@@ -1,7 +1,5 @@
 """Progress of long work on stderr: a bar on a terminal, a plain line now and then elsewhere. Results go to stdout."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 from collections.abc import Callable, Iterator

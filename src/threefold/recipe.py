@@ -7,6 +7,7 @@ values are spec strings (`spec.py`); which names exist is the business of the ta
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,13 @@ class Model(_Part):
 
 
 class Loss(_Part):
-    """Loss per output of the head; an empty one is `default` (or what fits an output that is no softmax)."""
+    """Loss per output of the head; an empty one is `default` (or what fits an output that is no softmax).
+
+    A head may have outputs of other names than these; which names there are is checked with the head.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, str]
 
     default: str = "ce"
     mask: str = ""
@@ -120,7 +127,7 @@ class Recipe(_Part):
     optim: str = "adamw(lr=1e-3, weight_decay=0.05)"
     schedule: str = "cosine(warmup=0.1)"
     tta: str = Field("none", description="views of a photo whose answers are averaged: flip, crops(0.9), flip|crops")
-    track: str = Field("none", description="besides TensorBoard: wandb, mlflow")
+    track: str = Field("none", description="besides TensorBoard: wandb")
     seed: int = Field(0, ge=0)
     parts: dict[str, Any] = Field({}, description="separate networks: `parts.age.KEY` is KEY for the age network")
 
@@ -206,7 +213,7 @@ def make_recipe(values: Mapping[str, Any], overrides: Iterable[str] = (), where:
         origin[key.strip()] = "command line"
     parts = {key.removeprefix("parts."): flat.pop(key) for key in list(flat) if key.startswith("parts.")}
     for key in flat:
-        if key not in KEYS:
+        if key not in KEYS and not LOSS_KEY.fullmatch(key):
             raise RecipeError(f"{origin[key]}: unknown key {key!r} ({one_of(KEYS, key)})")
     try:
         recipe = Recipe.model_validate({**_nest({k: v for k, v in flat.items() if v is not None}), "parts": parts})
@@ -217,7 +224,7 @@ def make_recipe(values: Mapping[str, Any], overrides: Iterable[str] = (), where:
         raise RecipeError(f"{origin.get(key, where)}: {key} cannot be {first['input']!r}: {reason}") from None
     for key in parts:
         attribute, _, name = key.partition(".")
-        if attribute not in PARTS or name not in PART_KEYS:
+        if attribute not in PARTS or not (name in PART_KEYS or LOSS_KEY.fullmatch(name)):
             nearest = one_of(PART_KEYS, name) if attribute in PARTS else one_of(PARTS, attribute)
             raise RecipeError(f"{origin[f'parts.{key}']}: unknown key 'parts.{key}' ({nearest})")
         recipe.part(attribute)
@@ -273,7 +280,9 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 KEYS: tuple[str, ...] = tuple(Recipe().flat())
-"""Every key of a recipe, in the order of the schema; `parts.ATTRIBUTE.KEY` comes to these."""
+"""Every key of a recipe, in the order of the schema; `parts.ATTRIBUTE.KEY` comes to these, and so does LOSS_KEY."""
+LOSS_KEY = re.compile(r"loss\.\w+")
+"""`loss.NAME` of any output that a head may have."""
 PARTS = ("mask", "gender", "age")
 PART_SECTIONS = ("prepare", "model", "loss", "train", "optim", "schedule", "tta")
 PART_KEYS = tuple(key for key in KEYS if key.split(".")[0] in PART_SECTIONS and key != "train.final")

@@ -4,8 +4,6 @@ Nothing here prints and no verb does: `cli/` alone shows a result, so that `--js
 the same in every verb, and a library call is silent. A verb subclasses Result, as a rule as a frozen dataclass.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from json import dumps
@@ -24,6 +22,11 @@ class Result:
     def failure(self) -> str:
         """Why the answer is no although the work was done, in one line; empty where it is not. Exit code 1."""
         return ""
+
+    @property
+    def aside(self) -> bool:
+        """Whether its lines belong on stderr, since stdout has something else (a table that was written as it grew)."""
+        return False
 
     def lines(self) -> list[str]:
         """What a person reads, the headline first. A line that begins with `! ` warns."""

@@ -207,15 +207,6 @@ def run_folders(root: Path) -> list[Path]:
     return [stamp.parent for stamp in sorted(root.rglob("stamp.json"))]
 
 
-def list_runs(root: Path) -> list[Run]:
-    """Every run directory below `root` (itself included), by path; unreadable ones are left out."""
-    runs = []
-    for folder in run_folders(root):
-        with contextlib.suppress(RunError):
-            runs.append(Run.open(folder))
-    return runs
-
-
 def score_line(metrics: dict[str, Any]) -> str:
     """`macro F1 0.712 (95 % interval 0.650 to 0.761), accuracy 0.802; 840 photos of 120 people`."""
     words = [

@@ -1,7 +1,5 @@
 """`threefold recipes`: the recipes that come with the package, listed or copied to a folder of one's own."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

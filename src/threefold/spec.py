@@ -2,11 +2,9 @@
 
 The text is parsed as a Python expression but never evaluated: names, literals, `|`, `+` and `number*` only. A bare
 word as an option is a string (`half=vertical`), and so is a component as an option (`age=dldl(sigma=2)`). A dotted
-name is imported and called, so a recipe that holds one is to be trusted like the code it names. `build` is the only
-function of the package that sees both a recipe's string and the objects made from it.
+name is imported and called, so a recipe that holds one is to be trusted like the code it names. `bind` checks a
+string once; what it gives makes the component as often as it is needed.
 """
-
-from __future__ import annotations
 
 import ast
 import importlib
@@ -20,7 +18,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from threefold.errors import RecipeError, one_of
 
-Table = Mapping[str, Callable[..., Any]]
+Factory = Callable[..., Any]
+Table = Mapping[str, Factory]
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,11 @@ class Call:
     weight: float = 1.0
 
 
-def parse(text: str, key: str = "spec") -> tuple[Call, ...]:
-    """Components of a chain (`a|b`) or a sum (`a+0.5*b`), in order; raises RecipeError naming key and text."""
+def parse(text: str, key: str = "spec", *, chain: bool = False) -> tuple[Call, ...]:
+    """Components of a chain (`a|b`) or a sum (`a+0.5*b`), in order; raises RecipeError naming key and text.
+
+    chain: refuse a sum and a weight.
+    """
     if not isinstance(text, str):
         raise RecipeError(f"{key}: expected a component like name(option=value), not {text!r}")
     try:
@@ -45,6 +47,8 @@ def parse(text: str, key: str = "spec") -> tuple[Call, ...]:
         raise RecipeError(f"{key}: cannot read {text!r}; expected name(option=value)|name or 0.5*name+name") from None
     if len(kinds) > 1:
         raise RecipeError(f"{key}: {text!r} mixes '|' and '+'; use one of them")
+    if chain and (ast.Add in kinds or any(call.weight != 1.0 for call in calls)):
+        raise RecipeError(f"{key}: {text!r} is a sum; expected a chain like name(option=value)|name")
     return calls
 
 
@@ -91,74 +95,72 @@ def _literal(node: ast.expr, key: str, text: str) -> Any:
         raise RecipeError(f"{key}: option {ast.unparse(node)!r} in {text!r} is not a plain value") from None
 
 
-def build(text: str, table: Table, key: str, *given: Any) -> list[tuple[float, Any]]:
-    """Make every component of `text` as (weight, object): `table[name](*given, *args, **options)`.
+def bind(text: str, table: Table, key: str, provided: int = 0) -> list[tuple[float, Factory]]:
+    """Check every component of `text` without making it: its weight, and the callable that makes it.
 
-    `given` is what the code, not the recipe, provides (positional). A name with a dot that the table does not know is
-    imported. Raises RecipeError naming key, component, option, what is known and the nearest.
+    The callable takes what the code, not the recipe, has: the `provided` leading arguments of `table[name]`. A name
+    with a dot that the table does not know is imported. Raises RecipeError naming key, component, option, what is known
+    and the nearest.
     """
-    return [(call.weight, bind(call, table, key, *given)()) for call in parse(text, key)]
+    return [(call.weight, _bind(call, table, key, provided)) for call in parse(text, key)]
+
+
+def bind_one(text: str, table: Table, key: str, provided: int = 0) -> Factory:
+    """`bind` where exactly one component without a weight makes sense."""
+    calls = parse(text, key)
+    if len(calls) != 1 or calls[0].weight != 1.0:
+        raise RecipeError(f"{key}: expected one component, not {text!r}")
+    return _bind(calls[0], table, key, provided)
+
+
+def build(text: str, table: Table, key: str, *provided: Any) -> list[tuple[float, Any]]:
+    """`bind`, and every component made at once from the arguments that the code has."""
+    return [(weight, make(*provided)) for weight, make in bind(text, table, key, len(provided))]
+
+
+def build_one(text: str, table: Table, key: str, *provided: Any) -> Any:
+    """`bind_one`, and the component made."""
+    return bind_one(text, table, key, len(provided))(*provided)
 
 
 def build_chain(text: str, table: Table, key: str) -> list[Any]:
     """`build` for `a|b`, where a sum or a weight makes no sense."""
-    made = build(text, table, key)
-    if any(call.weight != 1.0 for call in parse(text, key)) or _sums(text):
-        raise RecipeError(f"{key}: {text!r} is a sum; expected a chain like name(option=value)|name")
-    return [component for _, component in made]
+    return [_bind(call, table, key, 0)() for call in parse(text, key, chain=True)]
 
 
-def _sums(text: str) -> bool:
-    return isinstance(getattr(ast.parse(text.strip(), mode="eval").body, "op", None), ast.Add)
+def need(condition: bool, option: str, value: object, expected: str) -> None:
+    """Refuse what an option cannot be: RecipeError unless `condition`; option: with its key, as in `optim: lr`."""
+    if not condition:
+        raise RecipeError(f"{option} cannot be {value}; expected {expected}")
 
 
-def build_one(text: str, table: Table, key: str, *given: Any) -> Any:
-    """`build` where exactly one component without a weight makes sense."""
-    return bind_one(text, table, key, *given)()
-
-
-def bind_one(text: str, table: Table, key: str, *given: Any) -> Callable[[], Any]:
-    """`bind` for `build_one`: everything is checked, nothing is made yet."""
-    calls = parse(text, key)
-    if len(calls) != 1 or calls[0].weight != 1.0:
-        raise RecipeError(f"{key}: expected one component, not {text!r}")
-    return bind(calls[0], table, key, *given)
-
-
-def bind(call: Call, table: Table, key: str, *given: Any) -> Callable[[], Any]:
-    """Check a component against its signature and annotations without making it; calling the result makes it."""
+def _bind(call: Call, table: Table, key: str, provided: int) -> Factory:
+    """Check a component against its signature and annotations."""
     factory = table[call.name] if call.name in table else _import(call.name, table, key)
     try:
         signature = inspect.signature(factory)
     except (TypeError, ValueError) as error:  # not callable, or built in without a signature
         raise RecipeError(f"{key}: {call.name} is not a component ({error})") from None
     options = dict(call.options)
-    names = [name for name, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD][len(given) :]
+    names = [name for name, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD][provided:]
     open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     for option in options:
         if option not in names and not open_ended:
             raise RecipeError(f"{key}: {call.name} has no option {option!r} ({one_of(names, option)})")
     try:
-        bound = signature.bind(*given, *call.args, **options)
+        bound = signature.bind(*[None] * provided, *call.args, **options)
     except TypeError as error:
         raise RecipeError(f"{key}: {call.name}({', '.join(names)}): {error}") from None
-    hints = _hints(factory)
-    for name in names:
-        if (
-            name in bound.arguments
-            and name in hints
-            and signature.parameters[name].kind is not inspect.Parameter.VAR_POSITIONAL
-        ):
-            bound.arguments[name] = _checked(bound.arguments[name], hints[name], f"{key}: {call.name}({name}=...)")
-    return lambda: factory(*bound.args, **bound.kwargs)
-
-
-def _hints(factory: Callable[..., Any]) -> dict[str, Any]:
-    target = factory.__init__ if inspect.isclass(factory) else factory
     try:
-        return typing.get_type_hints(target)
+        hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
     except (NameError, TypeError, AttributeError):  # a component from outside may be annotated with names we cannot see
-        return {}
+        hints = {}
+    for name in names:
+        parameter = signature.parameters[name]
+        if name in bound.arguments and name in hints and parameter.kind is not parameter.VAR_POSITIONAL:
+            bound.arguments[name] = _checked(bound.arguments[name], hints[name], f"{key}: {call.name}({name}=...)")
+    args, keywords = bound.args[provided:], bound.kwargs
+    return lambda *leading: factory(*leading, *args, **keywords)
 
 
 def _checked(value: Any, hint: Any, where: str) -> Any:
@@ -169,11 +171,11 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
         raise RecipeError(f"{where} cannot be {value!r}: {reason[0].lower()}{reason[1:]}") from None
 
 
-def _import(name: str, table: Table, key: str) -> Callable[..., Any]:
+def _import(name: str, table: Table, key: str) -> Factory:
     module, _, attribute = name.rpartition(".")
     if module:
         try:
-            return typing.cast(Callable[..., Any], getattr(importlib.import_module(module), attribute))
+            return typing.cast(Factory, getattr(importlib.import_module(module), attribute))
         except Exception as error:  # a module from outside may fail to load in any way
             raise RecipeError(f"{key}: cannot import {name!r} ({error})") from None
     raise RecipeError(f"{key}: {name!r} is not known ({one_of(table, name)})")

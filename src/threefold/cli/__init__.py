@@ -4,8 +4,6 @@ Bad input is one line on stderr and exit code 2; a check that says no is exit co
 they need when they are called, so that `threefold --help` and the verbs without a network start in a moment.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import sys

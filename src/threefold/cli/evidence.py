@@ -1,57 +1,46 @@
 """What can be claimed about runs."""
 
-from __future__ import annotations
-
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from threefold.cli.common import Csv, Draws, Html, Json, Lang, On, Photos, Rule, Seed, app, need, tell
-from threefold.files import need_writable, write_text
+from threefold.cli.common import Draws, On, Options, Photos, Rule, Seed, verb
 
 
-@app.command()
+def _place_page(options: Options, how: Options) -> None:
+    """The page of the log links to the reports of its runs from where it lies."""
+    if how["html"]:
+        options["page_folder"] = how["html"].parent
+
+
+@verb("threefold.pages.compare_page", table=True, page=True)
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="complete runs on the same photos; the first is judged")],
     on: On = "oof",
-    json: Json = False,
-    out: Annotated[Path | None, typer.Option(help="HTML page to write")] = None,
-    csv: Annotated[Path | None, typer.Option(help="CSV of all photos that changed sides; - prints it")] = None,
-    photos: Annotated[int, typer.Option(min=0, help="photos that changed sides to list; 0 names none")] = 20,
+    top: Annotated[int, typer.Option(min=0, help="photos that changed sides to list; 0 names none")] = 20,
+    photos: Photos = True,
     draws: Draws = 10_000,
     seed: Seed = 0,
-    lang: Lang = "en",
 ) -> None:
     """Is the first run better than each of the others? A difference is FIRST minus other, with its 95 % interval."""
-    if out:
-        need("matplotlib", "train")
-    from threefold.pages.compare_page import compare_runs
-
-    compare_runs(runs, on=on, json=json, out=out, csv=csv, draws=draws, seed=seed, photos=photos, lang=lang)
-    if written := [str(path) for path in (out, csv) if path and str(path) != "-"]:
-        typer.echo(f"written: {', '.join(written)}", err=True)
 
 
-@app.command()
+@verb(
+    "threefold.pages.suspects_page",
+    table=True,
+    page=lambda options: (options["out"] or options["run"]) / "suspects.html",
+)
 def suspects(
     run: Annotated[Path, typer.Argument(help="complete run directory")],
-    out: Annotated[Path | None, typer.Option(help="folder to write into (default: the run)")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for suspects.csv and its page (default: the run)")] = None,
     top: Annotated[int, typer.Option(min=1, help="how many labels to list")] = 200,
-    photos: Annotated[bool, typer.Option(help="show the photos on the page")] = True,
-    lang: Lang = "en",
+    photos: Photos = True,
 ) -> None:
     """Labels that are probably wrong: a table and a page to look them through, which saves a patch for `train`."""
-    need("cleanlab", "train")
-    from threefold.pages.suspects_page import summary
-    from threefold.pages.suspects_page import suspects as find
-
-    for line in summary(*find(run, out=out, top=top, photos=photos, lang=lang)):
-        typer.echo(line)
 
 
-@app.command()
+@verb("threefold.pages.decide_page", page=True)
 def decide(
     run: Annotated[Path, typer.Argument(help="complete run directory")],
     on: On = "oof",
@@ -62,54 +51,34 @@ def decide(
         Path | None, typer.Option(help="photos of unseen people, to fit the mean of the folds' networks")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="JSON to write (default RUN/decision.json)")] = None,
-    json: Json = False,
     seed: Seed = 0,
 ) -> None:
     """Fit temperatures, decision rule and abstention on predictions of unseen people; say what they gain; save them."""
-    from threefold.pages.decide_page import decide as work
-
-    work(run, on=on, rule=rule, coverage=coverage, risk=risk, unlabelled=unlabelled, seed=seed, json=json, out=out)
 
 
-@app.command()
+@verb("threefold.pages.shake_page", table=True, page=True)
 def shake(
     runs: Annotated[list[Path], typer.Argument(help="complete runs on the same photos")],
     on: On = "oof",
     persons: Annotated[int | None, typer.Option(min=2, help="people of the test (default ours; contest: 1800)")] = None,
     share: Annotated[float, typer.Option(min=0, max=1, help="part of them that is public")] = 0.5,
-    public: Annotated[str, typer.Option(help="public scores of the runs, in order: 0.712,-,0.705")] = "",
+    public: Annotated[str | None, typer.Option(help="public scores of the runs, in order: 0.712,-,0.705")] = None,
     draws: Draws = 10_000,
     seed: Seed = 0,
-    json: Json = False,
 ) -> None:
     """The leaderboard in advance: gaps of public and private, who wins in private, and which run to hand in."""
-    from threefold.pages.shake_page import shake_runs
-
-    shake_runs(runs, on=on, persons=persons, share=share, public=public or None, draws=draws, seed=seed, json=json)
 
 
-@app.command()
+@verb("threefold.pages.report", needs=["matplotlib"], page=lambda options: options["run"] / "report.html")
 def report(
     run: Annotated[Path, typer.Argument(help="run directory")],
     looks: Annotated[bool, typer.Option(help="ask the networks where they look (takes most of the time)")] = True,
     photos: Photos = True,
-    html: Annotated[Path | None, typer.Option(help="HTML file to write (default RUN/report.html)")] = None,
-    json: Json = False,
-    lang: Lang = "en",
 ) -> None:
     """One self-contained HTML page about a run."""
-    need("matplotlib", "train")
-    from threefold.pages.report import report as work
-
-    html = html or run / "report.html"
-    need_writable(html)
-    result = work(run, looks=looks, photos=photos)
-    write_text(html, result.page(lang))
-    tell(result, json=json)
-    typer.echo(f"report: {html}", err=json)
 
 
-@app.command()
+@verb("threefold.pages.runs_page", table=True, page=True, adapt=_place_page)
 def runs(
     folder: Annotated[Path, typer.Argument(help="folder of runs")] = Path("runs"),
     sort: Annotated[str, typer.Option(help="column or recipe key; -COLUMN: largest first (default -macro_f1)")] = "",
@@ -117,17 +86,5 @@ def runs(
         list[str] | None, typer.Option("--filter", help="train.mix=cutmix, macro_f1>0.5, state!=failed, or words")
     ] = None,
     verdicts: Annotated[bool, typer.Option(help="judge each run against its baseline (0.2 s a run)")] = True,
-    csv: Csv = None,
-    html: Html = None,
-    json: Json = False,
-    lang: Lang = "en",
 ) -> None:
     """The experiment log: hypothesis, what changed, score, verdict against the baseline, and what may be compared."""
-    if html:
-        need("jinja2", "train")
-    from threefold.pages.runs_page import runs as work
-
-    result = work(folder, sort=sort, filters=filters or [], verdicts=verdicts)
-    if html:
-        result = replace(result, page_folder=html.parent)
-    tell(result, json=json, csv=csv, html=html, lang=lang)

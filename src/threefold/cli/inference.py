@@ -1,17 +1,20 @@
 """What reads photos."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from threefold.cli.common import Attributes, Faces, Json, Model, Seed, app, attribute_names, need, tell
+from threefold.cli.common import Attributes, Faces, Model, Options, Seed, verb
 
 
-@app.command()
+def _print_rows(options: Options, how: Options) -> None:
+    """Without a file the table is printed as it is read."""
+    options["write"] = None if how["json"] or options["out"] else sys.stdout.write
+
+
+@verb("threefold.read.predict", adapt=_print_rows)
 def predict(
     inputs: Annotated[list[Path], typer.Argument(help="photos, folders, videos, or the contest's eval folder")],
     model: Model = None,
@@ -27,19 +30,11 @@ def predict(
     attributes: Attributes = "mask,gender,age_group",
     every: Annotated[float, typer.Option(min=0, help="seconds between two frames of a video; 0: all")] = 1.0,
     resume: Annotated[bool, typer.Option("--resume", help="go on with a table that was not finished")] = False,
-    json: Json = False,
 ) -> None:
     """Read photos and videos: a table of readings, or a submission for the contest's eval folder."""
-    from threefold.read.predict import predict as run
-
-    write = None if json or out else sys.stdout.write
-    result = run(inputs, model, out=out, answers=answers, plain=plain, faces=faces, boxes=boxes, annotate=annotate,
-                 probabilities=probabilities, attributes=attribute_names(attributes), every=every,
-                 resume=resume, write=write)  # fmt: skip
-    tell(result, json=json, err=result.out is None)  # what is read from stdout is the table
 
 
-@app.command()
+@verb("threefold.export.export", needs=["torch", "onnx", "onnxscript"])
 def export(
     run: Annotated[Path, typer.Argument(help="complete run directory")],
     out: Annotated[Path | None, typer.Option(help="file to write (default RUN/export/model.onnx)")] = None,
@@ -50,15 +45,7 @@ def export(
     data: Annotated[str, typer.Option(help="what it was trained on, written into the file")] = "",
     licence: Annotated[str, typer.Option(help="terms of use, written into the file")] = "",
     timm: Annotated[bool, typer.Option("--timm/--no-timm", help="model.safetensors and config.json beside it")] = True,
-    photos: Annotated[int, typer.Option(help="the run's photos that a loss is measured on, at most")] = 1000,
+    sample: Annotated[int, typer.Option(help="photos of the run, at most, that a loss is measured on")] = 1000,
     seed: Seed = 0,
 ) -> None:
     """Write a run as one ONNX file that needs no torch; compare it with torch; measure what smaller weights cost."""
-    for module in ("torch", "onnx", "onnxscript"):
-        need(module, "train")
-    from threefold.export.export import export as work
-
-    made = work(run, out, int8=int8, half=half, fold=fold, name=name, data=data, licence=licence, timm=timm,
-                photos=photos, seed=seed)  # fmt: skip
-    for line in made.lines():
-        typer.echo(line)

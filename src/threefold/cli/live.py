@@ -4,8 +4,6 @@ On a terminal a small table that stays in place; elsewhere one line per event on
 state on stderr, for a log. Quiet: faults only.
 """
 
-from __future__ import annotations
-
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping

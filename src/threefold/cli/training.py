@@ -1,18 +1,18 @@
 """What trains networks."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from threefold.cli.common import Data, Lang, Overrides, Resume, Seed, Vote, app, need, tell
+from threefold.cli.common import Data, Overrides, Resume, Seed, Vote, verb
+
+RecipeName = Annotated[str, typer.Argument(help="recipe file, or the name of one that comes with the package")]
 
 
-@app.command()
+@verb("threefold.train.train", needs=["torch"])
 def train(
-    recipe: Annotated[Path, typer.Argument(help="recipe file")],
+    recipe: RecipeName,
     overrides: Overrides = None,
     data: Data = "",
     out: Annotated[Path, typer.Option(help="run directory to make")] = Path("runs/run"),
@@ -20,53 +20,36 @@ def train(
     seeds: Annotated[int, typer.Option(min=1, help="so many trainings, into OUT/seed0, OUT/seed1, ...")] = 1,
 ) -> None:
     """Train every fold of a recipe; write networks, out-of-fold predictions and the score."""
-    need("torch", "train")
-    if seeds > 1:
-        from threefold.train.several import train_seeds
-
-        several = train_seeds(recipe, data=data, out=out, seeds=seeds, overrides=overrides or [], resume=resume)
-        typer.echo(f"{several.words}\nruns: {several.path}")
-        return
-    from threefold.train.train import train as run
-
-    tell(run(recipe, data=data, out=out, overrides=overrides or [], resume=resume))
 
 
-@app.command()
+@verb("threefold.train.show", needs=["torch"])
 def show(
-    recipe: Annotated[Path, typer.Argument(help="recipe file")],
+    recipe: RecipeName,
     overrides: Overrides = None,
     data: Data = "",
     out: Annotated[Path, typer.Option(help="PNG to write")] = Path("show.png"),
-    photos: Annotated[int, typer.Option(min=1, help="photos to show")] = 8,
+    top: Annotated[int, typer.Option(min=1, help="photos to show")] = 8,
     seed: Seed = 0,
 ) -> None:
     """A contact sheet of what the network really sees: prepared, augmented, mixed, with the targets in words."""
-    need("torch", "train")
-    from threefold.train.show import show as run
-
-    typer.echo(f"contact sheet: {run(recipe, data=data, out=out, photos=photos, seed=seed, overrides=overrides or [])}")
 
 
-@app.command()
+@verb("threefold.train.join")
 def ensemble(
     runs: Annotated[list[Path], typer.Argument(help="complete runs on the same photos")],
     out: Annotated[Path, typer.Option(help="run directory to make")],
-    weights: Annotated[str, typer.Option(help="0.2,0.4,0.4 or fit (empty: all alike)")] = "",
+    weights: Annotated[str | None, typer.Option(help="0.2,0.4,0.4 or fit (default: all alike)")] = None,
     vote: Annotated[Vote, typer.Option(help="soft: mean of probabilities; hard: votes")] = "soft",
     members: Annotated[int | None, typer.Option(min=2, help="choose this many of the runs, for diversity")] = None,
     seed: Seed = 0,
 ) -> None:
-    """Join runs by their out-of-fold predictions into a run of its own that predicts and is reported on."""
-    from threefold.train.join import ensemble as run
-
-    tell(run(runs, out=out, weights=weights or None, vote=vote, members=members, seed=seed))
+    """Join runs by their out-of-fold predictions into one run that predicts and is reported on like any other."""
 
 
-@app.command()
+@verb("threefold.train.pseudo", needs=["torch"])
 def pseudo(
     run: Annotated[Path, typer.Argument(help="complete run whose networks label")],
-    photos: Annotated[Path, typer.Argument(help="folder of photos without labels")],
+    inputs: Annotated[Path, typer.Argument(help="folder of photos without labels")],
     overrides: Overrides = None,
     out: Annotated[Path, typer.Option(help="run directory to make")] = Path("runs/pseudo"),
     confidence: Annotated[float, typer.Option(min=0, max=1, help="least probability of a label that is taken")] = 0.95,
@@ -74,15 +57,11 @@ def pseudo(
     resume: Resume = False,
 ) -> None:
     """Train a run's recipe again with confidently labelled photos in the training half of every fold."""
-    need("torch", "train")
-    from threefold.train.pseudo import pseudo as work
-
-    tell(work(run, photos, out=out, confidence=confidence, limit=limit, resume=resume, overrides=overrides or []))
 
 
-@app.command()
+@verb("threefold.train.search", needs=["torch"], table=True, page=lambda options: options["out"] / "search.html")
 def search(
-    recipe: Annotated[Path, typer.Argument(help="recipe file")],
+    recipe: RecipeName,
     space: Annotated[Path, typer.Argument(help="YAML: recipe keys and what to try")],
     overrides: Overrides = None,
     data: Data = "",
@@ -90,29 +69,18 @@ def search(
     trials: Annotated[int, typer.Option(min=1, help="trials in all; more go on with the same study")] = 20,
     storage: Annotated[str, typer.Option(help="database URL for several machines (default: OUT/study.db)")] = "",
     seed: Seed = 0,
-    lang: Lang = "en",
 ) -> None:
-    """Search recipe values with Optuna: TPE, pruning by fold, every trial an ordinary run."""
-    need("torch", "train")
-    from threefold.train.search import search as run
-
-    words = overrides or []
-    run(recipe, space, data=data, out=out, trials=trials, storage=storage, seed=seed, overrides=words, lang=lang)
+    """Search recipe values with Optuna; every trial is an ordinary run. The page is OUT/search.html."""
 
 
-@app.command()
+@verb("threefold.train.ablate", needs=["torch"], table=True, page=lambda options: options["out"] / "ablation.html")
 def ablate(
-    recipe: Annotated[Path, typer.Argument(help="recipe file")],
-    changes: Annotated[list[str], typer.Argument(help="key=value, each a change of its own")],
+    recipe: RecipeName,
+    changes: Annotated[list[str], typer.Argument(help="key=value, one change each")],
     data: Data = "",
     out: Annotated[Path, typer.Option(help="folder of the runs, one per change")] = Path("runs/ablation"),
     seeds: Annotated[int, typer.Option(min=1, help="trainings of each, under so many seeds")] = 1,
     base: Annotated[list[str] | None, typer.Option("--set", help="key=value for all, the baseline included")] = None,
     resume: Resume = False,
-    lang: Lang = "en",
 ) -> None:
-    """Train a recipe and single changes to it on the same folds; one table of differences with verdicts."""
-    need("torch", "train")
-    from threefold.train.ablate import ablate as run
-
-    run(recipe, changes, data=data, out=out, seeds=seeds, base=base or [], resume=resume, lang=lang)
+    """Train a recipe and single changes to it on the same folds; differences and verdicts. Page: OUT/ablation.html."""

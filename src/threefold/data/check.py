@@ -129,7 +129,7 @@ def _listed(counts: Mapping[str, int], most: int = 6) -> str:
     return ", ".join(shown + rest) or "none"
 
 
-def check(text: str | Path, progress: Advance | None = None) -> CheckResult:
+def check(data: str | Path, progress: Advance | None = None) -> CheckResult:
     """Read labels and photos of a source text (see `read_faces`); raises DataError when there is nothing to check.
 
     `progress(done, photos)` is called while photos are read; without one, the command line shows a bar.
@@ -137,7 +137,7 @@ def check(text: str | Path, progress: Advance | None = None) -> CheckResult:
     began = time.monotonic()
     problems: list[Problem] = []
     try:
-        faces = read_faces(text, problems.append)
+        faces = read_faces(data, problems.append)
     except DataError as error:
         raise DataError(f"{error}; {problems[0]}" if problems else str(error)) from None
     with nullcontext(progress) if progress else bar("checking") as advance:
@@ -147,11 +147,11 @@ def check(text: str | Path, progress: Advance | None = None) -> CheckResult:
     classes = {labels.class_name(code): int(count) for code, count in enumerate(counts)}
     attributes = {name: _values(name, codes[:, column]) for column, name in enumerate(labels.ATTRIBUTES)}
     copies, copied = _copies(faces, scans)
-    problems += [*_photos(faces, scans), *_labels(faces), *_incomplete(faces, text), *copied]
+    problems += [*_photos(faces, scans), *_labels(faces), *_incomplete(faces, data), *copied]
     problems += _empty(attributes, classes)
     infos = [result.info for result in scans if result.info]
     return CheckResult(
-        text=str(text),
+        text=str(data),
         photos=len(faces),
         persons=len({face.person for face in faces}),
         people=statistics(faces),

@@ -20,17 +20,7 @@ from numpy.typing import NDArray
 from threefold import labels
 from threefold.data.face import Face
 from threefold.data.layouts import SIGNS, SOURCES, age_and_group
-from threefold.data.tables import (
-    Note,
-    Row,
-    existing,
-    need_columns,
-    read_age,
-    read_label,
-    read_rows,
-    refuse,
-    there,
-)
+from threefold.data.tables import Note, Row, existing, need_columns, read_age, read_label, read_rows, refuse, there
 from threefold.errors import DataError, one_of
 from threefold.files import printable
 

@@ -1,7 +1,5 @@
 """What `sample`, `synth` and `dress` share: the Result, and how numbers out of range are refused."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any

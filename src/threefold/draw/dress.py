@@ -5,8 +5,6 @@ those of the photo, the table is a plain labels.csv, and a person keeps the name
 sources needs it: where bare faces come from one source and masked ones from another, a network learns the source.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from threefold.assets import asset_path
 from threefold.data.face import Face
 from threefold.data.sources import read_faces
 from threefold.draw.drawn_set import DrawnSet, need_number
-from threefold.draw.landmarks import FaceGeometry, fit_geometry
+from threefold.draw.landmarks import fit_geometry
 from threefold.draw.masks import Wear, random_design
 from threefold.draw.overlay import draw_mask, wrong_ways
 from threefold.errors import DataError, PhotoError
@@ -40,13 +38,7 @@ Row = tuple[str, str, str, str, str]
 
 
 def dress(
-    source: str,
-    out: str | Path,
-    *,
-    worn: int = 1,
-    incorrect: int = 1,
-    seed: int = 0,
-    workers: int | None = None,
+    source: str, out: str | Path, *, worn: int = 1, incorrect: int = 1, seed: int = 0, workers: int | None = None
 ) -> DrawnSet:
     """Write every bare portrait of `source`, and it with `worn` and `incorrect` drawn masks, to OUT.
 
@@ -97,7 +89,12 @@ def _dress(item: tuple[int, Face], *, folder: Path, worn: int, incorrect: int, s
         (folder / file).write_bytes(data)
         rows.append((file, face.person, gender, age, labels.name("mask", int(mask))))
 
-    geometry = _geometry(photo)
+    largest = by_size(detect(photo))[:1]
+    points = landmarks(photo, largest[0]) if largest else None
+    try:
+        geometry = None if points is None else fit_geometry(points)
+    except DataError:  # a face of a few pixels
+        geometry = None
     # Bare photos are written anew as well, so that no trace of a second JPEG tells them from drawn ones.
     write(photo, "none", Mask.NONE)
     if geometry is None:
@@ -110,15 +107,3 @@ def _dress(item: tuple[int, Face], *, folder: Path, worn: int, incorrect: int, s
         wear = ways[int(rng.choice(len(ways), p=odds / odds.sum()))]
         write(draw_mask(photo, geometry, random_design(rng), wear), f"{wear}{place}", Mask.INCORRECT)
     return rows
-
-
-def _geometry(photo: NDArray[np.uint8]) -> FaceGeometry | None:
-    """The pose of the largest face, None where detector and mesh do not agree on one."""
-    faces = by_size(detect(photo))
-    if not faces:
-        return None
-    points = landmarks(photo, faces[0])
-    try:
-        return None if points is None else fit_geometry(points)
-    except DataError:  # a face of a few pixels
-        return None

@@ -6,8 +6,6 @@ displacement. Face units: the distance between the eyes' centres is 1, the origi
 image's right, y down, z out of the face.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,11 +62,6 @@ class FaceGeometry:
         bend = _felt(flat[:, :2], self.anchors) @ self.offsets
         placed = flat @ self.camera.T + self.origin + bend
         return np.asarray(placed.reshape(*places.shape[:-1], 2), np.float32)
-
-    @property
-    def depth(self) -> Array:
-        """[3]: the row that gives nearness to the viewer, in pixels."""
-        return np.asarray(np.cross(self.camera[0], self.camera[1]) / self.scale, np.float32)
 
     @property
     def ears(self) -> Array:

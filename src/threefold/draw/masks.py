@@ -6,8 +6,6 @@ the photo are added by `overlay.py`. The numbers are measures of common masks (a
 distance is 6.3 cm) and of how they sit, set by eye on contact sheets of real faces.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -106,9 +104,11 @@ _CUTS = {
 }  # fmt: skip
 _SLACK = (0.4, 0.4, 0.4, 0.42, 0.5, 0.46, 0.36, 0.1)
 """The middle line of a mask that does not stand on the nose."""
-_MOVES: dict[Wear, tuple[float, float, float, float]] = {
-    "nose_out": (0.86, 0.80, 2.00, 1.42), "mouth_out": (1.40, 1.06, 2.10, 1.52), "chin": (1.64, 1.22, 2.16, 1.62),
-}  # fmt: skip
+_MOVES = {
+    "nose_out": ((0.86, 0.80), (2.00, 1.42)),
+    "mouth_out": ((1.40, 1.06), (2.10, 1.52)),
+    "chin": ((1.64, 1.22), (2.16, 1.62)),
+}
 """y of the top edge in the middle and at the side, of the bottom edge likewise, when the mask is not in its place."""
 _JAW_WIDTH = ((0.3, 0.65, 0.93, 1.2, 1.46, 1.7, 2.0), (1.16, 1.12, 1.05, 0.94, 0.80, 0.72, 0.68))
 _JAW_DEPTH = ((0.6, 0.93, 1.2, 1.46, 1.7, 2.2), (-0.68, -0.66, -0.6, -0.5, -0.45, -0.6))
@@ -120,10 +120,7 @@ def surface(design: MaskDesign, wear: Wear, a: Array, b: Array) -> Array:
     cut = _CUTS[design.shape]
     rng = np.random.default_rng([design.seed, WEARS.index(wear)])
     jitter = rng.uniform(-0.03, 0.03, 4)
-    top, bottom = cut.top, cut.bottom
-    if wear != "worn":
-        moved = _MOVES[wear]
-        top, bottom = moved[:2], moved[2:]
+    top, bottom = (cut.top, cut.bottom) if wear == "worn" else _MOVES[wear]
     t = np.abs(a)
     grow = (design.size - 1) * 1.2
     peak = 1 - (1 - t) ** cut.bend[0] if wear == "worn" else t**1.7  # only over the nose is there a peak
@@ -170,18 +167,15 @@ def _pattern(design: MaskDesign, x: Array, y: Array) -> Array:
     if design.pattern == "stripes":
         return _soft(np.cos(2 * np.pi * u) - 0.3, 0.35)
     if design.pattern == "checks":
-        bars = 0.5 * _soft(np.cos(2 * np.pi * u), 0.3) + 0.5 * _soft(np.cos(2 * np.pi * v), 0.3)
-        return (0.8 * bars).astype(np.float32)
+        return 0.8 * (0.5 * _soft(np.cos(2 * np.pi * u), 0.3) + 0.5 * _soft(np.cos(2 * np.pi * v), 0.3))
     if design.pattern == "dots":
         return _soft(np.cos(2 * np.pi * u) + np.cos(2 * np.pi * v) - 1.15, 0.3)
-    if design.pattern == "print":
-        rng = np.random.default_rng(design.seed)
-        field = np.zeros(np.broadcast_shapes(x.shape, y.shape), np.float32)
-        waves = rng.uniform(0.5, 1.4, 5), rng.uniform(0, 7, 5), rng.uniform(0, np.pi, 5)
-        for k, phase, turn in zip(*waves, strict=True):
-            field += np.cos(2 * np.pi * k * (np.cos(turn) * u + np.sin(turn) * v) + phase)
-        return (0.75 * _soft(field - 0.9, 0.4)).astype(np.float32)
-    raise AssertionError(f"{design.pattern} has no drawing")
+    rng = np.random.default_rng(design.seed)  # a print of crossing waves
+    field = np.zeros(np.broadcast_shapes(x.shape, y.shape), np.float32)
+    waves = rng.uniform(0.5, 1.4, 5), rng.uniform(0, 7, 5), rng.uniform(0, np.pi, 5)
+    for k, phase, turn in zip(*waves, strict=True):
+        field += np.cos(2 * np.pi * k * (np.cos(turn) * u + np.sin(turn) * v) + phase)
+    return (0.75 * _soft(field - 0.9, 0.4)).astype(np.float32)
 
 
 def _soft(value: Array, width: float) -> Array:

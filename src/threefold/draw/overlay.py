@@ -104,7 +104,8 @@ class _Sheet:
         a, b = np.meshgrid(np.linspace(-1, 1, 33, dtype=np.float32), np.linspace(0, 1, 29, dtype=np.float32))
         places = surface(design, wear, a, b)
         xy = geometry.project(places)
-        near = places @ geometry.depth
+        depth = np.cross(*geometry.camera) / geometry.scale  # the row that gives nearness to the viewer, in pixels
+        near = places @ depth.astype(np.float32)
         solid = np.concatenate([xy, near[..., None]], axis=-1)
         normal = np.cross(np.gradient(solid, axis=1), np.gradient(solid, axis=0))
         normal /= np.linalg.norm(normal, axis=-1, keepdims=True) + 1e-6
@@ -127,7 +128,9 @@ class _Sheet:
         span = max(float(np.ptp(self.xy, axis=(0, 1)).max()), 1.0)
         zoom = min(float(np.clip(180 / span, 1.6, 3)), 1000 / span)
         lamp = np.array([np.clip(0.6 * skin.fit[1], -0.45, 0.45), -0.42, 0.85], np.float32)
-        rows, columns = (int(np.clip(1.25 * zoom * self._length(axis), 40, 1400)) for axis in (0, 1))
+        # the longest mesh line along each axis, in pixels
+        lengths = [np.linalg.norm(np.diff(self.xy, axis=axis), axis=2).sum(axis=axis).max() for axis in (0, 1)]
+        rows, columns = (int(np.clip(1.25 * zoom * float(length), 40, 1400)) for length in lengths)
         a, b = np.meshgrid(np.linspace(-1, 1, columns, dtype=np.float32), np.linspace(0, 1, rows, dtype=np.float32))
         at = ((a + 1) * 16, b * 28)
         xy, normal = (cv2.remap(mesh, *at, cv2.INTER_LINEAR) for mesh in (self.xy, self.normal))
@@ -150,10 +153,6 @@ class _Sheet:
         layer, alpha = (_fit(_soft(part, max(skin.blur, 0.4) * zoom), window.size) for part in (ink, solid))
         layer = layer / (alpha[..., None] + 1e-4)
         return layer[..., :3], alpha, layer[..., 3]
-
-    def _length(self, axis: int) -> float:
-        """Longest mesh line along an axis, in pixels."""
-        return float(np.linalg.norm(np.diff(self.xy, axis=axis), axis=2).sum(axis=axis).max())
 
 
 @dataclass(frozen=True, slots=True)

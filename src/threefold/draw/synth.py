@@ -5,14 +5,12 @@ A person gets seven photos of one portrait: five worn masks, one incorrect, none
 taken is decided before anything is drawn (`choose`), and a person's photos depend on the seed and that person alone.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 from zipfile import BadZipFile
 
 import cv2
@@ -133,7 +131,9 @@ def _candidates(source: str, match: Match) -> tuple[list[_Person], int]:
         xy = points.get(face.photo.resolve())
         if xy is not None and face.gender is not None and face.age is not None and face.person not in people:
             age = min(int(face.age), max(_AGES)) if match == "contest" else int(face.age)
-            people[face.person] = _Person(face, xy, face.gender, age, _race(face.photo))
+            parts = face.photo.parent.name.split("_")  # only the contest's folders have the race in their names
+            race = parts[-2] if face.photo.stem in CONTEST_MASKS and len(parts) >= 4 else "Unknown"
+            people[face.person] = _Person(face, xy, face.gender, age, race)
     return [people[name] for name in sorted(people)], len(persons) - len(people)
 
 
@@ -160,12 +160,6 @@ def _landmarks(file: Path) -> dict[Path, NDArray[np.float32]]:
     return {photo: xy for photo, xy in points.items() if np.isfinite(xy).all()}
 
 
-def _race(photo: Path) -> str:
-    """The race in the name of a contest folder, which other sources do not have."""
-    parts = photo.parent.name.split("_")
-    return parts[-2] if photo.stem in CONTEST_MASKS and len(parts) >= 4 else "Unknown"
-
-
 def choose(
     pool: Sequence[_Person], people: int, eval_people: int | None, match: Match, seed: int
 ) -> tuple[list[_Person], list[_Person]]:
@@ -176,8 +170,7 @@ def choose(
     rng = np.random.default_rng([seed, 0])
     cells: dict[tuple[int, int], list[_Person]] = defaultdict(list)
     for k in rng.permutation(len(pool)):
-        key = (pool[k].gender, labels.age_group(pool[k].age)) if match == "contest" else (0, 0)
-        cells[key].append(pool[k])
+        cells[(pool[k].gender, labels.age_group(pool[k].age)) if match == "contest" else (0, 0)].append(pool[k])
     shares = _GROUPS if match == "contest" else {(0, 0): 1}
     wanted = round(people * 2 / 3) if eval_people is None else eval_people
     takes, gives = _quota(shares, people), _quota(shares, wanted)
@@ -203,10 +196,7 @@ def choose(
     return [train[k] for k in rng.permutation(len(train))], [held[k] for k in rng.permutation(len(held))]
 
 
-Key = TypeVar("Key")
-
-
-def _quota(shares: dict[Key, int], total: int) -> dict[Key, int]:
+def _quota(shares: dict[Any, int], total: int) -> dict[Any, int]:
     """`total` dealt by shares, equal to rounding: the largest remainders get what rounding down leaves."""
     whole = sum(shares.values())
     exact = {key: total * share / whole for key, share in shares.items()}

@@ -1,1 +1,4 @@
-"""Numbers on `Predictions`: scores, intervals, verdicts, decisions. Numpy only; never torch, never a photo."""
+"""Numbers on `Predictions`: scores, intervals, verdicts, decisions.
+
+Numpy, and scikit-learn for ages of suspects; never torch, never a photo.
+"""

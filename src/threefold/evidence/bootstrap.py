@@ -1,31 +1,17 @@
 """Intervals from a bootstrap over persons, for any statistic of summed counts, all draws at once.
 
-The seven photos of a person are right and wrong together, so photos are not independent and an interval from
-resampling them is far too narrow. Persons are drawn with replacement instead (the cluster bootstrap; Davison & Hinkley
-1997, section 3.8). Everything measured here is a function of sums over persons, so a draw is one row of multinomial
-weights and all draws are one matrix product: no resampled copy of the photos is ever made.
-
-The interval is BCa (Efron 1987), which moves the percentiles by the bias of the draws and by the skewness over persons.
-Macro F1 needs it: a class of a few people is missing from many draws and counts 0 there. Coverage of nominal 95 % over
-1,000 simulated classifiers each (people sampled as the contest's groups, errors shared within a person, macro F1 of
-0.48 / 0.69 / 0.88; `benchmarks/bootstrap.py` repeats the BCa rows):
-
-    people   percentile           basic                BCa
-    120      89.4  89.6  91.1     90.0  89.6  85.2     92.9  92.0  94.3
-    400      94.0  93.8  95.1     93.5  93.7  93.8     94.5  94.7  96.2
-    540      94.9  92.8  95.1     94.5  93.4  95.1     95.0  94.4  95.6
-
-Drawing persons within (gender, age group) gave 85 to 94: the sizes of the rare groups are chance as well. With groups
-of fixed size (a data set that was dealt to have them) BCa covers 95 to 97 %: it then errs on the safe side.
-
-What is not here: what the counts mean (metrics.py) and whether two models differ (compare.py, on the same draws).
+Everything measured here is a function of sums over persons, so a draw is one row of multinomial weights and all draws
+are one matrix product: no resampled copy of the photos is ever made. What the counts mean is said in metrics.py;
+whether two models differ is asked in compare.py, on the same draws, with Student's t (`t_quantile`), since from few
+persons a spread is hardly known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from functools import lru_cache
+from math import isfinite, pi
 from statistics import NormalDist
 from typing import Any
 
@@ -33,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+AnyFloats = NDArray[np.floating]
+"""Of any precision: networks answer in float32."""
 Statistic = Callable[[Floats], Floats]
 """[..., C] summed counts -> [..., S] numbers; NaN where a number means nothing."""
 
@@ -41,9 +29,16 @@ Number = dict[str, float | None]
 
 LEVEL = 0.95
 NORMAL = NormalDist()
-_CHUNK = 1 << 21  # numbers drawn at a time: 16 MB of int64 and as much of weights, whatever the number of draws
+_MANY = 1e6
+"""Degrees of freedom from which on t is normal to five digits."""
+CHUNK = 1 << 21
+"""Numbers drawn at a time: 16 MB of int64 and as much of weights, whatever the number of draws."""
 
 
+# The seven photos of a person are right and wrong together, so photos are not independent and an interval from
+# resampling them is far too narrow. Persons are drawn instead (cluster bootstrap; Davison & Hinkley 1997, section 3.8),
+# and from all of them: drawn within (gender, age group) the intervals cover 85 to 94 %, since the sizes of the rare
+# groups are chance as well.
 def person_draws(persons: NDArray[Any], draws: int, seed: int = 0) -> Iterator[Floats]:
     """Yield [chunk, P] weights, `draws` rows in all: how often each of P persons was drawn; rows sum to P.
 
@@ -54,13 +49,16 @@ def person_draws(persons: NDArray[Any], draws: int, seed: int = 0) -> Iterator[F
     if not count:
         return
     rng = np.random.default_rng(seed)
-    step = max(1, _CHUNK // count)
+    step = max(1, CHUNK // count)
     for start in range(0, draws, step):
         rows = min(step, draws - start)
-        drawn = rng.integers(0, count, (rows, count))
-        drawn += np.arange(0, rows * count, count)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=rows * count)
-        yield weights.reshape(rows, count).astype(np.float64)
+        yield times(rng.integers(0, count, (rows, count)), count).astype(np.float64)
+
+
+def times(drawn: NDArray[np.integer], count: int) -> NDArray[np.int64]:
+    """[D, n] numbers below `count` -> [D, count] how often each is in its row."""
+    places = drawn + np.arange(0, len(drawn) * count, count)[:, None]
+    return np.bincount(places.ravel(), minlength=len(drawn) * count).reshape(-1, count)
 
 
 def person_sums(persons: NDArray[Any], columns: NDArray[Any]) -> Floats:
@@ -92,17 +90,13 @@ class Estimate:
     freedom: Floats
 
     def number(self, place: int) -> Number:
-        """One of the numbers, as files and pages have it."""
-        return number(*(float(part[place]) for part in (self.value, self.low, self.high)))
+        """One of the numbers, as files and pages have it; None for what is not finite."""
+        parts = {key: float(getattr(self, key)[place]) for key in ("value", "low", "high")}
+        return {key: x if isfinite(x) else None for key, x in parts.items()}
 
     def named(self, names: Sequence[str]) -> dict[str, Number]:
         """All S numbers by their names [S]."""
         return {name: self.number(place) for place, name in enumerate(names)}
-
-
-def number(value: float, low: float, high: float) -> Number:
-    """{value, low, high}, None for what is not finite."""
-    return {key: x if isfinite(x) else None for key, x in (("value", value), ("low", low), ("high", high))}
 
 
 def places(number: Number, least: int = 3) -> int:
@@ -134,12 +128,17 @@ def summarise(sums: Floats, statistic: Statistic, drawn: Floats) -> Estimate:
 
 
 def _ends(value: float, drawn: Floats, left_out: Floats) -> tuple[float, ...]:
-    """Low and high end (BCa, Efron 1987, section 4), spread and freedom from draws [D] and what is left of each [P]."""
+    """Low and high end (BCa, Efron 1987, section 4), spread and freedom from draws [D] and what is left of each [P].
+
+    BCa moves the percentiles by the bias of the draws and by the skewness over persons. Macro F1 needs it: a class of a
+    few people is missing from many draws and counts 0 there (docs/evidence.md has the coverage).
+    """
     drawn, left_out = drawn[np.isfinite(drawn)], left_out[np.isfinite(left_out)]
     if not np.isfinite(value) or not len(drawn):
         return (float("nan"),) * 4
     below = ((drawn < value).mean() + (drawn <= value).mean()) / 2
-    bias = NORMAL.inv_cdf(min(max(float(below), 0.002), 0.998))  # bounded: at most 2.9, so `shifted` cannot blow up
+    # bounded: at most 2.9, so that `shifted` cannot blow up
+    bias = NORMAL.inv_cdf(min(max(float(below), 0.002), 0.998))
     gap = left_out.mean() - left_out if len(left_out) else np.zeros(1)
     squares = float((gap**2).sum())
     skew = float((gap**3).sum()) / (6 * squares**1.5) if squares > 1e-20 else 0.0  # never beyond 1/6
@@ -151,3 +150,28 @@ def _ends(value: float, drawn: Floats, left_out: Floats) -> tuple[float, ...]:
         levels.append(NORMAL.cdf(bias + shifted / (1 - skew * shifted)))
     low, high = np.quantile(drawn, levels)
     return float(low), float(high), float(drawn.std()), freedom
+
+
+def t_quantile(level: float, df: float) -> float:
+    """How far from 0 Student's t of `df` degrees of freedom stays with probability `level`; NaN for fewer than 1."""
+    if not df >= 1:
+        return float("nan")
+    angle, inside = _student(min(df, _MANY))
+    return float(np.sqrt(min(df, _MANY)) * np.tan(np.interp(level, inside, angle)))
+
+
+def t_beyond(distance: float, df: float) -> float:
+    """Probability, 0..1, that Student's t lies farther from 0 than `distance`."""
+    angle, inside = _student(min(df, _MANY))
+    return float(1 - np.interp(np.arctan(distance / np.sqrt(min(df, _MANY))), angle, inside))
+
+
+# From the density in the angle a = arctan(t / sqrt(df)), cos(a)**(df - 1), which is smooth and bounded; within 1e-4 of
+# the exact values, relatively, and without scipy.
+@lru_cache(maxsize=64)
+def _student(df: float) -> tuple[Floats, Floats]:
+    """Angles a in 0..pi/2 and P(|t| < sqrt(df) tan a)."""
+    angle = pi / 2 * np.linspace(0, 1, 20_001) ** 2  # dense at 0, where all of it is when df is large
+    density = np.cos(angle) ** (df - 1)
+    inside = np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) * np.diff(angle))])
+    return angle, inside / inside[-1]

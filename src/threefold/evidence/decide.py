@@ -2,18 +2,9 @@
 
 Macro F1 counts a class of thirty people as much as one of a thousand, and the most probable class is not the answer
 that makes it largest (Lipton et al. 2014). Contest teams knew it as "relabel 58 as old", tried blindly. Here it is a
-small vector added to the log probabilities, or two borders in years, fitted on out-of-fold predictions.
-
-What overfits was measured on twelve models of 700 people, fitted on 560 and scored on 140, in turn: 18 free offsets at
-the highest step of macro F1 lost 0.5 points. So `offsets` moves attributes (five numbers, alike in all classes of
-an attribute's value), `age` only the two age borders; the score is smoothed along each number, pulled towards 0, and
-the middle of the best stretch is taken, not its edge. That gains 0.2 points on average, far inside the noise of one
-run. With 2,700 people there can be more to find: in one training `classes`, an offset of each class, gained 1.4 points
-and `years` 2, in another of the same recipe nothing (docs/evidence.md). A rule is believed by its cross-fit
-(`cross_fit`, `review`) or not at all.
-
-What is fitted: the offsets or borders and one temperature per attribute (`calibrate.py`). What is not: which people
-the numbers are about; everything `review` says of a `cross_fit` is about people nothing was fitted on.
+small vector added to the log probabilities, or two borders in years, fitted on out-of-fold predictions, beside one
+temperature per attribute (`calibrate.py`). A rule is believed by its cross-fit (`cross_fit`, `review`) or not at all:
+only that is about people nothing was fitted on.
 """
 
 from __future__ import annotations
@@ -27,12 +18,11 @@ from numpy.typing import NDArray
 
 from threefold import labels
 from threefold.errors import DataError, RecipeError, RunError, one_of
-from threefold.evidence.calibrate import LEAST, fit_temperature, risk_coverage, temper
-from threefold.evidence.crossfit import sides
-from threefold.evidence.metrics import macro_f1
+from threefold.evidence.bootstrap import AnyFloats
+from threefold.evidence.calibrate import LEAST, fit_mean_temperature, fit_temperature, least_confidence, temper
+from threefold.evidence.metrics import macro_f1, sides
 from threefold.predictions import Predictions
 
-Floats = NDArray[np.floating]
 Codes = NDArray[np.int64]
 
 FILE = "decision.json"
@@ -44,6 +34,12 @@ YEARS = (np.arange(150, 450) / 10, np.arange(450, 800) / 10)
 SMOOTH, PULL, NEAR, ROUNDS = 6, 0.002, 0.002, 4
 """Standard deviation of the smoothing in steps; macro F1 an offset of 1 must bring; what counts as equally good; how
 often every number is fitted again, the others as they are then."""
+# What overfits was measured on twelve models of 700 people, fitted on 560 and scored on 140, in turn: 18 free offsets
+# at the highest step of macro F1 lost 0.5 points. So `offsets` moves attributes (five numbers, alike in all classes of
+# an attribute's value), `age` only the two age borders; the score is smoothed along each number, pulled towards 0, and
+# the middle of the best stretch is taken, not its edge. That gains 0.2 points on average, far inside the noise of one
+# run. With 2,700 people there can be more: in one training `classes`, an offset of each class, gained 1.4 points and
+# `years` 2, in another of the same recipe nothing (docs/evidence.md).
 FITTINGS = 20
 """Passes over the three marginals at most; five bring most photos within 0.0001, those with all but zeros take more."""
 _PARTS = labels.decode_all(np.arange(labels.CLASSES))
@@ -70,10 +66,10 @@ class Decided:
     indeterminate: [N, 3] where an attribute is better not said.
     """
 
-    probabilities: Floats
+    probabilities: AnyFloats
     code: Codes
-    confidence: Floats
-    confidences: Floats
+    confidence: AnyFloats
+    confidences: AnyFloats
     indeterminate: NDArray[np.bool_]
 
 
@@ -93,9 +89,9 @@ class Decision:
     abstain: dict[str, float] = field(default_factory=lambda: dict.fromkeys(labels.ATTRIBUTES, 0.0))
 
     def __post_init__(self) -> None:
-        for name, given in (("temperature", self.temperature), ("abstain", self.abstain)):
-            if list(given) != list(labels.ATTRIBUTES):
-                raise DataError(f"{name} is of {', '.join(given)}; expected {', '.join(labels.ATTRIBUTES)}")
+        for name, values in (("temperature", self.temperature), ("abstain", self.abstain)):
+            if list(values) != list(labels.ATTRIBUTES):
+                raise DataError(f"{name} is of {', '.join(values)}; expected {', '.join(labels.ATTRIBUTES)}")
         numbers = np.array([*self.temperature.values(), *self.offsets, *self.abstain.values()])
         if len(self.offsets) != labels.CLASSES or not np.isfinite(numbers).all():
             raise DataError(f"{len(self.offsets)} offsets, or a number that is not finite; expected {labels.CLASSES}")
@@ -104,15 +100,15 @@ class Decision:
         if self.years_cuts and not 0 < self.years_cuts[0] <= self.years_cuts[1] < np.inf:
             raise DataError(f"years_cuts {self.years_cuts}: expected two rising years")
 
-    def apply(self, probabilities: Floats, years: Floats | None = None) -> Decided:
+    def apply(self, probabilities: AnyFloats, years: AnyFloats | None = None) -> Decided:
         """[N, 18] as a network gives them, [N] years (NaN where unknown) -> what is said of them."""
-        joint, code = self.calibrate(probabilities), self.say(probabilities, years)
+        joint, code = self.calibrate(probabilities), self.answer(probabilities, years)
         rows, parts = np.arange(len(code)), labels.decode_all(code)
         marginals = labels.marginals(joint).values()
         sure = np.stack([part[rows, parts[:, column]] for column, part in enumerate(marginals)], axis=1)
         return Decided(joint, code, joint[rows, code], sure, sure < np.array(list(self.abstain.values())))
 
-    def calibrate(self, probabilities: Floats) -> Floats:
+    def calibrate(self, probabilities: AnyFloats) -> AnyFloats:
         """[N, 18] -> [N, 18] whose marginals are the tempered ones; what attributes have to do with each other is kept.
 
         Iterative proportional fitting (Deming & Stephan 1940): of independent attributes one pass is exact, a mean of
@@ -135,7 +131,7 @@ class Decision:
         joint = cube.reshape(-1, labels.CLASSES)
         return np.asarray(joint / joint.sum(1, keepdims=True))
 
-    def say(self, probabilities: Floats, years: Floats | None = None) -> Codes:
+    def answer(self, probabilities: AnyFloats, years: AnyFloats | None = None) -> Codes:
         """[N] the class said. By years, it is the best class of the age group they fall into."""
         scores = _logs(probabilities) + np.array(self.offsets)
         code = np.asarray(scores.argmax(1))
@@ -147,19 +143,21 @@ class Decision:
     def words(self) -> list[str]:
         """Lines that say what is said differently, and when nothing is said; none where nothing is.
 
-        An offset of an attribute's value is told in calibrated probability: the share, of what two values have
-        together, from which on the first-named is said; 0.50 without it. Offsets of classes are told as they are.
+        An offset of an attribute's value is put in calibrated probability: the share, of what two values have
+        together, from which on the first-named is said; 0.50 without it. Offsets of classes are put as they are.
         """
         moves = np.array(self.offsets) - self.offsets[1]
         # class 1 has the usual value of all three; STEPS leads from it to another value of one attribute
-        own = {(n, v): moves[1 + STEPS[n] * (v - (n == "age_group"))] for n, v in BLOCKS["offsets"]}
-        lines = [f"{labels.class_name(code)}: {move:+.2f} on its log probability" for code, move in enumerate(moves)]
-        if np.allclose(moves, sum(move * _inside(*which) for which, move in own.items())):
-            lines = []
-            for (name, value), move in own.items():
+        single = {(n, v): moves[1 + STEPS[n] * (v - (n == "age_group"))] for n, v in BLOCKS["offsets"]}
+        lines = []
+        if np.allclose(moves, sum(move * _inside(*which) for which, move in single.items())):
+            for (name, value), move in single.items():
                 share, names = 1 / (1 + np.exp(move / self.temperature[name])), labels.NAMES[name]
                 usual = names[int(name == "age_group")]
-                lines += [f"{names[value]} rather than {usual} from a share of {share:.2f} on"] * bool(move)
+                if move:
+                    lines.append(f"{names[value]} rather than {usual} from a share of {share:.2f} on")
+        else:
+            lines = [f"{labels.class_name(code)}: {add:+.2f} on its log probability" for code, add in enumerate(moves)]
         if self.years_cuts:
             lines.append("age group by predicted years: 30-59 from {:.1f}, >=60 from {:.1f}".format(*self.years_cuts))
         return lines + [f"{name} is indeterminate below {least:.3f}" for name, least in self.abstain.items() if least]
@@ -170,26 +168,34 @@ class Decision:
 
     @classmethod
     def from_dict(cls, value: Any, where: object = "decision") -> Decision:
-        """Read what `to_dict` made; RunError naming `where` for anything else, down to an unknown key."""
+        """Read what `to_dict` wrote; RunError naming `where` for anything else, down to an unknown key."""
         try:
-            if unknown := set(value) - {each.name for each in fields(cls)}:
+            if unknown := set(value) - {field.name for field in fields(cls)}:
                 raise DataError(f"{min(unknown)!r} is not known")
             cuts = value["years_cuts"]
-            one, two = ({name: float(x) for name, x in value[key].items()} for key in ("temperature", "abstain"))
-            offsets = tuple(float(offset) for offset in value["offsets"])
-            return cls(one, offsets, None if cuts is None else (float(cuts[0]), float(cuts[1])), two)
+            return cls(
+                temperature={name: float(x) for name, x in value["temperature"].items()},
+                offsets=tuple(float(offset) for offset in value["offsets"]),
+                years_cuts=None if cuts is None else (float(cuts[0]), float(cuts[1])),
+                abstain={name: float(x) for name, x in value["abstain"].items()},
+            )
         except (DataError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise RunError(f"{where}: is not what `threefold decide` writes ({error})") from None
 
 
 def fit(
-    predictions: Predictions, *, rule: str = "auto", coverage: float | None = None, risk: float | None = None,
-    tempered: Sequence[str] = tuple(labels.ATTRIBUTES), k: int = 5, seed: int = 0,
-) -> Decision:  # fmt: skip
+    predictions: Predictions,
+    *,
+    rule: str = "auto",
+    coverage: float | None = None,
+    risk: float | None = None,
+    tempered: Sequence[str] = tuple(labels.ATTRIBUTES),
+    seed: int = 0,
+) -> Decision:
     """The Decision that is best on these photos: a fit, not a score (see `cross_fit`).
 
     rule: of RULES. `none` fits temperatures only, `age`, `offsets` and `classes` what BLOCKS names, `years` the two
-    borders of the predicted years; `auto` takes the one of these that scores best in a cross-fit of its own (k, seed:
+    borders of the predicted years; `auto` takes the one of these that scores best in a cross-fit of its own (seed: of
     its lots), the first of equals. coverage: the share of the photos for which each attribute is said; risk: the
     largest share of what is said that may be wrong (where no share is small enough, only what is certain is said); at
     most one of them.
@@ -200,78 +206,106 @@ def fit(
         raise RecipeError(f"rule: {rule!r} is not known ({one_of(RULES, rule)})")
     wrong = (coverage is not None and not 0 < coverage <= 1) or (risk is not None and not 0 <= risk < 1)
     if wrong or None not in (coverage, risk):
-        raise RecipeError(
-            f"coverage {coverage}, risk {risk}: expected one of them, above 0 up to 1, or 0 up to below 1"
-        )
-    known = predictions.take(predictions.label >= 0)
+        limits = "expected one of them, above 0 up to 1, or 0 up to below 1"
+        raise RecipeError(f"coverage {coverage}, risk {risk}: {limits}")
+    labelled = predictions.take(predictions.label >= 0)
     if rule == "auto":
-        rule = _choose(known, k, seed) if len(known) else "none"
-    if rule != "none" and not len(known):
+        rule = _choose(labelled, seed) if len(labelled) else "none"
+    if rule != "none" and not len(labelled):
         raise DataError(f"rule {rule}: no photo knows mask, gender and age group, so there is no macro F1 to fit it on")
-    if rule == "years" and not np.isfinite(known.years).any():
+    if rule == "years" and not np.isfinite(labelled.years).any():
         raise DataError("rule years: the model says no age in years (known: none, age, offsets)")
-    found = Decision(
-        {name: fit_temperature(part, predictions.truth[:, column]) if name in tempered else 1.0
-         for column, (name, part) in enumerate(predictions.marginals().items())},
-        tuple(_fit_offsets(known, BLOCKS[rule]).tolist()),
-        _fit_years(known) if rule == "years" else None,
-    )  # fmt: skip
+    marginals = predictions.marginals().items()
+    temperature = {
+        name: fit_temperature(part, predictions.truth[:, column]) if name in tempered else 1.0
+        for column, (name, part) in enumerate(marginals)
+    }
+    cuts = _fit_years(labelled) if rule == "years" else None
+    decision = Decision(temperature, tuple(_fit_offsets(labelled, BLOCKS[rule]).tolist()), cuts)
     if coverage is None and risk is None:
-        return found
-    decided = found.apply(predictions.probabilities, predictions.years)
+        return decision
+    decided = decision.apply(predictions.probabilities, predictions.years)
     right = labels.decode_all(decided.code) == predictions.truth
     least = {}
     for column, name in enumerate(labels.ATTRIBUTES):
         rows = slice(None) if risk is None else predictions.truth[:, column] >= 0
         least[name] = least_confidence(decided.confidences[rows, column], right[rows, column], coverage, risk)
-    return replace(found, abstain=least)
+    return replace(decision, abstain=least)
 
 
-def cross_fit(
-    predictions: Predictions, *, rule: str = "auto", coverage: float | None = None, risk: float | None = None,
-    tempered: Sequence[str] = tuple(labels.ATTRIBUTES), k: int = 5, seed: int = 0,
-) -> tuple[Decided, Decision]:  # fmt: skip
+def cross_fit(predictions: Predictions, *, seed: int = 0, **options: Any) -> tuple[Decided, Decision]:
     """(what is said of each photo by a Decision fitted without its part of the people, the one fitted on everybody).
 
-    The parts are `crossfit.sides`; `auto` chooses its rule inside each part. See `fit`.
+    The parts are `metrics.sides`; `auto` chooses its rule inside each part. options: those of `fit`, which also says
+    what is raised.
     """
-    options: dict[str, Any] = {"rule": rule, "coverage": coverage, "risk": risk, "tempered": tempered}
-    options |= {"k": k, "seed": seed}
-    return _held_out(predictions, **options), fit(predictions, **options)
+    return _held_out(predictions, seed, **options), fit(predictions, seed=seed, **options)
 
 
-def said(predictions: Predictions, code: Codes) -> Predictions:
+# Out-of-fold predictions are of one network each, but a run reads new photos with the mean of all its folds' networks.
+# The mean is less sure than any of them (where they differ, it stands between) and more often right, so temperatures of
+# single networks leave it too unsure, by up to 13 points of confidence (docs/evidence.md; Rahaman & Thiery 2021,
+# "Uncertainty quantification and deep ensembles"; Wu & Gales 2021, "Should ensemble members be calibrated?"). Both
+# calibrate on labels that no member has seen, which folds do not leave; here photos without labels are enough.
+def for_mean(single: Decision, members: AnyFloats, mean: AnyFloats, *, coverage: float | None = None) -> Decision:
+    """The decision for `mean` [N, 18] (what is read with) that does what `single` does for `members` [M, N, 18].
+
+    Both as the networks give them, of N photos of people that no member has seen; no labels. Offsets are moved with
+    the temperatures, so that they change the answer at the same calibrated share; borders in years stay. With
+    `coverage` an attribute is indeterminate for the least sure of these photos; else the least confidences stay, as
+    they are calibrated ones. Raises DataError for shapes that do not fit and for no photos.
+    """
+    if members.ndim != 3 or members.shape[1:] != mean.shape or mean.shape[1:] != (labels.CLASSES,) or not mean.size:
+        raise DataError(f"members {members.shape}, mean {mean.shape}; expected [M, N, {labels.CLASSES}] and [N, ...]")
+    # With their temperatures the single networks mean what they say. So labels drawn from what the mean says must find
+    # them calibrated again, and its temperature is that for which they are. This assumes that they mean what they say
+    # on these photos too, which may be easier or harder than those of the training but of no other kind.
+    parts = [labels.marginals(member) for member in members]
+    temperature = {}
+    for name, part in labels.marginals(mean).items():
+        calibrated = np.stack([temper(member[name], single.temperature[name]) for member in parts])
+        temperature[name] = fit_mean_temperature(part, calibrated)
+    ratio = {name: temperature[name] / single.temperature[name] for name in temperature}
+    decision = replace(single, temperature=temperature, offsets=_moved(np.array(single.offsets), ratio))
+    if coverage is None:
+        return decision
+    columns = zip(labels.ATTRIBUTES, decision.apply(mean).confidences.T, strict=True)
+    unlabelled = np.ones(len(mean), bool)
+    return replace(decision, abstain={n: least_confidence(sure, unlabelled, coverage, None) for n, sure in columns})
+
+
+def as_certain(predictions: Predictions, code: Codes) -> Predictions:
     """The same photos with certainty for [N] `code`: what `metrics` and `compare` then measure is what was said."""
     return replace(predictions, probabilities=np.eye(labels.CLASSES, dtype=np.float32)[code])
 
 
-def _held_out(predictions: Predictions, *, k: int, seed: int, **options: Any) -> Decided:
-    part, rows, found = sides(predictions, k, seed), [], []
+def _held_out(predictions: Predictions, seed: int, **options: Any) -> Decided:
+    part, rows, decided = sides(predictions, seed=seed), [], []
     for side in np.unique(part):
         held = predictions.take(part == side)
-        decision = fit(predictions.take(part != side), k=k, seed=seed, **options)
+        decision = fit(predictions.take(part != side), seed=seed, **options)
         rows.append(np.flatnonzero(part == side))
-        found.append(decision.apply(held.probabilities, held.years))
+        decided.append(decision.apply(held.probabilities, held.years))
     order = np.concatenate(rows).argsort()
-    return Decided(*(np.concatenate([getattr(one, each.name) for one in found])[order] for each in fields(Decided)))
+    return Decided(*(np.concatenate([getattr(one, f.name) for one in decided])[order] for f in fields(Decided)))
 
 
-def _choose(known: Predictions, k: int, seed: int) -> str:
-    rules = [rule for rule in BLOCKS if rule != "years" or np.isfinite(known.years).any()]
-    scores = [macro_f1(known.label, _held_out(known, rule=rule, k=k, seed=seed).code) for rule in rules]
+def _choose(labelled: Predictions, seed: int) -> str:
+    rules = [rule for rule in BLOCKS if rule != "years" or np.isfinite(labelled.years).any()]
+    scores = [macro_f1(labelled.label, _held_out(labelled, seed, rule=rule).code) for rule in rules]
     return rules[int(np.argmax(scores))]
 
 
-def _fit_offsets(known: Predictions, blocks: Sequence[tuple[str, int]]) -> Floats:
+def _fit_offsets(labelled: Predictions, blocks: Sequence[tuple[str, int]]) -> AnyFloats:
     """[18]: coordinate ascent, one value of one attribute at a time."""
-    scores, truth, offsets = _logs(known.probabilities), known.label, np.zeros(labels.CLASSES)
+    scores, truth, offsets = _logs(labelled.probabilities), labelled.label, np.zeros(labels.CLASSES)
     values = dict.fromkeys(blocks, 0.0)
     for _ in range(ROUNDS):
         before = offsets.copy()
         for (name, value), now in list(values.items()):
             inside = _inside(name, value)
             offsets = offsets - now * inside
-            one, other = (np.where(kept, scores + offsets, -np.inf) for kept in (~inside, inside))
+            one, other = (np.where(classes, scores + offsets, -np.inf) for classes in (~inside, inside))
             step = _step(truth, one.argmax(1), other.argmax(1), one.max(1) - other.max(1), GRID, PULL)
             values[name, value] = step
             offsets = offsets + step * inside
@@ -286,23 +320,22 @@ def _inside(name: str, value: int) -> NDArray[np.bool_]:
     return np.asarray(every[[*labels.ATTRIBUTES, "class"].index(name)] == value)
 
 
-def _fit_years(known: Predictions) -> tuple[float, float]:
+def _fit_years(labelled: Predictions) -> tuple[float, float]:
     """The two borders, one at a time; what says no years is left out."""
-    known = known.take(np.isfinite(known.years))
-    years, truth = known.years.astype(np.float64), known.label
-    young, middle, old = _best(_logs(known.probabilities)).T
+    aged = labelled.take(np.isfinite(labelled.years))
+    years, truth = aged.years.astype(np.float64), aged.label
+    young, middle, old = _best(_logs(aged.probabilities)).T
     first, second = map(float, labels.CUTS)
     for _ in range(ROUNDS):
         # a border that rises makes somebody younger from their own year on (not at it: at the border one is older)
         at = np.nextafter(years, np.inf)
-        second = _step(
-            truth, np.where(years >= first, old, young), np.where(years >= first, middle, young), at, YEARS[1]
-        )
+        low, high = (np.where(years >= first, group, young) for group in (old, middle))
+        second = _step(truth, low, high, at, YEARS[1])
         first = _step(truth, np.where(years >= second, old, middle), young, at, YEARS[0])
     return first, second
 
 
-def _step(truth: Codes, low: Codes, high: Codes, at: Floats, grid: Floats, pull: float = 0.0) -> float:
+def _step(truth: Codes, low: Codes, high: Codes, at: AnyFloats, grid: AnyFloats, pull: float = 0.0) -> float:
     """The number of `grid` for which macro F1 is best where photos say `low` below their `at` and `high` from it on.
 
     Macro F1 is a jagged step function of such a number and its highest step is chance. It is smoothed, less `pull` per
@@ -319,7 +352,7 @@ def _step(truth: Codes, low: Codes, high: Codes, at: Floats, grid: Floats, pull:
     return float(grid[first:last].mean())
 
 
-def _f1_along(truth: Codes, low: Codes, high: Codes, at: Floats, grid: Floats) -> Floats:
+def _f1_along(truth: Codes, low: Codes, high: Codes, at: AnyFloats, grid: AnyFloats) -> AnyFloats:
     """[G] macro F1 at each number of the rising grid; see `_step`. All of them in one pass over the photos."""
     place = np.searchsorted(grid, at) * labels.CLASSES  # where it changes to `high`; behind the end: never
     size = (len(grid) + 1) * labels.CLASSES
@@ -337,20 +370,26 @@ def _f1_along(truth: Codes, low: Codes, high: Codes, at: Floats, grid: Floats) -
     return np.asarray((2 * right / np.maximum(both, 1)).mean(1))
 
 
-def least_confidence(confidence: Floats, right: NDArray[np.bool_], coverage: float | None, risk: float | None) -> float:
-    """The least confidence with which the share `coverage` is said, or at most the share `risk` of it is wrong; 1 where
-    no share is that small. [N] confidences, [N] whether right (of no matter for a coverage)."""
-    if not len(confidence):
-        return 0.0
-    shares, risks = risk_coverage(confidence, right)
-    good = np.flatnonzero(risks <= risk)[-1:] if risk is not None else np.flatnonzero(shares >= (coverage or 1))[:1]
-    return min(float(-np.sort(-confidence)[good[0]]), 1.0) if len(good) else 1.0
-
-
-def _logs(probabilities: Floats) -> Floats:
+def _logs(probabilities: AnyFloats) -> AnyFloats:
     return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny, dtype=np.float64))
 
 
-def _best(scores: Floats) -> Codes:
+def _best(scores: AnyFloats) -> Codes:
     """[N, 18] -> [N, 3] the best class of each age group."""
     return np.stack([np.where(_PARTS[:, 2] == group, scores, -np.inf).argmax(1) for group in range(3)], axis=1)
+
+
+def _moved(offsets: AnyFloats, ratio: dict[str, float]) -> tuple[float, ...]:
+    """[18] offsets of log probabilities that are `ratio` times as wide apart.
+
+    What an attribute adds is multiplied by its own ratio, what only a class adds by the mean of all.
+    """
+    cube = offsets.reshape(tuple(labels.SIZES.values()))
+    rest, moved = cube - cube.mean(), np.zeros_like(cube)
+    for axis, name in enumerate(labels.ATTRIBUTES):
+        others = tuple({0, 1, 2} - {axis})
+        part = cube.mean(others, keepdims=True) - cube.mean()
+        rest = rest - part
+        moved = moved + part * ratio[name]
+    moved = moved + rest * float(np.exp(np.mean(np.log(list(ratio.values())))))
+    return tuple((moved - moved.ravel()[1]).round(9).ravel().tolist())

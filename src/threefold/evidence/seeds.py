@@ -2,30 +2,10 @@
 
 Two things move a score. Other people would have been measured: the bootstrap over persons covers that, and only that.
 And another seed would have trained another network: no draw of people shows it, and most "improvements" by a trick are
-of its size. Here K runs of one recipe on the same photos and folds are scored, and
-
-    person variance   of the mean score over the seeds, from one bootstrap over persons; every seed gets the same draws
-    seed variance     of the K scores on these very photos, unbiased (divided by K - 1)
-
-are added: seed / K for what the recipe scores on average, seed * (1 + 1/K) for what one more training of it will score.
-With K of 2 to 5 the seed variance is hardly known, so the normal quantile is replaced by Student's t of the degrees of
-freedom of the sum (Satterthwaite 1946; Welch 1947): K - 1 for the seeds; for the persons as many as compare.py gives
-the spread of a difference, and infinitely many for that of a score, whose ends are BCa and keep their skewness: each
-side's distance counts as 1.96 person SDs. With one seed a difference has the interval of compare.py, and seed noise is
-not in it.
-
-Assumed: scores of trainings scatter normally about the recipe's mean, independently of who is drawn. What two networks
-of one recipe make of particular people is in both variances, once too often: the sum errs on the safe side. Coverage of
-nominal 95 % for the recipe's mean (`benchmarks/seeds.py`; normal noise, 20,000 times; SD of persons : of the seed : of
-person x seed, of one training):
-
-    seeds   1:0:0   1:0.4:0   1:0:0.4   1:1:0   0.3:1:0   0.3:0:1   0.3:1:1
-    2        95.0      95.0      96.0    94.0      88.2      98.1      94.9
-    3        94.7      94.8      95.5    94.6      92.3      98.5      96.7
-    5        94.9      95.0      95.2    94.8      94.4      98.6      97.3
-
-Two seeds are too few where nearly all of the noise is seeds.
-What is not here: other training people (the networks are given) and other folds.
+of its size. Here K runs of one recipe on the same photos and folds are scored, and the variance of the persons (of the
+mean score, every seed with the same draws) and that of the seeds (of the K scores on these very photos, divided by
+K - 1) are added: seed / K for what the recipe scores on average, seed * (1 + 1/K) for what one more training will
+score. What is not here: other training people (the networks are given) and other folds.
 """
 
 from __future__ import annotations
@@ -36,17 +16,16 @@ from math import ceil, inf, log2, sqrt
 
 import numpy as np
 
-from threefold import labels
 from threefold.errors import DataError
-from threefold.evidence.bootstrap import LEVEL, NORMAL, Estimate, Floats, estimate
+from threefold.evidence.bootstrap import LEVEL, NORMAL, Estimate, Floats, estimate, t_beyond, t_quantile
 from threefold.evidence.compare import POWER, Verdict, verdict
 from threefold.evidence.ensemble import aligned
-from threefold.evidence.metrics import COLUMNS, columns_of, person_counts
-from threefold.evidence.student import t_beyond, t_quantile
+from threefold.evidence.metrics import judged_tasks, macro_counts, macro_mean
 from threefold.predictions import Predictions
 
 Z = NORMAL.inv_cdf((1 + LEVEL) / 2)
-_MOST = 1_000_000_000  # people or seeds beyond which nobody goes
+_MOST = 1_000_000_000
+"""People or seeds beyond which nobody goes."""
 Interval = dict[str, float]
 """{value, low, high}: a number and the ends of its 95 % interval."""
 
@@ -93,10 +72,10 @@ class SeedDifference:
 
 def spread(parts: Sequence[Predictions], *, draws: int = 2000, seed: int = 0) -> Spread:
     """Separate the noise of K >= 1 runs of one recipe; DataError unless they are about the same photos and labels."""
-    metric, noise, _ = _noise([parts], draws, seed)
+    metric, noise = _noise([parts], draws, seed)
     ends = (noise.persons, noise.interval(), noise.interval(extra=1))
-    inside = [{key: min(max(end, 0.0), 1.0) for key, end in each.items()} for each in ends]  # a score is of 0..1
-    return Spread(metric, noise.each.tolist(), noise.person_sd, noise.seed_sd, *inside)
+    inside = [{key: min(max(end, 0.0), 1.0) for key, end in interval.items()} for interval in ends]  # a score is 0..1
+    return Spread(metric, noise.scores.tolist(), noise.person_sd, noise.seed_sd, *inside)
 
 
 def seed_difference(
@@ -109,64 +88,55 @@ def seed_difference(
     """
     if len(ones) != len(others):
         raise DataError(f"seeds: {len(ones)} runs against {len(others)}; expected one run of each seed on both sides")
-    metric, noise, people = _noise([ones, others], draws, seed)
-    seeds, own, count = noise.seed_sd, noise.interaction, len(ones)
-    pure = max(0.0, (seeds or 0.0) ** 2 - own)
-    persons, freedom = noise.person_sd**2, float(noise.found.freedom[0])
-    shared = max(0.0, persons - own / count)  # of the persons, whatever the seed is
+    metric, noise = _noise([ones, others], draws, seed)
+    people, seeds, count = len(np.unique(ones[0].persons)), noise.seed_sd, len(ones)
+    # the variance of the seeds is that of a seed alone (pure) and of what it makes of particular people (mixed)
+    mixed = noise.interaction
+    pure = max(0.0, (seeds or 0.0) ** 2 - mixed)
+    persons, freedom = noise.person_sd**2, noise.freedom
+    shared = max(0.0, persons - mixed / count)  # of the persons, whatever the seed is
 
     def of_people(number: int) -> tuple[float, float]:
         fewer = people / number
         df = min(freedom / fewer, number - 1)
-        return _joined(persons * fewer, df, (pure + own * fewer) / count if seeds is not None else 0.0, count - 1)
+        return _joined(persons * fewer, df, (pure + mixed * fewer) / count if seeds is not None else 0.0, count - 1)
 
     def of_seeds(number: int) -> tuple[float, float]:
-        return _joined(shared + own / number, freedom, (pure + own) / number, number - 1)
+        return _joined(shared + mixed / number, freedom, (pure + mixed) / number, number - 1)
 
     chance = (1 - LEVEL) / among
     least = 1 + ceil(-log2(chance))  # fewer persons may all agree by chance, see compare.py
-    needed = _enough(noise.mean, of_people, chance, least)
-    more = _enough(noise.mean, of_seeds, chance, 2) if seeds is not None else None
-    share = pure / count / (persons + pure / count) if seeds is not None and persons + pure else None
-    told = verdict(noise.mean, noise.p)
-    ends = (noise.interval(), noise.p, told, noise.person_sd, seeds)
-    return SeedDifference(metric, noise.each.tolist(), *ends, share, needed, more)
+    return SeedDifference(
+        metric=metric,
+        differences=noise.scores.tolist(),
+        headline=noise.interval(),
+        p=noise.p,
+        verdict=verdict(noise.mean, noise.p),
+        person_sd=noise.person_sd,
+        seed_sd=seeds,
+        seed_share=pure / count / (persons + pure / count) if seeds is not None and persons + pure else None,
+        persons_needed=_enough(noise.mean, of_people, chance, least),
+        seeds_needed=_enough(noise.mean, of_seeds, chance, 2) if seeds is not None else None,
+    )
 
 
-@dataclass(frozen=True)
 class _Noise:
-    """K numbers, one per seed [K], and the bootstrap over persons: of their mean, then of each one's distance to it.
+    """K scores, one per seed [K], and the bootstrap over persons: of their mean, then of each one's distance to it.
 
     skewed: the person part keeps the skewness of its BCa ends (a score); else it is a t interval (a difference).
+    interaction: variance that a seed's number has from who was drawn, beyond what all seeds share.
     """
 
-    each: Floats
-    found: Estimate
-    skewed: bool
-
-    @property
-    def mean(self) -> float:
-        return float(self.found.value[0])
-
-    @property
-    def persons(self) -> Interval:
-        if self.skewed:
-            return {key: float(getattr(self.found, key)[0]) for key in ("value", "low", "high")}
-        reach = t_quantile(LEVEL, float(self.found.freedom[0])) * self.person_sd
-        return {"value": self.mean, "low": self.mean - reach, "high": self.mean + reach}
-
-    @property
-    def person_sd(self) -> float:
-        return float(self.found.spread[0])
-
-    @property
-    def seed_sd(self) -> float | None:
-        return float(self.each.std(ddof=1)) if len(self.each) > 1 else None
-
-    @property
-    def interaction(self) -> float:
-        """Variance that a seed's number has from who was drawn, beyond what all seeds share."""
-        return float((self.found.spread[1:] ** 2).sum() / max(len(self.each) - 1, 1))
+    def __init__(self, scores: Floats, estimate: Estimate, skewed: bool) -> None:
+        self.scores, self.skewed = scores, skewed
+        columns = (estimate.value, estimate.low, estimate.high, estimate.spread, estimate.freedom)
+        self.mean, low, high, self.person_sd, self.freedom = (float(column[0]) for column in columns)
+        if not skewed:
+            reach = t_quantile(LEVEL, self.freedom) * self.person_sd
+            low, high = self.mean - reach, self.mean + reach
+        self.persons: Interval = {"value": self.mean, "low": low, "high": high}
+        self.seed_sd = float(scores.std(ddof=1)) if len(scores) > 1 else None
+        self.interaction = float((estimate.spread[1:] ** 2).sum() / max(len(scores) - 1, 1))
 
     @property
     def p(self) -> float:
@@ -182,16 +152,22 @@ class _Noise:
         return {"value": self.mean, "low": self.mean - low, "high": self.mean + high}
 
     def _error(self, side: str, extra: int) -> tuple[float, float]:
-        """Standard error towards one side, and its degrees of freedom (Satterthwaite 1946)."""
-        persons = (self.persons[side] - self.mean) ** 2 / Z**2 if self.skewed else self.person_sd**2
-        known = 0.0 if self.skewed else persons**2 / float(self.found.freedom[0])
-        seeds = (self.seed_sd or 0.0) ** 2 * (1 / len(self.each) + extra)
-        known += seeds**2 / max(len(self.each) - 1, 1)
-        return sqrt(persons + seeds), (persons + seeds) ** 2 / known if known else inf
+        """Standard error towards one side, and its degrees of freedom."""
+        # With K of 2 to 5 the seed variance is hardly known, so the normal quantile is replaced by Student's t: of
+        # K - 1 degrees for the seeds; for the persons of as many as compare.py gives the spread of a difference, and of
+        # infinitely many for that of a score, whose ends are BCa: each side's distance counts as 1.96 SDs. What two
+        # networks of one recipe make of particular people is in both variances, so the sum errs on the safe side.
+        # Coverage: docs/evidence.md and `benchmarks/seeds.py`.
+        persons, freedom = self.person_sd**2, self.freedom
+        if self.skewed:
+            persons, freedom = (self.persons[side] - self.mean) ** 2 / Z**2, inf
+        seeds = (self.seed_sd or 0.0) ** 2 * (1 / len(self.scores) + extra)
+        variance, df = _joined(persons, freedom, seeds, len(self.scores) - 1)
+        return sqrt(variance), df
 
 
-def _noise(sides: Sequence[Sequence[Predictions]], draws: int, seed: int) -> tuple[str, _Noise, int]:
-    """Name of the score; the K scores of one side, or of one side minus the other; how many persons.
+def _noise(sides: Sequence[Sequence[Predictions]], draws: int, seed: int) -> tuple[str, _Noise]:
+    """Name of the score; the K scores of one side, or of one side minus the other.
 
     What is scored is as in compare.py: macro F1 over the 18 classes; where no photo knows all three labels, the mean of
     the known attributes' macro F1.
@@ -199,34 +175,31 @@ def _noise(sides: Sequence[Sequence[Predictions]], draws: int, seed: int) -> tup
     if not sides[0]:
         raise DataError("seeds: there is no run to measure")
     parts = aligned([part for side in sides for part in side])
-    counts = np.stack([person_counts(part) for part in parts], axis=1)  # [persons, runs, counts]
-    total = dict(zip(COLUMNS, columns_of(counts.sum((0, 1))), strict=True))
-    names = [name for name in ("all", *labels.ATTRIBUTES) if np.isfinite(total[f"{name}.macro_f1"])]
+    names = judged_tasks(parts[0])
     if not names:
         raise DataError("seeds: no photo has a label, so there is nothing to score")
-    names = ["all"] if names[0] == "all" else names
-    chosen = [COLUMNS.index(f"{name}.macro_f1") for name in names]
+    counts = np.stack([macro_counts(part, names) for part in parts], axis=1)  # [persons, runs, counts]
 
     def scores(sums: Floats) -> Floats:
         """[..., runs * counts] -> [..., K]."""
-        each: Floats = columns_of(sums.reshape(*sums.shape[:-1], *counts.shape[1:]))[..., chosen].mean(-1)
-        return each[..., : len(sides[0])] - each[..., len(sides[0]) :] if len(sides) > 1 else each
+        runs = macro_mean(sums.reshape(*sums.shape[:-1], *counts.shape[1:]), names)[..., 0]
+        return runs[..., : len(sides[0])] - runs[..., len(sides[0]) :] if len(sides) > 1 else runs
 
     def numbers(sums: Floats) -> Floats:
-        each = scores(sums)
-        mean = each.mean(-1, keepdims=True)
-        return np.concatenate([mean, each - mean], axis=-1)
+        parts = scores(sums)
+        mean = parts.mean(-1, keepdims=True)
+        return np.concatenate([mean, parts - mean], axis=-1)
 
     flat = counts.reshape(len(counts), -1)
-    found = estimate(parts[0].persons, flat, numbers, draws, seed)
-    metric = "macro F1" if names == ["all"] else f"mean macro F1 of {', '.join(names)}"
-    return metric, _Noise(scores(flat.sum(0)), found, len(sides) == 1), len(counts)
+    metric = "macro F1" if names == ("all",) else f"mean macro F1 of {', '.join(names)}"
+    noise = estimate(parts[0].persons, flat, numbers, draws, seed)
+    return metric, _Noise(scores(flat.sum(0)), noise, len(sides) == 1)
 
 
 def _joined(persons: float, df: float, seeds: float, few: int) -> tuple[float, float]:
-    """Variance of persons and seeds together, and its degrees of freedom (Satterthwaite 1946), 1 at least."""
-    known = (persons**2 / max(df, 1.0) if persons else 0.0) + seeds**2 / max(few, 1)
-    return persons + seeds, max((persons + seeds) ** 2 / known, 1.0) if known else inf
+    """Variance of persons and seeds together, its degrees of freedom (Satterthwaite 1946, Welch 1947), 1 at least."""
+    uncertain = (persons**2 / max(df, 1.0) if persons else 0.0) + seeds**2 / max(few, 1)
+    return persons + seeds, max((persons + seeds) ** 2 / uncertain, 1.0) if uncertain else inf
 
 
 def _enough(value: float, at: Callable[[int], tuple[float, float]], chance: float, least: int) -> int | None:

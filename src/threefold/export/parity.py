@@ -1,7 +1,7 @@
 """Two backends on the same photos: how far apart they are, and what that costs.
 
-The photos are the run's own where they are still here, of people its networks have not seen where that can be; else
-random ones, on which only the distance means something.
+The photos are the run's where they are still here, of people whom its networks have not seen where there are such; else
+random ones, on which only the difference means something.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from threefold import labels, progress
 from threefold.data.tables import read_rows
-from threefold.errors import AssetError, DataError
+from threefold.errors import DataError
 from threefold.evidence.metrics import score
 from threefold.photos.decode import decode
 from threefold.photos.prepare import Prepare
@@ -36,9 +35,10 @@ CHUNK = 32
 class Loss:
     """What smaller weights changed on `photos` photos.
 
-    own: they are the run's, not random ones. unseen: no network in the file was trained on their people. before, after:
-    macro F1 in float32 and with the smaller weights (of photos that know only some attributes, the mean over those),
-    None where no truth is known. largest, mean: difference of probabilities. changed: share of answers that are others.
+    The fields are keys of parity.json. own: they are the run's, not random ones. unseen: no network in the file was
+    trained on their people. before, after: macro F1 in float32 and with the smaller weights (where only some attributes
+    are labelled, the mean over those), None without any label. largest, mean: difference of probabilities. changed:
+    share of answers that are others.
     """
 
     photos: int
@@ -51,20 +51,21 @@ class Loss:
     changed: float
 
     def lines(self, precision: str) -> list[str]:
-        """The same for people."""
-        whose = "of the run's photos" if self.own else "random photos"
-        seen = "that its network never saw" if self.unseen else "which its networks were trained on: a lower bound"
-        of = f"{self.photos:,} {whose}" + (f", {seen}" if self.own else "")
-        apart = f"probabilities differ by {self.largest:.4f} at most, {self.mean:.5f} on average"
-        said = [f"{precision} against float32: {apart}, {self.changed:.2%} of the answers, on {of}"]
+        """The difference and the macro F1 in one line each."""
+        photos = f"{self.photos:,} random photos"
+        if self.own:
+            seen = "that its network never saw" if self.unseen else "which its networks were trained on: a lower bound"
+            photos = f"{self.photos:,} of the run's photos, {seen}"
+        difference = f"probabilities differ by {self.largest:.4f} at most, {self.mean:.5f} on average"
+        lines = [f"{precision} against float32: {difference}; {self.changed:.2%} of the answers change, on {photos}"]
         if self.before is not None and self.after is not None:
-            said.append(f"macro F1 {self.before:.4f} in float32, {self.after:.4f} in {precision}")
-        return said
+            lines.append(f"macro F1 {self.before:.4f} in float32, {self.after:.4f} in {precision}")
+        return lines
 
 
 @dataclass(frozen=True)
 class Photos:
-    """Photos as each preprocessing of a model makes them, and their truth [N, 3], UNKNOWN where nobody said."""
+    """Photos as each preprocessing of a model makes them, and their labels [N, 3], UNKNOWN where one is missing."""
 
     batches: tuple[Batch, ...]
     truth: NDArray[np.int8]
@@ -73,11 +74,11 @@ class Photos:
         return len(self.truth)
 
     def first(self, count: int) -> Photos:
-        """Of the first `count`."""
+        """The first `count` of them."""
         return Photos(tuple(batch[:count] for batch in self.batches), self.truth[:count])
 
     def chunks(self) -> Iterator[tuple[Batch, ...]]:
-        """One photo, then two, then CHUNK at a time: any number must work."""
+        """Batches of one photo, then of two, then of CHUNK: any number must work."""
         ends = [0, 1, 3, *range(3 + CHUNK, len(self) + CHUNK, CHUNK)]
         for start, end in pairwise(ends):
             if start < len(self):
@@ -85,77 +86,80 @@ class Photos:
 
 
 def random_photos(prepares: Sequence[Prepare], count: int, seed: int) -> Photos:
-    """Noisy, smooth and plain ones in turn: noise alone all looks the same to a network."""
+    """Noisy, smooth and plain photos in turn: to a network all noise looks the same."""
     rng = np.random.default_rng(seed)
 
-    def draw(kind: int, size: tuple[int, int]) -> NDArray[np.uint8]:
-        grid = (size, (4, 4), (1, 1))[kind % 3]
+    def draw(number: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+        grid = (size, (4, 4), (1, 1))[number % 3]
         small = rng.integers(0, 256, (*grid, 3), dtype=np.uint8)
         return np.asarray(cv2.resize(small, size[::-1], interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
-    batches = tuple(np.stack([draw(kind, prepare.size) for kind in range(count)]) for prepare in prepares)
+    batches = tuple(np.stack([draw(number, prepare.size) for number in range(count)]) for prepare in prepares)
     return Photos(batches, np.full((count, 3), labels.UNKNOWN, dtype=np.int8))
 
 
-def own_photos(
+def run_photos(
     run: Run, prepares: Sequence[Prepare], fold: int | None, count: int, calibration: int, seed: int
 ) -> tuple[Photos | None, Photos | None]:
-    """(at most `count` photos to judge by, `calibration` others), None where the run's photos are not here.
+    """(at most `count` photos to judge by, at most `calibration` others); None for those that are not here.
 
-    fold: the one whose people the network has not seen: they judge, and the others calibrate; None: any photos.
+    fold: the one whose people the network has not seen: its photos judge, others calibrate. None: any photos. Raises
+    AssetError where a preprocessing needs a file that is missing.
     """
     try:
         rows = _rows(run)
     except DataError:
         return None, None
     order = np.random.default_rng(seed).permutation(len(rows)).tolist()
-    held = [at for at in order if fold is not None and rows[at].fold == fold]
-    seen = [at for at in order if fold is None or rows[at].fold != fold]
-    if not held:
-        spared = min(calibration, len(seen) // 2)
-        held, seen = seen[spared:], seen[:spared]
-    judging, fitting = ([rows[at] for at in part] for part in (held[:count], seen[:calibration]))
-    try:
-        return _prepared(judging, prepares, "reading photos"), _prepared(
-            fitting, prepares, "reading photos to calibrate"
-        )
-    except AssetError as error:
-        progress.say(f"the run's photos are not looked at: {error}")
-        return None, None
+    judging = [rows[at] for at in order if rows[at].fold == fold]
+    fitting = [rows[at] for at in order if rows[at].fold != fold]
+    if not judging:
+        half = min(calibration, len(fitting) // 2)
+        judging, fitting = fitting[half:], fitting[:half]
+    judges = _prepared(judging[:count], prepares, "reading photos")
+    return judges, _prepared(fitting[:calibration], prepares, "reading photos to calibrate")
 
 
 def differences(one: Backend, other: Backend, photos: Photos) -> tuple[float, float | None]:
-    """The largest difference of a probability, and of an age relative to it (None without ages); NaN stays NaN."""
+    """The largest difference of a probability, and of an age in years relative to it (None without ages).
+
+    NaN stays NaN; ages that only one of the two has are NaN.
+    """
     joint, years = _answers(one, photos)
     joint2, years2 = _answers(other, photos)
-    if (years is None) != (years2 is None):
-        return float(np.abs(joint - joint2).max()), float("nan")
-    relative = None
-    if years is not None and years2 is not None:
-        relative = float((np.abs(years - years2) / np.maximum(np.abs(years), 1)).max())
-    return float(np.abs(joint - joint2).max()), relative
+    difference = float(np.abs(joint - joint2).max())
+    if years is None or years2 is None:
+        return difference, None if years is years2 else float("nan")
+    return difference, float((np.abs(years - years2) / np.maximum(np.abs(years), 1)).max())
 
 
-def measure_loss(plain: Backend, smaller: Backend, photos: Photos, *, own: bool, unseen: bool) -> Loss:
-    """See `Loss`."""
+def measure_loss(plain: Backend, smaller: Backend, photos: Photos, *, real: bool, unseen: bool) -> Loss:
+    """What `smaller` changes against `plain`. real: the photos are the run's; unseen: see `Loss`."""
     before, after = _answers(plain, photos)[0], _answers(smaller, photos)[0]
-    apart = np.abs(before - after)
-    changed = float((before.argmax(1) != after.argmax(1)).mean())
-    one, other = _score(photos, before), _score(photos, after)
-    return Loss(len(photos), own, own and unseen, one, other, float(apart.max()), float(apart.mean()), changed)
+    difference = np.abs(before - after)
+    return Loss(
+        photos=len(photos),
+        own=real,
+        unseen=real and unseen,
+        before=_score(photos, before),
+        after=_score(photos, after),
+        largest=float(difference.max()),
+        mean=float(difference.mean()),
+        changed=float((before.argmax(1) != after.argmax(1)).mean()),
+    )
 
 
 def _answers(backend: Backend, photos: Photos) -> Answer:
-    said = [backend(batch) for batch in photos.chunks()]
-    years = [year for _, year in said if year is not None]
-    return np.concatenate([joint for joint, _ in said]), np.concatenate(years) if years else None
+    answers = [backend(batch) for batch in photos.chunks()]
+    years = [years for _, years in answers if years is not None]
+    return np.concatenate([joint for joint, _ in answers]), np.concatenate(years) if years else None
 
 
 def _score(photos: Photos, joint: NDArray[np.float32]) -> float | None:
     ids, nothing = np.arange(len(photos)).astype(str), np.full(len(photos), np.nan, dtype=np.float32)
     fold = np.full(len(photos), -1, dtype=np.int16)
-    found = score(Predictions(ids, ids, joint, photos.truth, nothing, nothing, fold))
-    return None if np.isnan(found) else found
+    macro_f1 = score(Predictions(ids, ids, joint, photos.truth, nothing, nothing, fold))
+    return None if np.isnan(macro_f1) else macro_f1
 
 
 @dataclass(frozen=True)
@@ -167,30 +171,32 @@ class _Row:
 
 def _rows(run: Run) -> list[_Row]:
     """The run's photos whose files are still here; DataError for tables that cannot be read."""
-    dealt = {row.get("photo"): row.get("fold") for row in read_rows(run.path / "split.csv", ("photo", "fold"))[1]}
-    found = []
+    folds = {row.get("photo"): row.get("fold") for row in read_rows(run.path / "split.csv", ("photo", "fold"))[1]}
+    rows = []
     for row in read_rows(run.path / "photos.csv", ("photo", "path", *labels.ATTRIBUTES))[1]:
-        path, fold = Path(row.get("path")), dealt.get(row.get("photo"), "")
+        path, fold = Path(row.get("path")), folds.get(row.get("photo"), "")
         if path.is_file() and fold.removeprefix("-").isdecimal():
-            found.append(_Row(path, tuple(labels.parse(name, row.get(name)) for name in labels.ATTRIBUTES), int(fold)))
-    return found
+            truth = tuple(labels.parse(name, row.get(name)) for name in labels.ATTRIBUTES)
+            rows.append(_Row(path, truth, int(fold)))
+    return rows
 
 
 def _prepared(rows: Sequence[_Row], prepares: Sequence[Prepare], title: str) -> Photos | None:
-    """Photos that can still be read; None where there is none."""
+    """The photos that can still be read; None where there is none."""
 
-    def make(row: _Row) -> Any:
+    def prepared(row: _Row) -> list[Batch] | None:
         with contextlib.suppress(DataError):
             image = decode(row.path)
-            return tuple(prepare(image) for prepare in prepares), row.truth
+            return [prepare(image) for prepare in prepares]
         return None
 
-    made = []
+    crops, truth = [], []
     with ThreadPoolExecutor() as pool, progress.bar(title) as report:
-        for done, each in enumerate(pool.map(make, rows), start=1):
-            made += [each] if each is not None else []
+        for done, (row, images) in enumerate(zip(rows, pool.map(prepared, rows), strict=True), start=1):
+            if images is not None:
+                crops.append(images)
+                truth.append(row.truth)
             report(done, len(rows))
-    if not made:
+    if not crops:
         return None
-    crops, truth = zip(*made, strict=True)
     return Photos(tuple(np.stack(batch) for batch in zip(*crops, strict=True)), np.array(truth, dtype=np.int8))

@@ -10,6 +10,7 @@ for Deep Learning Inference", 2020). What a photo becomes before the backbone, a
 from __future__ import annotations
 
 import ast
+import copy
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -22,11 +23,12 @@ from threefold.errors import RunError
 from threefold.export.graph import BODY, quiet
 
 LEAST = 512
-"""Initialisers with fewer numbers stay float32: biases and scales are a hundredth of a file, and the most sensitive."""
+"""Initialisers with fewer numbers stay float32: biases and scales are 1 % of a file, and the most sensitive."""
 WEIGHTY = ("Conv", "MatMul", "Gemm")
 QUANTISED = (*WEIGHTY, "Add", "GlobalAveragePool", "AveragePool", "MaxPool", "Clip", "Relu")
-"""What is quantised: layers with weights, and what stands between them, so that no number is cast back and forth."""
+"""Operators that are quantised: layers with weights, and those between, so that no number is cast back and forth."""
 SCOPES = "pkg.torch.onnx.name_scopes"
+"""Key of a node's metadata under which torch's exporter lists the modules that the node lay in."""
 
 
 def halve(model: Any) -> Any:
@@ -36,10 +38,8 @@ def halve(model: Any) -> Any:
     """
     from onnx import TensorProto, helper, numpy_helper
 
-    made = type(model)()
-    made.CopyFrom(model)
-    casts = []
-    for tensor in made.graph.initializer:
+    model, casts = copy.deepcopy(model), []
+    for tensor in model.graph.initializer:
         if tensor.data_type != TensorProto.FLOAT or int(np.prod(tensor.dims)) < LEAST:
             continue
         values = numpy_helper.to_array(tensor)
@@ -48,23 +48,19 @@ def halve(model: Any) -> Any:
         name = tensor.name
         tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
         casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT, name=f"{name}.cast"))
-    nodes = [*casts, *made.graph.node]
-    del made.graph.node[:]
-    made.graph.node.extend(nodes)
     names = {cast.output[0] for cast in casts}
-    kept = [value for value in made.graph.value_info if value.name not in names]
-    del made.graph.value_info[:]
-    made.graph.value_info.extend(kept)
-    return made
+    infos = [value for value in model.graph.value_info if value.name not in names]
+    for field, items in ((model.graph.node, [*casts, *model.graph.node]), (model.graph.value_info, infos)):
+        del field[:]
+        field.extend(items)
+    return model
 
 
 def quantise(model: Any, batches: Iterable[Mapping[str, NDArray[np.uint8]]]) -> Any:
     """A copy of an onnx.ModelProto whose backbones compute in int8; batches: calibration photos by input name.
 
-    Weights of dense layers use seven of the eight bits: with all eight, processors without VNNI (AVX2, before 2019)
-    overflow in sums of two products, which nobody would notice where it is exported. On EfficientNet-Lite0
-    that is half as much error again (benchmarks/export.py). Depthwise convolutions, whose nine weights a channel feel
-    the lost bit most, are not computed that way and use all eight. Raises RunError where nothing can be quantised.
+    Weights of depthwise convolutions use all eight bits, those of other layers seven. Raises RunError where nothing can
+    be quantised.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
@@ -73,27 +69,37 @@ def quantise(model: Any, batches: Iterable[Mapping[str, NDArray[np.uint8]]]) -> 
         raise RunError("export: int8: this network's backbone has no convolution or matrix product to quantise")
     import onnx
 
-    whole = {"axis": 0, "quant_type": QuantType.QInt8, "reduce_range": False}
-    depthwise = {node.input[1]: [whole] for node in inside if _is_depthwise(node, model)}
-    copied = type(model)()
-    copied.CopyFrom(model)  # the quantiser changes what it is given
+    # With all eight bits, processors without VNNI (AVX2, before 2019) overflow in sums of two products, which nobody
+    # would notice on the machine that exports. Seven cost half as much error again on EfficientNet-Lite0
+    # (benchmarks/export.py). Depthwise convolutions, whose nine weights a channel feel the lost bit most, are not
+    # computed that way.
+    eight_bits = {"axis": 0, "quant_type": QuantType.QInt8, "reduce_range": False}
+    depthwise = {node.input[1]: [eight_bits] for node in inside if _is_depthwise(node, model)}
     try:
         with tempfile.TemporaryDirectory() as folder, quiet():
             out = Path(folder) / "int8.onnx"
             quantize_static(
-                copied, out, _Photos(iter(batches)), quant_format=QuantFormat.QDQ, per_channel=True, reduce_range=True,
-                activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, op_types_to_quantize=list(QUANTISED),
-                nodes_to_quantize=[node.name for node in inside], calibrate_method=CalibrationMethod.MinMax,
+                copy.deepcopy(model),  # the quantiser changes its argument
+                out,
+                _Calibration(iter(batches)),
+                quant_format=QuantFormat.QDQ,
+                calibrate_method=CalibrationMethod.MinMax,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                per_channel=True,
+                reduce_range=True,
+                op_types_to_quantize=list(QUANTISED),
+                nodes_to_quantize=[node.name for node in inside],
                 extra_options={"TensorQuantOverrides": depthwise},
-            )  # fmt: skip
+            )
             return onnx.load(out)
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise RunError(f"export: int8: onnxruntime cannot quantise this network ({reason})") from None
 
 
-class _Photos:
-    """What onnxruntime calls a CalibrationDataReader."""
+class _Calibration:
+    """The photos as onnxruntime asks for them: a CalibrationDataReader."""
 
     def __init__(self, batches: Iterator[Mapping[str, NDArray[np.uint8]]]) -> None:
         self.batches = batches
@@ -104,12 +110,13 @@ class _Photos:
 
 
 def _in_body(node: Any) -> bool:
-    """The exporter writes down the modules a node came from."""
-    scopes = next((each.value for each in node.metadata_props if each.key == SCOPES), "[]")
+    """Whether a node came from a backbone: the exporter notes the modules that it lay in."""
+    scopes = next((entry.value for entry in node.metadata_props if entry.key == SCOPES), "[]")
     return any(BODY in str(scope).split(".") for scope in ast.literal_eval(scopes))
 
 
 def _is_depthwise(node: Any, model: Any) -> bool:
-    """A convolution of one channel at a time, its weights in the file."""
-    group = next((each.i for each in node.attribute if each.name == "group"), 1)
-    return node.op_type == "Conv" and group > 1 and node.input[1] in {each.name for each in model.graph.initializer}
+    """Whether a node is a convolution of separate channels, with its weights in the file."""
+    group = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return node.op_type == "Conv" and group > 1 and node.input[1] in weights

@@ -1,17 +1,11 @@
-"""Age outputs: what a head says of the age, and how the scored groups (<30, 30-59, >=60) and years are read off it.
+"""Age outputs of a head, and how the scored groups (<30, 30-59, >=60) and years are read off them.
 
 An age output is a component inside a head: `multi(age=bins11)`, `multi(age=dldl(sigma=2))`. Its contract is `Age`:
 
-    outputs(features [B, F]) -> {name: raw [B, K]}      names are age, age_group, years
-    targets(Target) -> {name: Known([B, K], [B])}       the same names; linear in the Target
-    groups(outputs) -> [B, 3]                           probabilities of the scored groups, rows sum to 1
-    years(outputs) -> [B] | None                        in 0..120
-
-`kinds` says what an output's raw numbers are, and so which loss fits: "classes" (logits of a softmax), "steps" (logits
-of P(age >= start of each step)), "conditional" (logits of P(age >= start | age >= the start before)), "value" (years).
-
-Rows finer than the groups also answer with `age_group`, the logarithms of the groups' probabilities up to a constant.
-Only photos that know their group and no year are trained on it: what a year says is said once.
+    outputs(features [B, F]) -> {name: raw [B, K]}       names are age, age_group, years
+    targets(Target) -> {name: SoftTarget([B, K], [B])}   the same names; linear in the Target
+    groups(outputs) -> [B, 3]                            probabilities of the scored groups, rows sum to 1
+    years(outputs) -> [B] | None                         in 0..120
 """
 
 from __future__ import annotations
@@ -19,32 +13,53 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
+from threefold import spec
 from threefold.errors import RecipeError
 from threefold.labels import CUTS, SIZES
-from threefold.learn.target import YEARS, Known, Target
+from threefold.learn.target import YEARS, SoftTarget, Target
 
 Outputs = dict[str, Tensor]
+SCORED = list(CUTS)
 Layers = Callable[[int], nn.Module]
 """Makes the layers from a head's features to that many raw numbers."""
 
 
-class Age(nn.Module, ABC):
-    """Contract of every row of AGES; see the module's docstring. The first argument of a row is `Layers`."""
+@cache
+def bind_age(text: str) -> Callable[[Layers], Age]:
+    """The age output that a head's `age` names, checked; every text is parsed once. Raises RecipeError."""
+    return spec.bind_one(text, AGES, "model.head", 1)
+
+
+class Trained(nn.Module, ABC):
+    """What age outputs and heads have in common.
+
+    kinds: what the raw numbers of each output are, and so which loss fits: "classes" (logits of a softmax), "steps"
+    (logits of P(age >= start of each step)) or "value" (years).
+    """
 
     kinds: dict[str, str]
 
     @abstractmethod
     def outputs(self, features: Tensor) -> Outputs:
-        """Features [B, F] -> raw outputs by name, each [B, K]."""
+        """Features [B, F] -> raw outputs by name, each [B, K]: what the losses see."""
 
     @abstractmethod
-    def targets(self, target: Target) -> dict[str, Known]:
-        """What each output is trained on, linear in the target."""
+    def targets(self, target: Target) -> dict[str, SoftTarget]:
+        """What each output is trained on, by the same names; linear in the target, so that mixing commutes with it."""
+
+    def years(self, outputs: Outputs) -> Tensor | None:
+        """Age in years, [B], or None where groups are all that is known."""
+        return None
+
+
+class Age(Trained):
+    """Contract of every row of AGES; see the module's docstring. The first argument of a row is `Layers`."""
 
     @abstractmethod
     def logits(self, outputs: Outputs) -> Tensor:
@@ -54,13 +69,9 @@ class Age(nn.Module, ABC):
         """Probabilities of the scored groups, [B, 3]."""
         return self.logits(outputs).softmax(1)
 
-    def years(self, outputs: Outputs) -> Tensor | None:
-        """Age in years, [B], or None where groups are all that is known."""
-        return None
 
-
-class Plain(Age):
-    """One softmax over the values of an attribute; `mass` is the field of the Target that says them."""
+class Softmax(Age):
+    """One softmax over the values of an attribute; `mass` is the field of the Target that holds them."""
 
     def __init__(self, layers: Layers, name: str, mass: str) -> None:
         super().__init__()
@@ -71,17 +82,16 @@ class Plain(Age):
         """Logits [B, K]."""
         return {self.name: self.classifier(features)}
 
-    def targets(self, target: Target) -> dict[str, Known]:
+    def targets(self, target: Target) -> dict[str, SoftTarget]:
         """The attribute's mass."""
-        mass = getattr(target, self.mass)
-        return {self.name: Known(mass, mass.sum(1))}
+        return {self.name: SoftTarget.of(getattr(target, self.mass))}
 
     def logits(self, outputs: Outputs) -> Tensor:
         """The output, [B, K]."""
         return outputs[self.name]
 
 
-class Groups(Plain):
+class Groups(Softmax):
     """The three groups as three classes: `age` [B, 3]."""
 
     def __init__(self, layers: Layers) -> None:
@@ -89,7 +99,11 @@ class Groups(Plain):
 
 
 class _Dated(Age):
-    """Trained on the year, by one linear map [121, K] per output; photos without a year train `age_group`."""
+    """Trained on the year, by one linear map [121, K] per output.
+
+    Also answers with `age_group`, the logarithms of the groups' probabilities up to a constant. Only photos that know
+    their group and no year train it, so that no year is counted twice.
+    """
 
     def __init__(self, kinds: dict[str, str], **maps: Tensor) -> None:
         super().__init__()
@@ -97,12 +111,12 @@ class _Dated(Age):
         for name, matrix in maps.items():  # buffers follow the device; nothing of them belongs in a checkpoint
             self.register_buffer(f"map_{name}", matrix.float(), persistent=False)
 
-    def targets(self, target: Target) -> dict[str, Known]:
-        """Masses of years through the maps, and the group masses that no year has said."""
-        years, rest = target.years, target.yearless
+    def targets(self, target: Target) -> dict[str, SoftTarget]:
+        """Masses of years through the maps, and the group masses of photos without a year."""
+        years = target.years
         maps = {name: getattr(self, f"map_{name}") for name in self.kinds if name != "age_group"}
-        said = {name: Known(years @ matrix, years.sum(1)) for name, matrix in maps.items()}
-        return said | {"age_group": Known(rest, rest.sum(1))}
+        targets = {name: SoftTarget(years @ matrix, years.sum(1)) for name, matrix in maps.items()}
+        return targets | {"age_group": SoftTarget.of(target.yearless)}
 
     def logits(self, outputs: Outputs) -> Tensor:
         """`age_group`, [B, 3]."""
@@ -116,19 +130,21 @@ class _Classes(_Dated):
 
     def __init__(self, layers: Layers, starts: Sequence[int], cuts: Sequence[int] = CUTS, **maps: Tensor) -> None:
         kinds = {"age": "classes"} | ({"years": "value"} if "years" in maps else {})
-        super().__init__(kinds, **({"age": _bins(starts)} | maps))
+        bin_of = torch.bucketize(torch.arange(YEARS), torch.tensor(starts), right=True) - 1
+        one_hot = nn.functional.one_hot(bin_of.clamp_min(0), len(starts))  # [121, bins]
+        super().__init__(kinds, **({"age": one_hot} | maps))
         self.classifier = layers(len(starts))
-        self.scored, self.cut = _sizes(starts, CUTS), _sizes(starts, cuts)
+        self.scored_sizes, self.cut_sizes = _sizes(starts, CUTS), _sizes(starts, cuts)
         self.register_buffer("values", torch.tensor(starts).float(), persistent=False)
 
     def outputs(self, features: Tensor) -> Outputs:
         """Logits age [B, bins] and age_group [B, 3]."""
         raw = self.classifier(features).float()
-        return {"age": raw, "age_group": _pool(raw, self.scored)}
+        return {"age": raw, "age_group": _pool(raw, self.scored_sizes)}
 
     def groups(self, outputs: Outputs) -> Tensor:
         """Sums of the bins' probabilities, [B, 3]."""
-        return _pool(outputs["age"], self.cut).softmax(1)
+        return _pool(outputs["age"], self.cut_sizes).softmax(1)
 
     def expectation(self, raw: Tensor) -> Tensor:
         """Mean year of the bins' first years, [B]; no matrix product, which autocast would round to a quarter year."""
@@ -155,7 +171,7 @@ class Years61(_Classes):
     Reading by other cuts than the scored ones (0 < 31 < 59 was best for one team) is a decision; training knows none.
     """
 
-    def __init__(self, layers: Layers, *, cuts: list[int] = list(CUTS)) -> None:  # noqa: B006 (never changed)
+    def __init__(self, layers: Layers, *, cuts: list[int] = SCORED) -> None:
         super().__init__(layers, range(61), _between(cuts, 0, 60))
 
     def years(self, outputs: Outputs) -> Tensor:
@@ -164,29 +180,29 @@ class Years61(_Classes):
 
 
 class Dldl(_Classes):
-    """Label distribution with expectation, DLDL-v2; Gao et al., "Age Estimation Using Expectation of Label
-    Distribution Learning", 2018.
+    """Label distribution with expectation, DLDL-v2 (Gao et al., "Age Estimation Using Expectation of Label Distribution
+    Learning", 2018).
 
     `age` is trained on a Gaussian of `sigma` years around the year over low..high, `years` is the distribution's
     expectation. Years outside low..high count as its ends. cuts: as in `years61`.
-    """  # fmt: skip
+    """
 
     def __init__(
-        self, layers: Layers, *, sigma: float = 2.0, low: int = 0, high: int = 100, cuts: list[int] = list(CUTS)  # noqa: B006
-    ) -> None:  # fmt: skip
+        self, layers: Layers, *, sigma: float = 2.0, low: int = 0, high: int = 100, cuts: list[int] = SCORED
+    ) -> None:
         if not sigma > 0 or not 0 <= low < CUTS[0] or not CUTS[1] <= high < YEARS:
             raise RecipeError(
                 f"model.head: dldl sigma={sigma}, low={low}, high={high}; expected sigma above 0 and years from below "
                 f"{CUTS[0]} to {CUTS[1]} or more, within 0..{YEARS - 1}"
             )
-        said = torch.arange(YEARS).clamp(low, high)[:, None].double()
-        near = (-((torch.arange(low, high + 1) - said) ** 2) / (2 * sigma**2)).softmax(1)
-        super().__init__(layers, range(low, high + 1), _between(cuts, low, high), age=near, years=said)
+        centres = torch.arange(YEARS).clamp(low, high)[:, None].double()
+        distributions = (-((torch.arange(low, high + 1) - centres) ** 2) / (2 * sigma**2)).softmax(1)
+        super().__init__(layers, range(low, high + 1), _between(cuts, low, high), age=distributions, years=centres)
 
     def outputs(self, features: Tensor) -> Outputs:
         """Logits age [B, years] and age_group [B, 3], and the expectation years [B, 1]."""
-        said = super().outputs(features)
-        return said | {"years": self.expectation(said["age"])[:, None]}
+        outputs = super().outputs(features)
+        return outputs | {"years": self.expectation(outputs["age"])[:, None]}
 
     def years(self, outputs: Outputs) -> Tensor:
         """The expectation, [B] in low..high."""
@@ -196,8 +212,8 @@ class Dldl(_Classes):
 class Regression(_Dated):
     """One number, the age in years. The groups are cut at 29.5 and 59.5, softened over `scale` years.
 
-    Log-odds between neighbouring groups are (years - edge) / scale, so the likeliest group is exactly the one the
-    edges say, whatever the scale.
+    Log-odds between neighbouring groups are (years - edge) / scale, so the likeliest group is always the one that the
+    edges give, whatever the scale.
     """
 
     def __init__(self, layers: Layers, *, scale: float = 2.0) -> None:
@@ -218,83 +234,44 @@ class Regression(_Dated):
         return outputs["years"][:, 0].clamp(0, YEARS - 1)
 
 
-class _Steps(_Dated):
-    """Ordinal: one binary question per bin after the first, is the age at least its first year?
+class Coral(_Dated):
+    """Ordinal: one binary question per bin after the first, is the age at least its first year? Loss: bce.
 
-    starts: as in `bins`; without them yearly from 19 to 60.
+    One score and a bias per step; Cao et al., "Rank consistent ordinal regression", 2020. starts: as in `bins`; without
+    them yearly from 19 to 60. Nothing forces learned biases to stay in order; where they do not, a step is reached no
+    more often than those before it (the cumulative minimum).
     """
 
     gaps: Tensor
-
-    def __init__(self, kind: str, starts: list[int] | None) -> None:
-        steps = _checked([0, *range(19, 61)] if starts is None else starts)[1:]
-        super().__init__({"age": kind}, age=torch.arange(YEARS)[:, None] >= torch.tensor(steps))
-        self.steps, self.edges, self.lowest = len(steps), [steps.index(cut) for cut in CUTS], steps[0] - 1
-        gaps = torch.tensor(steps).diff(prepend=torch.tensor([self.lowest]))
-        self.register_buffer("gaps", gaps.float(), persistent=False)
-
-    @abstractmethod
-    def raw(self, features: Tensor) -> Tensor:
-        """Logits of the steps, [B, steps]."""
-
-    @abstractmethod
-    def log_reach(self, raw: Tensor) -> Tensor:
-        """log P(age >= start) of each step, [B, steps], never rising."""
-
-    def outputs(self, features: Tensor) -> Outputs:
-        """Logits age [B, steps] and log probabilities age_group [B, 3]."""
-        raw = self.raw(features).float()
-        middle, old = self.log_reach(raw)[:, self.edges].unbind(1)
-        return {"age": raw, "age_group": torch.stack([_rest(middle), middle + _rest(old - middle), old], 1)}
-
-    def years(self, outputs: Outputs) -> Tensor:
-        """Expectation from the cumulative sums, [B]; a bin stands at its first year, the first bin at its last."""
-        return self.lowest + (self.log_reach(outputs["age"]).exp() * self.gaps).sum(1)
-
-
-class Coral(_Steps):
-    """One score and a bias per step; Cao et al., "Rank consistent ordinal regression", 2020. Loss: bce.
-
-    Nothing forces learned biases to stay in order; where they do not, a step is reached no more often than those
-    before it (the cumulative minimum).
-    """
-
     later: Tensor
 
     def __init__(self, layers: Layers, *, starts: list[int] | None = None) -> None:
-        super().__init__("steps", starts)
+        steps = _checked([0, *range(19, 61)] if starts is None else starts)[1:]
+        super().__init__({"age": "steps"}, age=torch.arange(YEARS)[:, None] >= torch.tensor(steps))
+        self.edges, self.lowest, count = [steps.index(cut) for cut in CUTS], steps[0] - 1, len(steps)
+        gaps = torch.tensor(steps).diff(prepend=torch.tensor([self.lowest]))
+        self.register_buffer("gaps", gaps.float(), persistent=False)
+        self.register_buffer("later", torch.ones(count, count).triu(1).bool(), persistent=False)
         self.classifier = layers(1)
-        self.biases = nn.Parameter(torch.arange(self.steps, 0, -1) / self.steps)  # in order, as its authors start
-        self.register_buffer("later", torch.ones(self.steps, self.steps).triu(1).bool(), persistent=False)
+        self.biases = nn.Parameter(torch.arange(count, 0, -1) / count)  # in order, as its authors start
 
-    def raw(self, features: Tensor) -> Tensor:
-        """Score plus biases."""
-        return torch.as_tensor(self.classifier(features) + self.biases)
+    def outputs(self, features: Tensor) -> Outputs:
+        """Logits age [B, steps] and log probabilities age_group [B, 3]."""
+        raw = (self.classifier(features) + self.biases).float()
+        middle, old = self._log_reach(raw)[:, self.edges].unbind(1)
+        return {"age": raw, "age_group": torch.stack([_log_rest(middle), middle + _log_rest(old - middle), old], 1)}
 
-    def log_reach(self, raw: Tensor) -> Tensor:
-        """Log-sigmoid of the cumulative minimum (which has no gradient of its own on every device)."""
+    def years(self, outputs: Outputs) -> Tensor:
+        """Expectation from the cumulative sums, [B]; a bin stands at its first year, the first bin at its last."""
+        return self.lowest + (self._log_reach(outputs["age"]).exp() * self.gaps).sum(1)
+
+    def _log_reach(self, raw: Tensor) -> Tensor:
+        """log P(age >= start) of each step, [B, steps], never rising: log-sigmoid of the cumulative minimum."""
+        # cummin itself has no gradient on every device
         return logsigmoid(raw[:, None].masked_fill(self.later, torch.inf).amin(2))
 
 
-class Corn(_Steps):
-    """Each step given that the one before was reached; Shi et al., "Deep neural networks for rank-consistent ordinal
-    regression based on conditional probabilities", 2023. Loss: corn.
-    """  # fmt: skip
-
-    def __init__(self, layers: Layers, *, starts: list[int] | None = None) -> None:
-        super().__init__("conditional", starts)
-        self.classifier = layers(self.steps)
-
-    def raw(self, features: Tensor) -> Tensor:
-        """Conditional logits."""
-        return torch.as_tensor(self.classifier(features))
-
-    def log_reach(self, raw: Tensor) -> Tensor:
-        """Product of the conditional probabilities."""
-        return logsigmoid(raw).cumsum(1)
-
-
-def _rest(log_p: Tensor) -> Tensor:
+def _log_rest(log_p: Tensor) -> Tensor:
     """log(1 - p), finite where p rounds to 1."""
     return torch.log(-torch.expm1(log_p.clamp_max(-1e-12)))
 
@@ -307,12 +284,6 @@ def _pool(raw: Tensor, sizes: list[int]) -> Tensor:
 def _sizes(starts: Sequence[int], cuts: Sequence[int]) -> list[int]:
     young, middle = (bisect_left(starts, cut) for cut in cuts)
     return [young, middle - young, len(starts) - middle]
-
-
-def _bins(starts: Sequence[int]) -> Tensor:
-    """[121, bins] one-hot: the bin of each year."""
-    bin_of = torch.bucketize(torch.arange(YEARS), torch.tensor(starts), right=True) - 1
-    return nn.functional.one_hot(bin_of.clamp_min(0), len(starts))
 
 
 def _checked(starts: list[int]) -> list[int]:
@@ -330,7 +301,4 @@ def _between(cuts: list[int], low: int, high: int) -> list[int]:
     return cuts
 
 
-AGES = {
-    "groups": Groups, "bins": Bins, "bins11": Bins11, "years61": Years61, "dldl": Dldl, "regression": Regression,
-    "coral": Coral, "corn": Corn,
-}  # fmt: skip
+AGES = {age.__name__.lower(): age for age in (Groups, Bins, Bins11, Years61, Dldl, Regression, Coral)}

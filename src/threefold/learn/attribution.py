@@ -1,12 +1,9 @@
 """Where in a photo an answer comes from: occlusion of any classifier, Grad-CAM of one network.
 
-`occlusion` (Zeiler & Fergus 2014, "Visualizing and understanding convolutional networks", section 4.2) needs nothing
-but answers: what is covered and how much less sure the answer becomes. It therefore works on separate parts, votes and
-exported models, costs a forward pass per place, and sees what the answer really depends on. `grad_cam` (Selvaraju et
-al. 2017, "Grad-CAM") costs one pass forward and three back, and shows where the last feature map holds what speaks for
-the answer; it needs a network that has such a map. They answer different questions and a report shows both.
-
-Maps are small (a cell per place or per position of the feature map); whoever draws them scales them to the photo.
+Occlusion needs nothing but answers: it works on separate parts, votes and exported models, costs a forward pass per
+place, and sees what the answer really depends on. Grad-CAM costs one pass forward and three back, and shows where the
+last feature map holds what speaks for the answer; it needs a network that has such a map. They answer different
+questions and a report shows both. Maps are small (a cell per place or position); whoever draws them scales them.
 """
 
 from __future__ import annotations
@@ -27,90 +24,85 @@ from threefold.learn.net import Net, to_float
 Read = Callable[[NDArray[np.uint8]], NDArray[np.floating]]
 """uint8 [B, H, W, 3] -> probabilities [B, 18]."""
 
-GRID = (8, 6)
-"""Cells (down, across) of an occlusion map: nearly square on photos of faces."""
 PATCH = 2
 """Cells along a side of what is covered at a time; a cell's effect is the mean of all the patches over it."""
 _BYTES, _LEAST, _DUST = 1 << 26, 1e-30, 1e-6
 
 
 def occlusion(
-    read: Read, photo: NDArray[np.uint8], said: NDArray[np.integer], *, grid: tuple[int, int] = GRID, patch: int = PATCH
+    read: Read, photo: NDArray[np.uint8], codes: NDArray[np.integer], grid: tuple[int, int] = (8, 6)
 ) -> NDArray[np.float32]:
     """How much of each answer's log probability (nats) goes when a place is covered: [3, down, across], of one photo.
 
-    photo: uint8 [H, W, 3]; said: [3] codes of mask, gender and age group whose probability is looked at. What is
-    covered takes the photo's mean colour. Below 0 where covering makes the answer surer. Patches are read in batches of
-    at most 64 MB of pixels. What moves by less than a millionth counts as 0: answers are float32.
+    Zeiler & Fergus, "Visualizing and understanding convolutional networks", 2014, section 4.2.
+    photo: uint8 [H, W, 3]; codes: [3], the mask, gender and age group whose probability is looked at. What is
+    covered takes the photo's mean colour. Below 0 where covering makes the answer surer. grid: cells (down, across),
+    nearly square on photos of faces. Patches are read in batches of at most 64 MB of pixels. What moves by less than a
+    millionth counts as 0: answers are float32.
     """
     down, across = grid
     tops, lefts = (np.linspace(0, side, n + 1).round().astype(int) for side, n in zip(photo.shape, grid, strict=False))
     fill = photo.mean((0, 1)).round().astype(np.uint8)
-    places = [(row, column) for row in range(down - patch + 1) for column in range(across - patch + 1)]
+    places = [(row, column) for row in range(down - PATCH + 1) for column in range(across - PATCH + 1)]
     total, times = np.zeros((3, down, across), dtype=np.float32), np.zeros(grid, dtype=np.float32)
-    whole = _logs(read(photo[None]), said)
+    whole = _log_probabilities(read(photo[None]), codes)
     step = max(1, _BYTES // photo.nbytes)
     for start in range(0, len(places), step):
         part = places[start : start + step]
         covered = np.repeat(photo[None], len(part), axis=0)
         for image, (row, column) in zip(covered, part, strict=True):
-            image[tops[row] : tops[row + patch], lefts[column] : lefts[column + patch]] = fill
-        for drop, (row, column) in zip(whole - _logs(read(covered), said), part, strict=True):
-            total[:, row : row + patch, column : column + patch] += drop[:, None, None]
-            times[row : row + patch, column : column + patch] += 1
-    found = total / times
-    return np.where(np.abs(found) < _DUST, np.float32(0), found)
+            image[tops[row] : tops[row + PATCH], lefts[column] : lefts[column + PATCH]] = fill
+        for drop, (row, column) in zip(whole - _log_probabilities(read(covered), codes), part, strict=True):
+            total[:, row : row + PATCH, column : column + PATCH] += drop[:, None, None]
+            times[row : row + PATCH, column : column + PATCH] += 1
+    drops = total / times
+    return np.where(np.abs(drops) < _DUST, np.float32(0), drops)
 
 
-def grad_cam(net: Net, photos: NDArray[np.uint8], said: NDArray[np.integer]) -> NDArray[np.float32] | None:
+def grad_cam(net: Net, photos: NDArray[np.uint8], codes: NDArray[np.integer]) -> NDArray[np.float32] | None:
     """What speaks for each answer in the last feature map: [B, 3, h, w], 0 or more; None where there is no such map.
 
-    photos: uint8 [B, H, W, 3] as prepared; said: [B, 3] codes. The score whose gradient weighs the channels is the log
+    Selvaraju et al., "Grad-CAM", 2017.
+    photos: uint8 [B, H, W, 3] as prepared; codes: [B, 3]. The score whose gradient weighs the channels is the log
     odds of the answer (for a softmax that is its logit against the rest; other heads have no logit of a group). Joined
     backbones have a map each: their weighted sums are added, at the size of the largest. Of a backbone split in three,
     each answer uses its own branch. The photo is looked at as it is, without the views of test-time augmentation. A map
-    of one position says nothing about places and counts as none; transformers over tokens have none.
+    of one position has no places and counts as none; transformers over tokens have none.
     """
     images = to_float(torch.from_numpy(np.ascontiguousarray(photos)).to(net.mean.device))
-    codes = torch.from_numpy(np.asarray(said, dtype=np.int64)).to(images.device)
+    answers = torch.from_numpy(np.asarray(codes, dtype=np.int64)).to(images.device)
     with torch.enable_grad():
         maps, features = _mapped(net.backbone, ((images - net.mean) / net.std).requires_grad_())
         if not maps:
             return None
         outputs = {name: raw.float() for name, raw in net.head.outputs(features).items()}
         cube = net.head.joint(outputs).reshape(-1, *labels.SIZES.values())
-        odds = [_log_odds(cube, axis, codes[:, axis - 1]).sum() for axis in (1, 2, 3)]
-        # a head that knows one attribute says the others whatever the photo: no gradient
-        found = [torch.autograd.grad(each, maps, retain_graph=True, materialize_grads=True) if each.requires_grad
-                 else [torch.zeros_like(one) for one in maps] for each in odds]  # fmt: skip
+        scores = [_log_odds(cube, axis, answers[:, axis - 1]).sum() for axis in (1, 2, 3)]
     size = max((tuple(one.shape[-2:]) for one in maps), key=lambda side: side[0] * side[1])
-    cams = [
-        torch.stack([_weighed(one.detach(), grad, len(images), size) for one, grad in zip(maps, grads, strict=True)])
-        for grads in found
-    ]
-    return np.asarray(torch.stack([cam.sum(0).relu() for cam in cams], 1).cpu().numpy(), dtype=np.float32)
+    cams = torch.zeros(len(images), 3, *size, device=images.device)
+    for place, score in enumerate(scores):
+        if score.requires_grad:  # a head of one attribute has the others at a constant, whatever the photo
+            gradients = torch.autograd.grad(score, maps, retain_graph=True, materialize_grads=True)
+            for one, gradient in zip(maps, gradients, strict=True):
+                # a channel weighs the sum of its gradient, not the mean, so that maps of two sizes add up in one unit
+                cam = (one.detach() * gradient.sum((2, 3), keepdim=True)).sum(1)
+                # branches of a split backbone lie one behind the other
+                cam = cam.view(-1, len(images), 1, *cam.shape[1:]).sum(0)
+                cams[:, place] += F.interpolate(cam, size, mode="bilinear", align_corners=False)[:, 0]
+    return np.asarray(cams.relu().cpu().numpy(), dtype=np.float32)
 
 
-def _logs(joint: NDArray[np.floating], said: NDArray[np.integer]) -> NDArray[np.float64]:
-    """[B, 18] -> [B, 3] log probability of what was said of each attribute."""
-    chosen = [part[:, code] for part, code in zip(labels.marginals(joint).values(), said, strict=True)]
+def _log_probabilities(joint: NDArray[np.floating], codes: NDArray[np.integer]) -> NDArray[np.float64]:
+    """[B, 18] -> [B, 3] log probability of each attribute's code."""
+    chosen = [part[:, code] for part, code in zip(labels.marginals(joint).values(), codes, strict=True)]
     return np.log(np.maximum(np.stack(chosen, 1), _LEAST, dtype=np.float64))
 
 
 def _log_odds(cube: Tensor, axis: int, codes: Tensor) -> Tensor:
     """[B, 3, 2, 3] -> [B]; the rest is summed, not 1 - p, which is 0 long before the rest is."""
-    marginal = cube.sum([each for each in (1, 2, 3) if each != axis])
+    marginal = cube.sum([other for other in (1, 2, 3) if other != axis])
     chosen = F.one_hot(codes, marginal.shape[1])
     return (marginal * chosen).sum(1).clamp_min(_LEAST).log() - (marginal * (1 - chosen)).sum(1).clamp_min(_LEAST).log()
-
-
-def _weighed(one: Tensor, grad: Tensor, batch: int, size: tuple[int, ...]) -> Tensor:
-    """[n B, C, h, w] and its gradient -> [B, *size]; branches of a split backbone lie one behind the other.
-
-    A channel weighs the sum of its gradient, not the mean, so that maps of two sizes add up in the same unit.
-    """
-    cam = (one * grad.sum((2, 3), keepdim=True)).sum(1).view(-1, batch, *one.shape[2:]).sum(0)
-    return F.interpolate(cam[:, None], size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def _mapped(body: nn.Module, images: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -128,12 +120,12 @@ def _mapped(body: nn.Module, images: Tensor) -> tuple[list[Tensor], Tensor]:
             maps = inner or ([last] if _has_places(last) else maps)
         return maps, last
     timm: Any = body  # every other backbone is one of timm's
-    found = timm.forward_features(images)
-    if getattr(timm, "output_fmt", "NCHW") == "NHWC" and found.ndim == 4:
-        found = found.permute(0, 3, 1, 2)
-        return [found] * _has_places(found), timm.forward_head(found.permute(0, 2, 3, 1))
-    return [found] * _has_places(found), timm.forward_head(found)
+    one = features = timm.forward_features(images)
+    if getattr(timm, "output_fmt", "NCHW") == "NHWC" and features.ndim == 4:
+        one = features.permute(0, 3, 1, 2)
+        features = one.permute(0, 2, 3, 1)  # the way to the head leads over the map, so that it has a gradient
+    return ([one] if _has_places(one) else []), timm.forward_head(features)
 
 
-def _has_places(found: Tensor) -> bool:
-    return found.ndim == 4 and found.shape[-1] * found.shape[-2] > 1
+def _has_places(features: Tensor) -> bool:
+    return features.ndim == 4 and features.shape[-1] * features.shape[-2] > 1

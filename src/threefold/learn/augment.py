@@ -1,12 +1,10 @@
 """Augmentations: `float [B, 3, H, W] in 0..1 -> the same`, drawn anew for every photo of the batch.
 
-They see training batches only; validation and prediction go through `Prepare` alone, so none of them can leak there or
-be overwritten by it. They draw from torch's global generator, which the loop seeds at every epoch. Geometry that every
-photo should get (a crop, a size) belongs in `prepare.*`, not here: a crop in training alone cost a published team 0.10
-macro F1. kornia does most of the work, with one draw per photo; torchvision holds the published policies. What looks at
-the neighbourhood of a pixel is in `filters`, what bends the photo in `warps`.
-
-A new one is a function here and a row of AUGMENTS; `draws.sometimes` gives it its chance `p` per photo.
+They see training batches only; validation and prediction go through `Prepare` alone. They draw from torch's global
+generator, which the loop seeds at every epoch. Geometry that every photo should get (a crop, a size) belongs in
+`prepare.*`, not here: a crop in training alone cost a published team 0.10 macro F1. kornia does most of the work, with
+one draw per photo. A new one is a function here (in `filters` where it looks at the neighbourhood of a pixel, in
+`warps` where it bends the photo), named in the tables at the end; `draws.sometimes` gives it its chance `p` per photo.
 """
 
 from __future__ import annotations
@@ -52,18 +50,6 @@ def shift_scale_rotate(*, shift: float = 0.06, scale: float = 0.1, degrees: floa
     return typed(K.RandomAffine((-degrees, degrees), **moves, p=chance(p), padding_mode="border"))
 
 
-def centre_crop(ratio: float = 0.8, *, p: float = 1.0) -> Augment:
-    """Cut out the middle `ratio` of height and width and scale it back to the size. Prefer `prepare.crop`."""
-    within("ratio", ratio, 0.01, 1)
-
-    def crop(images: Tensor) -> Tensor:
-        height, width = images.shape[-2:]
-        inner = K.CenterCrop((max(1, round(height * ratio)), max(1, round(width * ratio))))(images)
-        return F.interpolate(inner, (height, width), mode="bilinear", antialias=True)
-
-    return sometimes(crop, p)
-
-
 def random_crop(ratio: float = 0.9, *, fixed: bool = False, p: float = 1.0) -> Augment:
     """Cut out `ratio` of the area to all of it, aspect kept, somewhere, and scale it back to the size.
 
@@ -77,9 +63,7 @@ def random_crop(ratio: float = 0.9, *, fixed: bool = False, p: float = 1.0) -> A
         area = ratio + (1 - ratio) * torch.rand(count) * (not fixed)
         side = torch.where(torch.rand(count) < p, torch.sqrt(area), 1.0)
         shift = (torch.rand(count, 2) * 2 - 1) * (1 - side)[:, None]
-        theta = torch.zeros(count, 2, 3)
-        theta[:, 0, 0] = theta[:, 1, 1] = side
-        theta[:, :, 2] = shift
+        theta = torch.cat([torch.eye(2) * side[:, None, None], shift[:, :, None]], 2)
         grid = F.affine_grid(theta.to(images), list(images.shape), align_corners=False)
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
@@ -124,9 +108,12 @@ def noise(std: float = 0.05, *, p: float = 0.5) -> Augment:
 
 
 def erase(
-    *, p: float = 0.5, scale: tuple[float, float] = (0.02, 0.2), ratio: tuple[float, float] = (0.5, 2.0),
+    *,
+    p: float = 0.5,
+    scale: tuple[float, float] = (0.02, 0.2),
+    ratio: tuple[float, float] = (0.5, 2.0),
     fill: Literal["grey", "black"] = "grey",
-) -> Augment:  # fmt: skip
+) -> Augment:
     """Paint a box of `scale` (shares of the area) and `ratio` (height / width) in one colour (Zhong et al., 2017)."""
     span("scale", scale, 0, 1)
     span("ratio", ratio, 0.01, 100)
@@ -134,9 +121,13 @@ def erase(
 
 
 def coarse_dropout(
-    holes: int = 8, *, p: float = 0.5, scale: tuple[float, float] = (0.002, 0.02),
-    ratio: tuple[float, float] = (0.5, 2.0), fill: Literal["grey", "black"] = "grey",
-) -> Augment:  # fmt: skip
+    holes: int = 8,
+    *,
+    p: float = 0.5,
+    scale: tuple[float, float] = (0.002, 0.02),
+    ratio: tuple[float, float] = (0.5, 2.0),
+    fill: Literal["grey", "black"] = "grey",
+) -> Augment:
     """Paint `holes` boxes (1..64), each like `erase`'s; they may overlap (DeVries & Taylor, 2017, with several)."""
     within("holes", holes, 1, 64)
     return sometimes(chain([erase(p=1, scale=scale, ratio=ratio, fill=fill)] * holes), p)
@@ -151,13 +142,8 @@ def randaugment(n: int = 2, m: int = 9, *, p: float = 1.0) -> Augment:
 
 def autoaugment(policy: Literal["imagenet", "cifar10", "svhn"] = "imagenet", *, p: float = 1.0) -> Augment:
     """One of the 25 pairs of operations that were found best on `policy` (Cubuk et al., 2019)."""
-    found = v2.AutoAugmentPolicy(policy)
-    return _policy(v2.AutoAugment(found, interpolation=v2.InterpolationMode.BILINEAR, fill=GREY), p)
-
-
-def trivialaugment(*, p: float = 1.0) -> Augment:
-    """One of 14 operations at any strength, the wide space: up to 135 degrees, 32 pixels (Mueller & Hutter, 2021)."""
-    return _policy(v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR, fill=GREY), p)
+    pairs = v2.AutoAugmentPolicy(policy)
+    return _policy(v2.AutoAugment(pairs, interpolation=v2.InterpolationMode.BILINEAR, fill=GREY), p)
 
 
 def chain(steps: Sequence[Augment]) -> Augment:
@@ -180,39 +166,13 @@ def make_augment(text: str) -> Augment:
 def _policy(policy: v2.Transform, p: float) -> Augment:
     """One draw per photo: torchvision, like kornia's policies, draws one operation for all it is given."""
 
-    def each(images: Tensor) -> Tensor:
+    def apply(images: Tensor) -> Tensor:
         photos = images.mul(255).round().byte()  # the policies are defined on bytes
         return torch.stack([policy(photo) for photo in photos]).to(images) / 255
 
-    return sometimes(each, p)
+    return sometimes(apply, p)
 
 
-AUGMENTS = {
-    "none": none,
-    "flip": flip,
-    "rotate": rotate,
-    "shift_scale_rotate": shift_scale_rotate,
-    "centre_crop": centre_crop,
-    "random_crop": random_crop,
-    "perspective": warps.perspective,
-    "grid_distortion": warps.grid_distortion,
-    "optical_distortion": warps.optical_distortion,
-    "elastic": warps.elastic,
-    "colour_jitter": colour_jitter,
-    "brightness_contrast": brightness_contrast,
-    "rgb_shift": rgb_shift,
-    "channel_shuffle": channel_shuffle,
-    "greyscale": greyscale,
-    "clahe": filters.clahe,
-    "sharpen": filters.sharpen,
-    "gaussian_blur": filters.gaussian_blur,
-    "median_blur": filters.median_blur,
-    "motion_blur": filters.motion_blur,
-    "glass_blur": filters.glass_blur,
-    "noise": noise,
-    "erase": erase,
-    "coarse_dropout": coarse_dropout,
-    "randaugment": randaugment,
-    "autoaugment": autoaugment,
-    "trivialaugment": trivialaugment,
-}
+PLACES = (none, flip, rotate, shift_scale_rotate, random_crop, *warps.WARPS)
+COLOURS = (colour_jitter, brightness_contrast, rgb_shift, channel_shuffle, greyscale, *filters.FILTERS, noise)
+AUGMENTS = {row.__name__: row for row in (*PLACES, *COLOURS, erase, coarse_dropout, randaugment, autoaugment)}

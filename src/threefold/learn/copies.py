@@ -14,10 +14,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from threefold.errors import RecipeError
 from threefold.labels import AgeGroup
-from threefold.learn.loader import Photos, Rows, View
-from threefold.spec import build_one
+from threefold.learn.loader import Photos, Pose, Rows
+from threefold.spec import build_one, need
 
 Copies = Callable[[Photos], Photos]
 
@@ -33,11 +32,11 @@ def old(*, times: Literal[2, 5] = 2, degrees: float = 30.0) -> Copies:
     times=2: turned to the left and to the right by `degrees` (0..180). times=5: those, mirrored, and mirrored and then
     turned either way.
     """
-    if not 0 < degrees <= 180:
-        raise RecipeError(f"data.copies: degrees cannot be {degrees}; expected a number above 0, at most 180")
-    turns = [View(False, degrees), View(False, -degrees)]
-    views = turns if times == 2 else [*turns, *(View(True, angle) for angle in (0.0, degrees, -degrees))]
-    return lambda photos: _copied(photos, photos.truth[:, 2] == AgeGroup.OLD, views)
+    need(0 < degrees <= 180, "data.copies: degrees", degrees, "a number above 0, at most 180")
+    poses = [Pose(False, degrees), Pose(False, -degrees)]
+    if times == 5:
+        poses += [Pose(True, angle) for angle in (0.0, degrees, -degrees)]
+    return lambda photos: _add_copies(photos, photos.truth[:, 2] == AgeGroup.OLD, poses)
 
 
 def with_copies(photos: Photos, text: str) -> Photos:
@@ -45,8 +44,8 @@ def with_copies(photos: Photos, text: str) -> Photos:
 
     Rows of the photos themselves stay what they were. Copies of ID are ID#1, ID#2, ... Raises RecipeError.
     """
-    made: Copies = build_one(text, COPIES, "data.copies")
-    return made(photos)
+    copies: Copies = build_one(text, COPIES, "data.copies")
+    return copies(photos)
 
 
 def expand(photos: Photos, rows: Rows) -> Rows:
@@ -54,17 +53,23 @@ def expand(photos: Photos, rows: Rows) -> Rows:
     return np.flatnonzero(np.isin(photos.base, photos.base[rows]))
 
 
-def _copied(photos: Photos, which: NDArray[np.bool_], views: Sequence[View]) -> Photos:
-    count = len(photos.ids)
-    rows = np.flatnonzero(which & (photos.variant == 0))
-    numbers = np.tile(np.arange(1, len(views) + 1), len(rows))
-    at = np.concatenate([np.arange(count), np.repeat(rows, len(views))])
-    ids = [*photos.ids, *(f"{name}#{number}" for name, number in zip(photos.ids[at[count:]], numbers, strict=True))]
+def _add_copies(photos: Photos, selected: NDArray[np.bool_], poses: Sequence[Pose]) -> Photos:
+    rows = np.flatnonzero(selected & (photos.variant == 0))
+    numbers = np.tile(np.arange(1, len(poses) + 1), len(rows))
+    sources = np.repeat(rows, len(poses))
+    copy_ids = [f"{name}#{number}" for name, number in zip(photos.ids[sources], numbers, strict=True)]
+    entries = np.concatenate([np.arange(len(photos.ids)), sources])
     more = replace(
-        photos, ids=np.array(ids), persons=photos.persons[at], truth=photos.truth[at], ages=photos.ages[at],
-        target=photos.target.take(at), base=photos.base[at], views=tuple(views),
+        photos,
+        ids=np.array([*photos.ids, *copy_ids]),
+        persons=photos.persons[entries],
+        truth=photos.truth[entries],
+        ages=photos.ages[entries],
+        target=photos.target.take(entries),
+        base=photos.base[entries],
         variant=np.concatenate([photos.variant, numbers]).astype(np.int8),
-    )  # fmt: skip
+        poses=tuple(poses),
+    )
     return more.at(expand(more, photos.rows))
 
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from threefold.errors import RecipeError
+from threefold.spec import need
 
 Augment = Callable[[Tensor], Tensor]
 
@@ -36,26 +36,24 @@ def uniform(images: Tensor, *shape: int) -> Tensor:
 
 def chance(p: float) -> float:
     """`p` itself if it is a probability."""
-    if not 0 <= p <= 1:
-        raise RecipeError(f"train.augment: p is a chance and cannot be {p}; expected 0..1")
+    need(0 <= p <= 1, "train.augment: p is a chance and", p, "0..1")
     return p
 
 
 def within(option: str, value: float, low: float, high: float) -> None:
     """Refuse a number outside low..high."""
-    if not low <= value <= high:
-        raise RecipeError(f"train.augment: {option} cannot be {value}; expected {low}..{high}")
+    need(low <= value <= high, f"train.augment: {option}", value, f"{low}..{high}")
 
 
 def span(option: str, values: tuple[float, float], low: float, high: float) -> tuple[float, float]:
     """`values` itself if it is a range (smaller, larger) inside low..high."""
-    if not low <= values[0] <= values[1] <= high:
-        raise RecipeError(f"train.augment: {option} cannot be {values}; expected (low, high) within {low}..{high}")
+    inside = low <= values[0] <= values[1] <= high
+    need(inside, f"train.augment: {option}", values, f"(low, high) within {low}..{high}")
     return values
 
 
 def odd(option: str, value: int, high: int) -> int:
     """`value` itself if it is the size of a window with a centre."""
-    if value % 2 == 0 or not 3 <= value <= high:
-        raise RecipeError(f"train.augment: {option} cannot be {value}; expected an odd number of pixels, 3..{high}")
+    fits = value % 2 == 1 and 3 <= value <= high
+    need(fits, f"train.augment: {option}", value, f"an odd number of pixels, 3..{high}")
     return value

@@ -115,3 +115,6 @@ def _smooth(images: Tensor, sigma: float) -> Tensor:
 def _window(sigma: float) -> tuple[int, int]:
     side = 2 * math.ceil(3 * sigma) + 1
     return side, side
+
+
+FILTERS = (clahe, sharpen, gaussian_blur, median_blur, motion_blur, glass_blur)

@@ -8,24 +8,18 @@ a ResNet (stem, layer1 .. layer4), one per block of a ViT. Of several networks s
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from timm.models._manipulate import flatten_modules, group_parameters
 from torch import nn
 
 from threefold.errors import RecipeError
 from threefold.learn.backbones import Concatenated, Split
+from threefold.spec import need
 
 
-class Freeze(Protocol):
-    """Contract of every row of FREEZES."""
-
-    def at(self, net: nn.Module, epoch: int) -> None:
-        """Freeze and unfreeze `net.backbone`; called after `net.train()` at the start of epoch `epoch`, from 0."""
-
-
-class Frozen:
-    """The first `count(epoch, stages)` of each network's stages are frozen, the rest are trained.
+class Freeze:
+    """What every row of FREEZES makes: the first `count(epoch, stages)` of each network's stages are frozen.
 
     Depends on the epoch alone, so a resumed training needs no replay.
     """
@@ -34,19 +28,19 @@ class Frozen:
         self.count = count
 
     def at(self, net: nn.Module, epoch: int) -> None:
-        """See `Freeze`."""
-        if self.count is None:  # some models cannot say their stages, and need not
+        """Freeze and unfreeze `net.backbone`; called after `net.train()` at the start of epoch `epoch`, from 0."""
+        if self.count is None:  # some models do not name their stages, and need not
             return
         body = net.get_submodule("backbone")
         for network in networks(body):
-            found = stages_of(network)
-            still = self.count(epoch, len(found))
-            for number, stage in enumerate(found):
-                for parameter in stage:
-                    parameter.requires_grad_(number >= still)
+            parts = stages_of(network)
+            frozen = self.count(epoch, len(parts))
+            for number, part in enumerate(parts):
+                for parameter in part:
+                    parameter.requires_grad_(number >= frozen)
         for module in body.modules():
-            own = list(module.parameters())
-            if own and not any(parameter.requires_grad for parameter in own):
+            parameters = list(module.parameters())
+            if parameters and not any(parameter.requires_grad for parameter in parameters):
                 module.eval()
 
 
@@ -60,17 +54,17 @@ def networks(body: nn.Module) -> list[nn.Module]:
 def stages_of(network: nn.Module, *, coarse: bool = True) -> list[list[nn.Parameter]]:
     """Parameters of a network by stage, the stem first; not `coarse`: by block. Each parameter is in exactly one.
 
-    A timm model says itself how its layers are grouped; of any other the children count, in order, those of its
+    A timm model names its groups of layers; of any other the children count, in order, those of its
     Sequentials one by one. Norms and biases alone are no stage: they belong to the one before.
     """
     matcher: Any = getattr(network, "group_matcher", None)
     if matcher:
-        found = list(group_parameters(network, matcher(coarse=coarse), return_values=True).values())
+        groups = list(group_parameters(network, matcher(coarse=coarse), return_values=True).values())
     else:
         children = flatten_modules(network.named_children())
-        found = [list(network.parameters(recurse=False)), *(list(child.parameters()) for _, child in children)]
+        groups = [list(network.parameters(recurse=False)), *(list(child.parameters()) for _, child in children)]
     stages: list[list[nn.Parameter]] = []
-    for group in found:
+    for group in groups:
         if stages and all(parameter.ndim <= 1 for parameter in group):
             stages[-1] += group
         elif group:
@@ -80,26 +74,26 @@ def stages_of(network: nn.Module, *, coarse: bool = True) -> list[list[nn.Parame
 
 def none() -> Freeze:
     """Everything is trained from the start."""
-    return Frozen(None)
+    return Freeze(None)
 
 
 def backbone(*, until: int | None = None) -> Freeze:
     """The head alone is trained; with `until` for that many epochs, then everything."""
-    _check(until is None or until >= 1, "until", until)
-    return Frozen(lambda epoch, total: total if until is None or epoch < until else 0)
+    need(until is None or until >= 1, "train.freeze: until", until, "1 or more")
+    return Freeze(lambda epoch, total: total if until is None or epoch < until else 0)
 
 
 def stages(n: int, *, until: int | None = None) -> Freeze:
     """The stem and the first `n` stages after it stay frozen; with `until` for that many epochs."""
-    _check(until is None or until >= 1, "until", until)
-    _check(n >= 0, "n", n)
+    need(until is None or until >= 1, "train.freeze: until", until, "1 or more")
+    need(n >= 0, "train.freeze: n", n, "0 or more")
 
     def count(epoch: int, total: int) -> int:
         if n >= total:
             raise RecipeError(f"train.freeze: stages(n={n}); the backbone has {total - 1} stages after its stem")
         return n + 1 if until is None or epoch < until else 0
 
-    return Frozen(count)
+    return Freeze(count)
 
 
 def gradual(*, every: int = 1) -> Freeze:
@@ -107,13 +101,8 @@ def gradual(*, every: int = 1) -> Freeze:
 
     Howard & Ruder, "Universal Language Model Fine-tuning for Text Classification", 2018.
     """
-    _check(every >= 1, "every", every)
-    return Frozen(lambda epoch, total: max(0, total - epoch // every))
-
-
-def _check(fine: bool, option: str, value: int | None) -> None:
-    if not fine:
-        raise RecipeError(f"train.freeze: {option} cannot be {value}; expected {0 if option == 'n' else 1} or more")
+    need(every >= 1, "train.freeze: every", every, "1 or more")
+    return Freeze(lambda epoch, total: max(0, total - epoch // every))
 
 
 FREEZES: dict[str, Callable[..., Freeze]] = {"none": none, "backbone": backbone, "stages": stages, "gradual": gradual}

@@ -1,21 +1,12 @@
 """Heads: from a backbone's features to one joint distribution over the 18 classes.
 
-A head is an `nn.Module` with four methods (abstract in `Head`):
-
-    outputs(features [B, F]) -> {name: raw [B, K]}      what its losses see
-    targets(Target) -> {name: Known([B, K], [B])}       the same names; linear in the Target, so mixing commutes with it
-    joint(outputs) -> [B, 18]                           probabilities, rows sum to 1
-    years(outputs) -> [B] | None                        an age in years where the head has one
-
-and two properties: `kinds`, what the raw numbers of each output are (`ages.py`), and `told`, the attributes it knows
-something of. Nothing outside this file asks which head it is. The
-name of an output, up to a dot, is also the recipe key of its loss: mask, gender, age, age_group, years (`age.male` uses
-`loss.age`); `joint` uses `loss.default`.
+A head is an `nn.Module` with the methods and properties of `Head`; nothing outside this file asks which one it is. The
+name of an output, up to a dot, is also the recipe key of its loss (`age.male` is trained with `loss.age`).
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from functools import partial
 from typing import Literal, cast
 
@@ -24,39 +15,21 @@ from torch import Tensor, nn
 
 from threefold.errors import RecipeError
 from threefold.labels import CLASSES, NAMES, SIZES, UNKNOWN
-from threefold.learn.ages import AGES, Age, Outputs, Plain
-from threefold.learn.target import YEARS, Known, Target
-from threefold.spec import build_one
+from threefold.learn.ages import Age, Outputs, Softmax, Trained, bind_age
+from threefold.learn.target import YEARS, SoftTarget, Target
 
 
-class Head(nn.Module, ABC):
-    """Contract of every row of HEADS; see the module's docstring. Abstract methods only: heads share no behaviour."""
+class Head(Trained):
+    """Contract of every row of HEADS.
 
-    @property
-    @abstractmethod
-    def kinds(self) -> dict[str, str]:
-        """What each output is, by name: classes, steps, conditional or value."""
+    attributes: those that the joint depends on, all of mask, gender, age_group unless a head has only one.
+    """
 
-    @property
-    @abstractmethod
-    def told(self) -> tuple[str, ...]:
-        """Attributes the joint tells something of: all of mask, gender, age_group, or one."""
-
-    @abstractmethod
-    def outputs(self, features: Tensor) -> Outputs:
-        """Features [B, F] -> raw outputs by name, each [B, K]."""
-
-    @abstractmethod
-    def targets(self, target: Target) -> dict[str, Known]:
-        """What each output is trained on, linear in the target."""
+    attributes: tuple[str, ...] = tuple(SIZES)
 
     @abstractmethod
     def joint(self, outputs: Outputs) -> Tensor:
-        """Probabilities of the 18 classes, [B, 18]."""
-
-    @abstractmethod
-    def years(self, outputs: Outputs) -> Tensor | None:
-        """Age in years, [B], or None where the head has none."""
+        """Probabilities of the 18 classes, [B, 18]; rows sum to 1."""
 
 
 class Multi(Head):
@@ -70,74 +43,71 @@ class Multi(Head):
     """
 
     def __init__(
-        self, features: int, *, hidden: list[int] | None = None, dropout: float = 0.0, age: str = "groups",
-        conditioned: bool = False, split: bool = False, samples: int = 1,
-    ) -> None:  # fmt: skip
+        self,
+        features: int,
+        *,
+        hidden: list[int] | None = None,
+        dropout: float = 0.0,
+        age: str = "groups",
+        conditioned: bool = False,
+        split: bool = False,
+        samples: int = 1,
+    ) -> None:
         super().__init__()
         if split and features % 3:
             raise RecipeError(f"model.head: multi(split=True) on {features} features; expected a backbone split(NAME)")
         layers = partial(_classifier, features // 3 if split else features, hidden or [], dropout, samples)
         self.split, self.conditioned = split, conditioned
         self.suffixes = [f".{name}" for name in NAMES["gender"]] if conditioned else [""]
-        self.mask, self.gender = (Plain(layers, name, name) for name in ("mask", "gender"))
-        self.ages = nn.ModuleList(build_one(age, AGES, "model.head", layers) for _ in self.suffixes)
-
-    @property
-    def kinds(self) -> dict[str, str]:
-        """Those of the three parts."""
-        said = self.mask.kinds | self.gender.kinds | ({"age_group": "classes"} if self.conditioned else {})
-        return said | {name + suffix: kind for suffix, part in self._ages() for name, kind in part.kinds.items()}
-
-    @property
-    def told(self) -> tuple[str, ...]:
-        """All three attributes."""
-        return tuple(SIZES)
+        self.mask, self.gender = (Softmax(layers, name, name) for name in ("mask", "gender"))
+        self.ages = nn.ModuleList(bind_age(age)(layers) for _ in self.suffixes)
+        self.kinds = self.mask.kinds | self.gender.kinds | ({"age_group": "classes"} if conditioned else {})
+        for suffix, part in self._ages():
+            self.kinds |= {name + suffix: kind for name, kind in part.kinds.items()}
 
     def outputs(self, features: Tensor) -> Outputs:
-        """Logits mask [B, 3], gender [B, 2], and what the age output says; conditioned: with the gender as a suffix.
+        """Logits mask [B, 3], gender [B, 2], and those of the age output; conditioned: with the gender as a suffix.
 
         Conditioned, `age_group` [B, 3] is the log of sum over genders of P(gender) P(age group | gender), for photos
         that know an age and no gender.
         """
         mask, gender, age = features.chunk(3, 1) if self.split else (features,) * 3
-        said = self.mask.outputs(mask) | self.gender.outputs(gender)
+        outputs = self.mask.outputs(mask) | self.gender.outputs(gender)
         for suffix, part in self._ages():
-            said |= {name + suffix: raw for name, raw in part.outputs(age).items()}
+            outputs |= {name + suffix: raw for name, raw in part.outputs(age).items()}
         if self.conditioned:
-            given = torch.stack([part.logits(_own(said, suffix)) for suffix, part in self._ages()], 1).log_softmax(2)
-            said["age_group"] = (said["gender"].log_softmax(1)[:, :, None] + given).logsumexp(1)
-        return said
+            logits = [part.logits(_with_suffix(outputs, suffix)) for suffix, part in self._ages()]
+            log_groups = torch.stack(logits, 1).log_softmax(2)  # given the gender, [B, 2, 3]
+            outputs["age_group"] = (outputs["gender"].log_softmax(1)[:, :, None] + log_groups).logsumexp(1)
+        return outputs
 
-    def targets(self, target: Target) -> dict[str, Known]:
+    def targets(self, target: Target) -> dict[str, SoftTarget]:
         """The masses of mask and gender, and what the age output makes of the target (of each gender's share of it)."""
-        said = self.mask.targets(target) | self.gender.targets(target)
+        targets = self.mask.targets(target) | self.gender.targets(target)
         for code, (suffix, part) in enumerate(self._ages()):
-            own = target.of_gender(code) if self.conditioned else target
-            said |= {name + suffix: known for name, known in part.targets(own).items()}
+            share = target.of_gender(code) if self.conditioned else target
+            targets |= {name + suffix: soft for name, soft in part.targets(share).items()}
         if self.conditioned:
-            rest = target.of_gender(UNKNOWN).age_group
-            said["age_group"] = Known(rest, rest.sum(1))
-        return said
+            targets["age_group"] = SoftTarget.of(target.of_gender(UNKNOWN).age_group)
+        return targets
 
     def joint(self, outputs: Outputs) -> Tensor:
         """Product of the three distributions, [B, 18]."""
         mask, gender = self.mask.groups(outputs), self.gender.groups(outputs)
-        return (mask[:, :, None, None] * gender[:, None, :, None] * self._groups(outputs)[:, None]).flatten(1)
+        # P(age group | gender), [B, 2, 3], or [B, 1, 3] where it is the same for both
+        groups = torch.stack([part.groups(_with_suffix(outputs, suffix)) for suffix, part in self._ages()], 1)
+        return (mask[:, :, None, None] * gender[:, None, :, None] * groups[:, None]).flatten(1)
 
     def years(self, outputs: Outputs) -> Tensor | None:
-        """What the age output says; conditioned: its mean over the genders."""
-        each = [part.years(_own(outputs, suffix)) for suffix, part in self._ages()]
-        said = [years for years in each if years is not None]
-        if len(said) < 2:
-            return said[0] if said else None
-        return (self.gender.groups(outputs) * torch.stack(said, 1)).sum(1).clamp_max(YEARS - 1)
+        """Those of the age output; conditioned: their mean over the genders."""
+        years = [part.years(_with_suffix(outputs, suffix)) for suffix, part in self._ages()]
+        numbers = [part for part in years if part is not None]
+        if len(numbers) < 2:
+            return numbers[0] if numbers else None
+        return (self.gender.groups(outputs) * torch.stack(numbers, 1)).sum(1).clamp_max(YEARS - 1)
 
     def _ages(self) -> list[tuple[str, Age]]:
         return [(suffix, cast(Age, part)) for suffix, part in zip(self.suffixes, self.ages, strict=True)]
-
-    def _groups(self, outputs: Outputs) -> Tensor:
-        """P(age group | gender), [B, 2, 3], or [B, 1, 3] where it is the same for both."""
-        return torch.stack([part.groups(_own(outputs, suffix)) for suffix, part in self._ages()], 1)
 
 
 class Flat18(Head):
@@ -147,19 +117,11 @@ class Flat18(Head):
     its classes' logits, whose softmax is exactly the marginal of the joint softmax.
     """
 
+    kinds = dict.fromkeys(("joint", "mask", "gender", "age"), "classes")
+
     def __init__(self, features: int, *, hidden: list[int] | None = None, dropout: float = 0.0) -> None:
         super().__init__()
         self.classifier = _classifier(features, hidden or [], dropout, 1, CLASSES)
-
-    @property
-    def kinds(self) -> dict[str, str]:
-        """All are logits of classes."""
-        return dict.fromkeys(("joint", "mask", "gender", "age"), "classes")
-
-    @property
-    def told(self) -> tuple[str, ...]:
-        """All three attributes."""
-        return tuple(SIZES)
 
     def outputs(self, features: Tensor) -> Outputs:
         """Logits joint [B, 18] and their marginal logits mask [B, 3], gender [B, 2], age [B, 3]."""
@@ -168,8 +130,8 @@ class Flat18(Head):
         mask, gender, age = cube.logsumexp((2, 3)), cube.logsumexp((1, 3)), cube.logsumexp((1, 2))
         return {"joint": joint, "mask": mask, "gender": gender, "age": age}
 
-    def targets(self, target: Target) -> dict[str, Known]:
-        """The joint where it is known; of each attribute what the joint does not already say."""
+    def targets(self, target: Target) -> dict[str, SoftTarget]:
+        """The joint where it is known; of each attribute the mass that is not in the joint already."""
         cube = target.joint.view(-1, *SIZES.values())
         parts = {
             "joint": target.joint,
@@ -179,15 +141,11 @@ class Flat18(Head):
         }
         # differences of masses that are equal by construction leave rounding of either sign after mixing
         parts = {name: mass.clamp_min(0) for name, mass in parts.items()}
-        return {name: Known(mass, mass.sum(1)) for name, mass in parts.items()}
+        return {name: SoftTarget.of(mass) for name, mass in parts.items()}
 
     def joint(self, outputs: Outputs) -> Tensor:
         """Softmax, [B, 18]."""
         return outputs["joint"].softmax(1)
-
-    def years(self, outputs: Outputs) -> Tensor | None:
-        """None: groups are not years."""
-        return None
 
 
 class One(Head):
@@ -197,45 +155,40 @@ class One(Head):
     """
 
     def __init__(
-        self, features: int, attribute: Literal["mask", "gender", "age", "age_group"], *,
-        hidden: list[int] | None = None, dropout: float = 0.0, age: str = "groups", samples: int = 1,
-    ) -> None:  # fmt: skip
+        self,
+        features: int,
+        attribute: Literal["mask", "gender", "age", "age_group"],
+        *,
+        hidden: list[int] | None = None,
+        dropout: float = 0.0,
+        age: str = "groups",
+        samples: int = 1,
+    ) -> None:
         super().__init__()
         layers = partial(_classifier, features, hidden or [], dropout, samples)
         self.axis = {"mask": 0, "gender": 1}.get(attribute, 2)
         if self.axis < 2 and age != "groups":
             raise RecipeError(f"model.head: one({attribute}) has no age output; age={age} needs one(age)")
-        self.part: Age = (
-            Plain(layers, attribute, attribute) if self.axis < 2 else build_one(age, AGES, "model.head", layers)
-        )
+        self.part: Age = Softmax(layers, attribute, attribute) if self.axis < 2 else bind_age(age)(layers)
+        self.kinds, self.attributes = self.part.kinds, (tuple(SIZES)[self.axis],)
         self.shape = [size if at == self.axis else 1 for at, size in enumerate(SIZES.values())]
 
-    @property
-    def kinds(self) -> dict[str, str]:
-        """Those of the one attribute's output."""
-        return self.part.kinds
-
-    @property
-    def told(self) -> tuple[str, ...]:
-        """The one attribute."""
-        return (tuple(SIZES)[self.axis],)
-
     def outputs(self, features: Tensor) -> Outputs:
-        """What the one attribute's output says."""
+        """The one attribute's."""
         return self.part.outputs(features)
 
-    def targets(self, target: Target) -> dict[str, Known]:
+    def targets(self, target: Target) -> dict[str, SoftTarget]:
         """The one attribute's."""
         return self.part.targets(target)
 
     def joint(self, outputs: Outputs) -> Tensor:
         """Its distribution, shared out evenly among the classes with the same value; [B, 18]."""
-        said = self.part.groups(outputs)
-        even = said.view(-1, *self.shape) * (said.shape[1] / CLASSES)
+        groups = self.part.groups(outputs)
+        even = groups.view(-1, *self.shape) * (groups.shape[1] / CLASSES)
         return even.expand(-1, *SIZES.values()).flatten(1)
 
     def years(self, outputs: Outputs) -> Tensor | None:
-        """What the age output says."""
+        """Those of the age output."""
         return self.part.years(outputs)
 
 
@@ -267,7 +220,7 @@ def _classifier(features: int, hidden: list[int], dropout: float, samples: int, 
     return nn.Sequential(*layers, nn.Linear(features, classes))
 
 
-def _own(outputs: Outputs, suffix: str) -> Outputs:
+def _with_suffix(outputs: Outputs, suffix: str) -> Outputs:
     """The outputs with that suffix, without it."""
     return {name.removesuffix(suffix): raw for name, raw in outputs.items() if name.endswith(suffix)}
 

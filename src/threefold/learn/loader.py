@@ -27,7 +27,7 @@ from threefold.predictions import Predictions
 Rows = NDArray[np.int64]
 
 
-class View(NamedTuple):
+class Pose(NamedTuple):
     """How a copy differs from its photo: mirrored left to right first, then turned (degrees above 0: to the left)."""
 
     mirrored: bool
@@ -36,12 +36,12 @@ class View(NamedTuple):
 
 @dataclass(frozen=True)
 class Photos:
-    """Photos of a run with all that is known about them; `rows` says which of them this side of a fold holds.
+    """Photos of a run with all that is known about them; `rows` are those that this side of a fold holds.
 
     images: uint8 [N, H, W, 3] as `Prepare` made them, on the CPU (a memmap) or whole on the device. There are M >= N
     photos, the N themselves first and then their copies. ids, persons: [M]. truth: [M, 3] codes, ages: [M] years,
     target: masses of the M. rows: [n] indices into the M. base: [M] indices into the N, whose pixels a photo has.
-    variant: [M] 0 for a photo itself, v for a copy that is seen as `views[v - 1]`.
+    variant: [M] 0 for a photo itself, v for a copy that is seen in `poses[v - 1]`.
     """
 
     images: NDArray[np.uint8] | Tensor
@@ -53,7 +53,7 @@ class Photos:
     rows: Rows
     base: Rows
     variant: NDArray[np.int8]
-    views: tuple[View, ...] = ()
+    poses: tuple[Pose, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -63,49 +63,56 @@ class Photos:
         return replace(self, rows=rows)
 
     def batch(self, rows: Rows, device: torch.device) -> Tensor:
-        """uint8 [B, H, W, 3] on the device."""
+        """uint8 [B, H, W, 3] on the device; copies are turned bilinearly, their corners filled from the border."""
         base = self.base[rows]
         if isinstance(self.images, Tensor):
             images = self.images[torch.from_numpy(base).to(self.images.device)]
         else:
             images = torch.from_numpy(self.images[base])
-        return self._seen(images, self.variant[rows]).to(device, non_blocking=True)
-
-    def _seen(self, images: Tensor, variant: NDArray[np.int8]) -> Tensor:
-        """Turn the copies among freshly gathered `images`; bilinear, corners are filled from the border."""
+        variant = self.variant[rows]
         copies = np.flatnonzero(variant)
-        if not len(copies):
-            return images
-        mirrored, degrees = np.array(self.views, dtype=np.float32)[variant[copies] - 1].T
-        at, mirror, angle = (torch.from_numpy(each).to(images.device) for each in (copies, mirrored > 0, degrees))
-        pixels = images[at].permute(0, 3, 1, 2).float()
-        pixels = torch.where(mirror[:, None, None, None], pixels.flip(-1), pixels)
-        turned = rotate(pixels, angle, padding_mode="border").round().clamp(0, 255)
-        images[at] = turned.to(torch.uint8).permute(0, 2, 3, 1)
-        return images
+        if len(copies):
+            mirrored, degrees = np.array(self.poses, dtype=np.float32)[variant[copies] - 1].T
+            at, mirror, angle = (torch.from_numpy(array).to(images.device) for array in (copies, mirrored > 0, degrees))
+            pixels = images[at].permute(0, 3, 1, 2).float()
+            pixels = torch.where(mirror[:, None, None, None], pixels.flip(-1), pixels)
+            turned = rotate(pixels, angle, padding_mode="border").round().clamp(0, 255)
+            images[at] = turned.to(torch.uint8).permute(0, 2, 3, 1)
+        return images.to(device, non_blocking=True)
 
     def predictions(self, joint: NDArray[np.float32], years: NDArray[np.float32] | None, fold: int) -> Predictions:
-        """What a network said about this side, [n, 18] and [n], beside the truth. LeakError on copies: they train."""
-        if (copies := self.rows[self.variant[self.rows] > 0]).size:
-            raise LeakError(f"{len(copies)} copies are among the photos to judge by, the first is "
-                            f"{self.ids[copies[0]]}; copies belong to the training half alone")  # fmt: skip
-        count = len(self.rows)
-        unknown = np.full(count, np.nan, dtype=np.float32)
+        """A network's answers about this side, [n, 18] and [n], beside the truth. LeakError on copies: they train."""
+        rows = self.rows
+        if (copies := rows[self.variant[rows] > 0]).size:
+            raise LeakError(
+                f"{len(copies)} copies are among the photos to judge by, the first is {self.ids[copies[0]]}; "
+                "copies belong to the training half alone"
+            )
         return Predictions(
-            photos=self.ids[self.rows], persons=self.persons[self.rows], probabilities=joint,
-            truth=self.truth[self.rows], ages=self.ages[self.rows], years=unknown if years is None else years,
-            fold=np.full(count, fold, dtype=np.int16),
-        )  # fmt: skip
+            photos=self.ids[rows],
+            persons=self.persons[rows],
+            probabilities=joint,
+            truth=self.truth[rows],
+            ages=self.ages[rows],
+            years=np.full(len(rows), np.nan, dtype=np.float32) if years is None else years,
+            fold=np.full(len(rows), fold, dtype=np.int16),
+        )
 
 
 def make_photos(images: NDArray[np.uint8], faces: Sequence[Face]) -> Photos:
     """All photos of a run, rows 0..N-1, from the cache and the records it was made of."""
-    parts, years = truth(faces), ages(faces)
+    codes, years, count = truth(faces), ages(faces), len(faces)
     return Photos(
-        images=images, ids=np.array([face.id for face in faces]), persons=np.array([face.person for face in faces]),
-        truth=parts, ages=years, target=make_target(parts, years), rows=np.arange(len(faces)),
-        base=np.arange(len(faces)), variant=np.zeros(len(faces), dtype=np.int8),
-    )  # fmt: skip
+        images=images,
+        ids=np.array([face.id for face in faces]),
+        persons=np.array([face.person for face in faces]),
+        truth=codes,
+        ages=years,
+        target=make_target(codes, years),
+        rows=np.arange(count),
+        base=np.arange(count),
+        variant=np.zeros(count, dtype=np.int8),
+    )
 
 
 def to_device(photos: Photos, device: torch.device) -> Photos:

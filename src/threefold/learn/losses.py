@@ -4,33 +4,27 @@ A photo with weight 0 (label unknown) changes neither value nor gradient, but it
 the same in every batch. Every factory gets first the class counts [K] of the training half (floats: soft labels count
 in parts), for those that weight by them. What a row can be used for is its `kinds`, one word per kind of output:
 
-    classes    logits of a softmax; the target's rows sum to 1 where weight > 0
+    classes    logits of a softmax; the target's rows sum to 1 where weight > 0; a row without `kinds` is for these
     steps      logits of P(y > k), k = 0 .. K - 1, for K + 1 ordered classes; targets 0 to 1, never rising along a row
-    conditional  as steps, but logits of P(y > k | y > k - 1)
     value      [B, 1] years
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Protocol
+from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from threefold.errors import RecipeError
+from threefold.spec import need
 
-
-class Loss(Protocol):
-    """Contract of every row of LOSSES; one from outside that has no `kinds` is for classes."""
-
-    def __call__(self, raw: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        """Raw outputs [B, K], target [B, K], weight [B] -> scalar."""
-
-
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""What every row of LOSSES makes: raw outputs [B, K], target [B, K], weight [B] -> scalar."""
+Losses = dict[str, list[tuple[float, Loss]]]
 ClassWeight = list[float] | Literal["inverse"] | None
-CLASSES, STEPS, CONDITIONAL, VALUE = (frozenset({kind}) for kind in ("classes", "steps", "conditional", "value"))
 LOG_NOUGHT = -4.0
 """What symmetric cross-entropy takes for log 0 (Wang et al., 2019, section 3.2)."""
 GROUPS = {3: [1, 1, 1], 11: [5, 5, 1], 61: [30, 30, 1], 121: [30, 30, 61]}
@@ -43,10 +37,8 @@ class CrossEntropy:
     weight: one number per class, or `inverse` (n / (K n_c), so that its mean over the training photos is 1).
     """
 
-    kinds = CLASSES
-
     def __init__(self, counts: Tensor, *, weight: ClassWeight = None, smoothing: float = 0.0) -> None:
-        _need(0 <= smoothing < 1, "smoothing", smoothing, "0 <= smoothing < 1")
+        need(0 <= smoothing < 1, "loss: smoothing", smoothing, "0 <= smoothing < 1")
         self.weight, self.smoothing = class_weights(counts, weight), smoothing
 
     def __call__(self, raw: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -61,10 +53,8 @@ class Focal:
     gamma 0 is cross-entropy. `weight` as in `ce` (their alpha).
     """
 
-    kinds = CLASSES
-
     def __init__(self, counts: Tensor, *, gamma: float = 2.0, weight: ClassWeight = None) -> None:
-        _need(gamma >= 0, "gamma", gamma, "0 or more")
+        need(gamma >= 0, "loss: gamma", gamma, "0 or more")
         self.weight, self.gamma = class_weights(counts, weight), gamma
 
     def __call__(self, raw: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -79,12 +69,12 @@ class ClassBalanced(Focal):
     """Focal loss (gamma 0: cross-entropy) weighted by 1 / effective number, (1 - beta) / (1 - beta^n_c).
 
     Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", 2019. The weights of the classes that occur
-    have mean 1 (sum K where all do); a class nobody has weighs 0. beta 0 weights nothing, beta near 1 by 1 / n_c.
+    have mean 1 (sum K where all do); a class without a photo weighs 0. beta 0 weights nothing, beta near 1 by 1 / n_c.
     """
 
     def __init__(self, counts: Tensor, *, beta: float = 0.9999, gamma: float = 0.0) -> None:
         super().__init__(counts, gamma=gamma)
-        _need(0 <= beta < 1, "beta", beta, "0 <= beta < 1")
+        need(0 <= beta < 1, "loss: beta", beta, "0 <= beta < 1")
         effective = 1 - beta ** counts.double()  # in float32 the difference has three digits left for rare classes
         share = torch.where(counts > 0, 1 / effective.clamp_min(1e-12), 0.0)
         self.weight = (share * (counts > 0).sum() / share.sum().clamp_min(1e-12)).float()
@@ -100,17 +90,15 @@ class SoftF1:
     in every batch that has it.
     """
 
-    kinds = CLASSES
-
     def __init__(self, counts: Tensor, *, eps: float = 1e-7) -> None:
-        _need(0 < eps < 0.1, "eps", eps, "0 < eps < 0.1")
+        need(0 < eps < 0.1, "loss: eps", eps, "0 < eps < 0.1")
         self.eps = eps
 
     def __call__(self, raw: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """See `Loss`."""
-        said, true = raw.softmax(1) * weight[:, None], target * weight[:, None]
-        hits = (said * target).sum(0)
-        precision, recall = hits / (said.sum(0) + self.eps), hits / (true.sum(0) + self.eps)
+        predicted, true = raw.softmax(1) * weight[:, None], target * weight[:, None]
+        hits = (predicted * target).sum(0)
+        precision, recall = hits / (predicted.sum(0) + self.eps), hits / (true.sum(0) + self.eps)
         f1 = 2 * precision * recall / (precision + recall + self.eps)
         return (1 - f1.clamp(self.eps, 1 - self.eps).mean()) * weight.mean()
 
@@ -121,10 +109,8 @@ class Symmetric:
     Wang et al., "Symmetric Cross Entropy for Robust Learning with Noisy Labels", 2019.
     """
 
-    kinds = CLASSES
-
     def __init__(self, counts: Tensor, *, alpha: float = 0.1, beta: float = 1.0) -> None:
-        _need(alpha >= 0 and beta >= 0 and alpha + beta > 0, "alpha, beta", (alpha, beta), "0 or more, one above 0")
+        need(min(alpha, beta) >= 0 < alpha + beta, "loss: alpha, beta", (alpha, beta), "0 or more, one above 0")
         self.alpha, self.beta = alpha, beta
 
     def __call__(self, raw: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -143,15 +129,17 @@ class Merged:
     torch's weighted mean, and so that system, does.
     """
 
-    kinds = CLASSES
-
     def __init__(
-        self, counts: Tensor, *, groups: list[int] | None = None, weight: ClassWeight = None,
+        self,
+        counts: Tensor,
+        *,
+        groups: list[int] | None = None,
+        weight: ClassWeight = None,
         merge: Literal["probability", "minmax"] = "probability",
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.groups = groups or GROUPS.get(len(counts), [])
         fits = sum(self.groups) == len(counts) and min(self.groups) > 0
-        _need(fits, "groups", groups, f"numbers of bins with the sum {len(counts)}")
+        need(fits, "loss: groups", groups, f"numbers of bins with the sum {len(counts)}")
         self.weight, self.merge = class_weights(self._sums(counts[None])[0], weight), merge
 
     def __call__(self, raw: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -167,21 +155,19 @@ class Merged:
         return torch.stack([part.sum(1) for part in torch.split(bins, self.groups, 1)], 1)
 
 
-class Plain:
+class _Optionless:
     """Base of losses that need neither counts nor options."""
 
     def __init__(self, counts: Tensor) -> None:
         pass
 
 
-class Divergence(Plain):
+class Divergence(_Optionless):
     """KL(t || p) = sum_c t_c log(t_c / p_c): cross-entropy less the target's own entropy, 0 at best.
 
     For label distributions: Gao et al., "Deep Label Distribution Learning with Label Ambiguity", 2017. Same gradient
     as `ce`.
     """
-
-    kinds = CLASSES
 
     def __call__(self, raw: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """See `Loss`."""
@@ -191,77 +177,35 @@ class Divergence(Plain):
 class Binary:
     """Mean over the steps of w_k times binary cross-entropy; Cao et al., CORAL, 2020, eq. 4 (w: their importance)."""
 
-    kinds = STEPS
+    kinds = frozenset({"steps"})
 
     def __init__(self, counts: Tensor, *, weight: list[float] | None = None) -> None:
         self.weight = class_weights(counts, weight)
 
     def __call__(self, raw: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """See `Loss`."""
-        each = F.binary_cross_entropy_with_logits(raw, target, reduction="none")
-        return _mean(each * self.weight.to(raw) / raw.shape[1], weight)
+        terms = F.binary_cross_entropy_with_logits(raw, target, reduction="none")
+        return _mean(terms * self.weight.to(raw) / raw.shape[1], weight)
 
 
-class Conditional(Plain):
-    """CORN: step k learns P(y > k | y > k - 1), from the photos with y > k - 1 only; mean over the steps.
+class Absolute(_Optionless):
+    """|predicted years - true years|."""
 
-    Shi et al., "Deep Neural Networks for Rank-Consistent Ordinal Regression Based on Conditional Probabilities", 2023.
-    A soft target takes part in step k by the mass it has above k - 1. The paper divides by the number of photos times
-    steps that take part in the batch, this by all.
-    """
-
-    kinds = CONDITIONAL
-
-    def __call__(self, raw: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        """See `Loss`."""
-        before = torch.cat([torch.ones_like(target[:, :1]), target[:, :-1]], 1)
-        below = (before - target).clamp_min(0)  # equal masses leave rounding of either sign after mixing
-        return _mean(-(target * F.logsigmoid(raw) + below * F.logsigmoid(-raw)) / raw.shape[1], weight)
-
-
-class Absolute(Plain):
-    """|years said - true years|."""
-
-    kinds = VALUE
+    kinds = frozenset({"value"})
 
     def __call__(self, raw: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """See `Loss`."""
         return _mean((raw - target).abs(), weight)
 
 
-class Square(Plain):
-    """(years said - true years)^2."""
-
-    kinds = VALUE
-
-    def __call__(self, raw: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        """See `Loss`."""
-        return _mean((raw - target) ** 2, weight)
-
-
-class Huber:
-    """d^2 / 2 up to `delta` years off, delta (d - delta / 2) beyond; Huber, 1964."""
-
-    kinds = VALUE
-
-    def __init__(self, counts: Tensor, *, delta: float = 3.0) -> None:
-        _need(delta > 0, "delta", delta, "years above 0")
-        self.delta = delta
-
-    def __call__(self, raw: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        """See `Loss`."""
-        return _mean(F.huber_loss(raw, target, reduction="none", delta=self.delta), weight)
-
-
 def class_weights(counts: Tensor, weight: ClassWeight) -> Tensor:
-    """[K] weights: given, `inverse` to the counts (a class nobody has weighs 0), or ones."""
+    """[K] weights: given, `inverse` to the counts (a class without a photo weighs 0), or ones."""
     if weight is None:
         return torch.ones(len(counts))
     if weight == "inverse":
-        share = counts.sum() / (len(counts) * counts.clamp_min(1e-9))
-        return torch.where(counts > 0, share, torch.zeros_like(share))
+        return torch.where(counts > 0, counts.sum() / (len(counts) * counts.clamp_min(1e-9)), 0.0)
     fits = len(weight) == len(counts) and min(weight) >= 0 and math.isfinite(sum(weight))
-    _need(fits, "weight", weight, f"{len(counts)} numbers of 0 or more, or inverse")
+    need(fits, "loss: weight", weight, f"{len(counts)} numbers of 0 or more, or inverse")
     return torch.tensor(weight, dtype=torch.float32)
 
 
@@ -269,13 +213,14 @@ def _mean(terms: Tensor, weight: Tensor) -> Tensor:
     return (terms.sum(1) * weight).mean()
 
 
-def _need(fine: bool, option: str, value: object, expected: str) -> None:
-    if not fine:
-        raise RecipeError(f"loss: {option} cannot be {value}; expected {expected}")
-
-
-LOSSES: dict[str, type[Any]] = {
-    "ce": CrossEntropy, "focal": Focal, "class_balanced": ClassBalanced, "f1": SoftF1, "sce": Symmetric,
-    "merged_ce": Merged, "kl": Divergence, "bce": Binary, "corn": Conditional, "l1": Absolute, "l2": Square,
-    "huber": Huber,
-}  # fmt: skip
+LOSSES: dict[str, Callable[..., Loss]] = {
+    "ce": CrossEntropy,
+    "focal": Focal,
+    "class_balanced": ClassBalanced,
+    "f1": SoftF1,
+    "sce": Symmetric,
+    "merged_ce": Merged,
+    "kl": Divergence,
+    "bce": Binary,
+    "l1": Absolute,
+}

@@ -6,8 +6,8 @@ A mix is `(images float [B, 3, H, W], Target, generator) -> (images, Target)`. T
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, Protocol
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,21 +17,16 @@ from torch import Tensor
 from threefold.errors import RecipeError
 from threefold.labels import UNKNOWN, AgeGroup
 from threefold.learn.target import Target, mix
+from threefold.spec import need
+
+Mixed = tuple[Tensor, Target]
+Mix = Callable[[Tensor, Target, torch.Generator], Mixed]
+"""Contract of every row of MIXES: images [B, 3, H, W] and their Target, mixed alike."""
 
 
-class Mix(Protocol):
-    """Contract of every row of MIXES."""
-
-    def __call__(self, images: Tensor, target: Target, generator: torch.Generator) -> tuple[Tensor, Target]:
-        """Images [B, 3, H, W] and their Target, mixed alike."""
-
-
-class NoMix:
+def none() -> Mix:
     """Leave the batch as it is."""
-
-    def __call__(self, images: Tensor, target: Target, generator: torch.Generator) -> tuple[Tensor, Target]:
-        """Identity."""
-        return images, target
+    return lambda images, target, generator: (images, target)
 
 
 class MixUp:
@@ -44,10 +39,11 @@ class MixUp:
     def __init__(
         self, *, alpha: float = 0.2, p: float = 1.0, per_batch: bool = False, same_class: bool = False
     ) -> None:
-        self.alpha, self.p = _positive(alpha, "alpha"), _chance(p)
-        self.per_batch, self.same_class = per_batch, same_class
+        need(alpha > 0, "train.mix: alpha", alpha, "a number above 0")
+        need(0 <= p <= 1, "train.mix: p", p, "0..1")
+        self.alpha, self.p, self.per_batch, self.same_class = alpha, p, per_batch, same_class
 
-    def __call__(self, images: Tensor, target: Target, generator: torch.Generator) -> tuple[Tensor, Target]:
+    def __call__(self, images: Tensor, target: Target, generator: torch.Generator) -> Mixed:
         """See `Mix`."""
         rng = _numpy(generator)
         share = _shares(rng, len(images), self.alpha, self.p, self.per_batch)
@@ -57,22 +53,25 @@ class MixUp:
 class MixUpOld:
     """MixUp for photos of old people alone; every other photo stays as it is.
 
-    Each photo whose target says old (a mass above 0.5) is mixed with chance `p` with another photo of the batch, drawn
+    Each photo whose target is old (a mass above 0.5) is mixed with chance `p` with another photo of the batch, drawn
     from all of them, and keeps share + (1 - share) * Beta(alpha, alpha) of itself: `share` is the least it keeps. The
     rare group thus meets every background and face without a copy of it leaving the training half of its fold.
     """
 
     def __init__(self, *, alpha: float = 1.0, p: float = 0.5, share: float = 0.5) -> None:
-        self.alpha, self.p, self.share = _positive(alpha, "alpha"), _chance(p), _chance(share, "share")
+        need(alpha > 0, "train.mix: alpha", alpha, "a number above 0")
+        need(0 <= p <= 1, "train.mix: p", p, "0..1")
+        need(0 <= share <= 1, "train.mix: share", share, "0..1")
+        self.alpha, self.p, self.share = alpha, p, share
 
-    def __call__(self, images: Tensor, target: Target, generator: torch.Generator) -> tuple[Tensor, Target]:
+    def __call__(self, images: Tensor, target: Target, generator: torch.Generator) -> Mixed:
         """See `Mix`."""
         rng = _numpy(generator)
         count = len(images)
-        kept = self.share + (1 - self.share) * _shares(rng, count, self.alpha, self.p)
+        share = self.share + (1 - self.share) * _shares(rng, count, self.alpha, self.p, per_batch=False)
         old = target.age_group[:, AgeGroup.OLD].cpu().numpy() > 0.5
         other = (np.arange(count) + rng.integers(1, max(count, 2), count)) % count
-        return _blend(images, target, other, np.where(old, kept, 1.0))
+        return _blend(images, target, other, np.where(old, share, 1.0))
 
 
 class CutMix:
@@ -85,21 +84,30 @@ class CutMix:
     """
 
     def __init__(
-        self, *, half: Literal["none", "vertical"] = "none", beta: float = 1.0, low: float = 0.5, high: float = 0.5,
-        p: float = 1.0, per_batch: bool = False, same_class: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        half: Literal["none", "vertical"] = "none",
+        beta: float = 1.0,
+        low: float = 0.5,
+        high: float = 0.5,
+        p: float = 1.0,
+        per_batch: bool = False,
+        same_class: bool = False,
+    ) -> None:
         if not 0 <= low <= high <= 1:
             raise RecipeError(f"train.mix: low={low}, high={high}; expected 0 <= low <= high <= 1, shares of the width")
-        idle = f"low={low}, high={high}" if (low, high) != (0.5, 0.5) else ""
+        unused = f"low={low}, high={high}" if (low, high) != (0.5, 0.5) else ""
         if half == "vertical":
-            idle = f"beta={beta}" if beta != 1 else ""
-        if idle:
-            raise RecipeError(f"train.mix: cutmix(half={half}) has no use for {idle}; expected beta for a box or "
-                              "low, high for half=vertical")  # fmt: skip
+            unused = f"beta={beta}" if beta != 1 else ""
+        if unused:
+            expected = "expected beta for a box or low, high for half=vertical"
+            raise RecipeError(f"train.mix: cutmix(half={half}) has no use for {unused}; {expected}")
+        need(beta > 0, "train.mix: beta", beta, "a number above 0")
+        need(0 <= p <= 1, "train.mix: p", p, "0..1")
         self.half, self.low, self.high = half, low, high
-        self.beta, self.p, self.per_batch, self.same_class = _positive(beta, "beta"), _chance(p), per_batch, same_class
+        self.beta, self.p, self.per_batch, self.same_class = beta, p, per_batch, same_class
 
-    def __call__(self, images: Tensor, target: Target, generator: torch.Generator) -> tuple[Tensor, Target]:
+    def __call__(self, images: Tensor, target: Target, generator: torch.Generator) -> Mixed:
         """See `Mix`."""
         rng = _numpy(generator)
         count, _, height, width = images.shape
@@ -114,8 +122,8 @@ class CutMix:
             inside = _span(rng, height, side)[:, :, None] & _span(rng, width, side)[:, None, :]
         pasted = torch.from_numpy(inside).to(images.device)
         other = torch.from_numpy(partner).to(images.device)
-        kept = torch.from_numpy(1 - inside.mean((1, 2), dtype=np.float32)).to(images)
-        return torch.where(pasted[:, None], images[other], images), mix(target, target.take(other), kept)
+        left = torch.from_numpy(1 - inside.mean((1, 2), dtype=np.float32)).to(images)
+        return torch.where(pasted[:, None], images[other], images), mix(target, target.take(other), left)
 
 
 def chain(mixes: Sequence[Mix]) -> Mix:
@@ -125,17 +133,15 @@ def chain(mixes: Sequence[Mix]) -> Mix:
     on where it lies, and the target then holds the share of the whole.
     """
 
-    def apply(images: Tensor, target: Target, generator: torch.Generator) -> tuple[Tensor, Target]:
-        for each in mixes:
-            images, target = each(images, target, generator)
+    def apply(images: Tensor, target: Target, generator: torch.Generator) -> Mixed:
+        for step in mixes:
+            images, target = step(images, target, generator)
         return images, target
 
     return apply
 
 
-def _blend(
-    images: Tensor, target: Target, partner: NDArray[np.int64], share: NDArray[np.floating]
-) -> tuple[Tensor, Target]:
+def _blend(images: Tensor, target: Target, partner: NDArray[np.int64], share: NDArray[np.floating]) -> Mixed:
     other, weight = torch.from_numpy(partner).to(images.device), torch.from_numpy(share).to(images)
     cube = weight[:, None, None, None]
     return cube * images + (1 - cube) * images[other], mix(target, target.take(other), weight)
@@ -163,9 +169,7 @@ def _numpy(generator: torch.Generator) -> np.random.Generator:
     return np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
 
 
-def _shares(
-    rng: np.random.Generator, count: int, beta: float, p: float, per_batch: bool = False
-) -> NDArray[np.float32]:
+def _shares(rng: np.random.Generator, count: int, beta: float, p: float, per_batch: bool) -> NDArray[np.float32]:
     """[B] what each photo keeps of itself: 1 where it is not mixed at all."""
     share = rng.beta(beta, beta, count)
     return np.where(rng.random(1 if per_batch else count) < p, share, 1.0).astype(np.float32)
@@ -179,16 +183,4 @@ def _span(rng: np.random.Generator, length: int, side: NDArray[np.float32]) -> N
     return np.asarray((at >= low[:, None]) & (at < (low + extent)[:, None]))
 
 
-def _chance(value: float, option: str = "p") -> float:
-    if not 0 <= value <= 1:
-        raise RecipeError(f"train.mix: {option} cannot be {value}; expected 0..1")
-    return value
-
-
-def _positive(value: float, option: str) -> float:
-    if not value > 0:
-        raise RecipeError(f"train.mix: {option} cannot be {value}; expected a number above 0")
-    return value
-
-
-MIXES = {"none": NoMix, "cutmix": CutMix, "mixup": MixUp, "mixup_old": MixUpOld}
+MIXES = {"none": none, "cutmix": CutMix, "mixup": MixUp, "mixup_old": MixUpOld}

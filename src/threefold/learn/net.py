@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,12 +13,12 @@ from torch import Tensor, nn
 from threefold import spec
 from threefold.errors import RecipeError, RunError
 from threefold.learn.ages import Outputs
-from threefold.learn.backbones import Colour, load_head, make_body
+from threefold.learn.backbones import load_head, make_body
 from threefold.learn.classical import CLASSICAL
 from threefold.learn.heads import HEADS, Head
-from threefold.learn.init import INITS
-from threefold.learn.tta import View, make_views
-from threefold.photos.prepare import Prepare
+from threefold.learn.init import INITS, Init
+from threefold.learn.tta import View, make_views, unchanged
+from threefold.photos.prepare import Colour, Prepare
 from threefold.recipe import Recipe
 from threefold.runs import Run
 
@@ -32,7 +33,7 @@ class Net(nn.Module):
     std: Tensor
 
     def __init__(
-        self, backbone: nn.Module, head: Head, mean: Colour, std: Colour, views: tuple[View, ...] = ()
+        self, backbone: nn.Module, head: Head, mean: Colour, std: Colour, views: tuple[View, ...] = (unchanged,)
     ) -> None:
         super().__init__()
         self.backbone, self.head, self.views = backbone, head, views
@@ -53,14 +54,13 @@ class Net(nn.Module):
 
     def read(self, photos: Tensor) -> tuple[Tensor, Tensor | None]:
         """uint8 [B, H, W, 3] -> joint [B, 18] and years [B] or None, mean over the views: what prediction runs."""
-        images = to_float(photos)
-        joints, years = zip(*(self._answer(view(images)) for view in self.views or (_whole,)), strict=True)
-        joint, known = torch.stack(joints).mean(0), [year for year in years if year is not None]
-        return joint, torch.stack(known).mean(0) if known else None
-
-    def _answer(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        outputs = {name: raw.float() for name, raw in self(images).items()}
-        return self.head.joint(outputs), self.head.years(outputs)
+        images, joints, years = to_float(photos), [], []
+        for view in self.views:
+            outputs = {name: raw.float() for name, raw in self(view(images)).items()}
+            joints.append(self.head.joint(outputs))
+            years.append(self.head.years(outputs))
+        numbers = [part for part in years if part is not None]
+        return torch.stack(joints).mean(0), torch.stack(numbers).mean(0) if numbers else None
 
 
 def to_float(photos: Tensor) -> Tensor:
@@ -68,37 +68,42 @@ def to_float(photos: Tensor) -> Tensor:
     return photos.permute(0, 3, 1, 2).float() / 255
 
 
-def _whole(images: Tensor) -> Tensor:
-    return images
+def bind_net(
+    backbone: str, head: str, *, pretrained: str = "none", init: str = "default", tta: str = "none"
+) -> Callable[[Prepare], Net]:
+    """Check head, initial values and views of a network; the callable makes it, untrained, for photos so prepared.
 
-
-def build_net(
-    backbone: str, head: str, size: tuple[int, int], mean: Colour, std: Colour, *, pretrained: str = "none",
-    init: str = "default", tta: str = "none",
-) -> Net:  # fmt: skip
-    """An untrained head on a backbone with `pretrained` weights; size is (H, W) of the photos.
-
-    Where these are a network of ours with this very head, the head is filled as well and training goes on from there.
-
-    Initial values come from torch's global generator; `init` fills the head, and the backbone where nothing is
-    pretrained. Raises RecipeError or AssetError naming the key.
+    The backbone comes with its `pretrained` weights; where these are of a network of ours with this very head, the head
+    is filled as well and training goes on from there. Initial values come from torch's global generator; `init` fills
+    the head, and the backbone where nothing is pretrained. Both raise RecipeError or AssetError naming the key.
     """
-    body = make_body(backbone, size, pretrained)
-    made = spec.build_one(head, {**HEADS, **CLASSICAL}, "model.head", _width(body, size, backbone))
-    fill = spec.build_one(init, INITS, "model.init")
-    for module in (made, body) if pretrained == "none" else (made,):
-        fill(module)
-    load_head(made, pretrained)
-    return Net(body, made, mean, std, make_views(tta))
+    make_head = spec.bind_one(head, {**HEADS, **CLASSICAL}, "model.head", 1)
+    fill: Init = spec.build_one(init, INITS, "model.init")
+    views = make_views(tta)
+
+    def make(prepare: Prepare) -> Net:
+        body = make_body(backbone, prepare.size, pretrained)
+        try:
+            with torch.no_grad():
+                features = body.eval()(torch.zeros(1, 3, *prepare.size))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            height, width = prepare.size
+            reason = str(error).splitlines()[0]
+            raise RecipeError(f"prepare.size: {backbone} cannot read {height}x{width} ({reason})") from None
+        body.train()
+        top: Head = make_head(int(features.shape[1]))
+        for module in (top, body) if pretrained == "none" else (top,):
+            fill(module)
+        load_head(top, pretrained)
+        return Net(body, top, prepare.mean, prepare.std, views)
+
+    return make
 
 
 def make_net(recipe: Recipe, prepare: Prepare, *, pretrained: bool) -> Net:
     """The untrained network of a recipe; without `pretrained` no weights are loaded (those of a run will be)."""
-    weights = recipe.model.pretrained if pretrained else "none"
-    return build_net(
-        recipe.model.backbone, recipe.model.head, prepare.size, prepare.mean, prepare.std, pretrained=weights,
-        init=recipe.model.init, tta=recipe.tta,
-    )  # fmt: skip
+    model, weights = recipe.model, recipe.model.pretrained if pretrained else "none"
+    return bind_net(model.backbone, model.head, pretrained=weights, init=model.init, tta=recipe.tta)(prepare)
 
 
 def load_net(net: Net, path: Path) -> None:
@@ -116,8 +121,8 @@ def nets_of(run: Run, recipe: Recipe, fold: int | None = None, part: str = "") -
     `mask/` etc. of separate networks, whose recipe is then given. Raises RunError where there are none.
     """
     places = ["final", "fold*"] if fold is None else [f"fold{fold}"]
-    found = [sorted(run.path.glob(f"{place}/{part}best.safetensors")) for place in places]
-    files = next(filter(None, found), [])
+    matches = [sorted(run.path.glob(f"{place}/{part}best.safetensors")) for place in places]
+    files = next(filter(None, matches), [])
     if not files:
         raise RunError(f"{run.path}: holds no weights ({'/ or '.join(places)}/{part}best.safetensors)")
     nets = []
@@ -127,16 +132,3 @@ def nets_of(run: Run, recipe: Recipe, fold: int | None = None, part: str = "") -
         load_net(net, file)
         nets.append(net.eval())
     return nets, prepare
-
-
-def _width(body: nn.Module, size: tuple[int, int], backbone: str) -> int:
-    try:
-        with torch.no_grad():
-            features = body.eval()(torch.zeros(1, 3, *size))
-    except (RuntimeError, AssertionError, ValueError) as error:
-        raise RecipeError(
-            f"prepare.size: {backbone} cannot read {size[0]}x{size[1]} ({str(error).splitlines()[0]})"
-        ) from None
-    finally:
-        body.train()
-    return int(features.shape[1])

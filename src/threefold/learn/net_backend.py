@@ -19,7 +19,8 @@ class NetBackend:
     """Networks of one Prepare: their probabilities averaged, and their years where they have them."""
 
     def __init__(self, nets: Sequence[Net], prepare: Prepare) -> None:
-        self.nets, self.prepare = nets, prepare
+        # one preprocessing: networks of different folds differ in normalisation at most, which is inside them
+        self.nets, self.prepares = nets, (prepare,)
 
     @classmethod
     def of_run(cls, run: Run, recipe: Recipe, fold: int | None = None, part: str = "") -> NetBackend:
@@ -28,16 +29,11 @@ class NetBackend:
         device = make_fabric("auto", "32-true").device
         return cls([net.to(device) for net in nets], prepare)
 
-    @property
-    def prepares(self) -> tuple[Prepare, ...]:
-        """The one preprocessing: networks of different folds differ in normalisation at most, which is inside them."""
-        return (self.prepare,)
-
     def __call__(self, photos: tuple[NDArray[np.uint8], ...]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """uint8 [B, H, W, 3] of B photos, the only item -> probabilities [B, 18], years [B] or None."""
         with torch.inference_mode():
             batch = torch.from_numpy(photos[0]).to(self.nets[0].mean.device)
             joints, years = zip(*(net.read(batch) for net in self.nets), strict=True)
             joint = torch.stack(joints).mean(0).cpu().numpy()
-            known = [year for year in years if year is not None]
-            return joint, torch.stack(known).mean(0).cpu().numpy() if known else None
+            numbers = [year for year in years if year is not None]
+            return joint, torch.stack(numbers).mean(0).cpu().numpy() if numbers else None

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from threefold.errors import DataError, RecipeError
 from threefold.labels import UNKNOWN, parse
 from threefold.learn.loader import Photos, Rows
+from threefold.spec import need
 
 Sampler = Callable[[np.random.Generator, int], Rows]
 By = Literal["joint", "mask", "gender", "age_group"]
@@ -34,27 +35,23 @@ def shuffle(photos: Photos) -> Sampler:
 def weighted(
     photos: Photos, *, by: By = "joint", power: float = 1.0, boost: dict[str, float] | None = None, share: float = 1.0
 ) -> Sampler:
-    """As many draws as photos times `share`, with replacement, the chance of each inverse to its class's frequency **
-    power.
+    """Draws with replacement, as many as photos times `share`; chances are inverse to the class's frequency ** power.
 
     torch's WeightedRandomSampler. Power 1 shows all classes equally often on average, 0.5 is half way, 0 is uniform.
     boost: beginnings of photo ids (with joined sources a source's name is one) -> factor of their chance, 0 or more;
     `SOURCE:LABEL` (as in `masks_real:incorrect`) takes only those photos that have this mask label. Factors multiply.
     """
-    if not power >= 0:
-        raise RecipeError(f"train.sampler: power cannot be {power}; expected 0 or more")
+    need(power >= 0, "train.sampler: power", power, "0 or more")
     for name, factor in (boost or {}).items():
-        if not (isinstance(factor, int | float) and 0 <= factor < float("inf")):
-            raise RecipeError(f"train.sampler: boost of {name!r} cannot be {factor}; expected a factor of 0 or more")
-    if not 0 < share < float("inf"):
-        raise RecipeError(f"train.sampler: share cannot be {share}; expected a number above 0")
+        need(0 <= factor < float("inf"), f"train.sampler: boost of {name!r}", factor, "a factor of 0 or more")
+    need(0 < share < float("inf"), "train.sampler: share", share, "a number above 0")
     rows, codes = _rows(photos), _classes(photos, by)
-    known = codes != UNKNOWN
+    labelled = codes != UNKNOWN
     weight = np.ones(len(rows))
-    if known.any():
-        counts = np.bincount(codes[known])[codes[known]]
-        weight[known] = (counts.min() / counts) ** power  # relative to the rarest, which no power makes nought
-        weight[~known] = weight[known].mean()
+    if labelled.any():
+        counts = np.bincount(codes[labelled])[codes[labelled]]
+        weight[labelled] = (counts.min() / counts) ** power  # relative to the rarest, which no power makes 0
+        weight[~labelled] = weight[labelled].mean()
     for name, factor in (boost or {}).items():
         weight[_named(photos, name)] *= factor
     if not weight.sum() > 0:
@@ -68,10 +65,10 @@ def balanced(photos: Photos, *, by: By = "joint", mode: Literal["down", "up"] | 
 
     Without replacement where a class has enough photos (catalyst's BalanceClassSampler).
     """
-    if isinstance(mode, int) and mode < 1:
-        raise RecipeError(f"train.sampler: mode cannot be {mode}; expected down, up or a number of photos above 0")
-    each = {"down": np.min, "up": np.max}.get(str(mode), lambda sizes: mode)
-    return _per_class(photos, by, lambda sizes, epoch: np.full(len(sizes), each(sizes)))
+    fits = not isinstance(mode, int) or mode >= 1
+    need(fits, "train.sampler: mode", mode, "down, up or a number of photos above 0")
+    size = {"down": np.min, "up": np.max}.get(str(mode), lambda sizes: mode)
+    return _per_class(photos, by, lambda sizes, epoch: np.full(len(sizes), size(sizes)))
 
 
 def dynamic(
@@ -96,26 +93,6 @@ def dynamic(
     return _per_class(photos, by, wanted)
 
 
-def one_per_person(photos: Photos, *, balance: bool = False) -> Sampler:
-    """One photo of each person an epoch, drawn anew: for gender and age seven photos of one face say little more.
-
-    With `balance` a mask class is drawn first, evenly from those the person has photos of (unknown is one of them), so
-    that five photos with a mask worn do not outweigh one without.
-    """
-    rows, masks = _rows(photos), _classes(photos, "mask")
-    persons = np.unique(photos.persons[rows], return_inverse=True)[1]
-    keys = [persons * (masks.max() + 2) + masks + 1, persons] if balance else [persons]
-
-    def draw(rng: np.random.Generator, epoch: int) -> Rows:
-        chosen = np.arange(len(rows))
-        for key in keys:  # first of each key in random order: one of each (person, class), then one of each person
-            chosen = rng.permutation(chosen)
-            chosen = chosen[np.unique(key[chosen], return_index=True)[1]]
-        return np.asarray(rows[rng.permutation(chosen)])
-
-    return draw
-
-
 def _rows(photos: Photos) -> Rows:
     if not len(photos):
         raise DataError("train.sampler: the training half of a fold is empty; expected at least one photo")
@@ -127,10 +104,10 @@ def _named(photos: Photos, name: str) -> NDArray[np.bool_]:
     start, _, label = name.partition(":")
     if any(photos.ids) and not np.char.startswith(photos.ids, start).any():
         raise RecipeError(f"train.sampler: boost of {name!r}: no photo's id begins so; the first is {photos.ids[0]!r}")
-    found = np.char.startswith(photos.ids[photos.rows], start)
+    selected = np.char.startswith(photos.ids[photos.rows], start)
     if label:
-        found &= photos.truth[photos.rows, 0] == parse("mask", label)
-    return np.asarray(found)
+        selected &= photos.truth[photos.rows, 0] == parse("mask", label)
+    return np.asarray(selected)
 
 
 def _classes(photos: Photos, by: By) -> NDArray[np.int64]:
@@ -152,19 +129,12 @@ def _per_class(photos: Photos, by: By, wanted: Callable[[NDArray[np.int64], int]
     def draw(rng: np.random.Generator, epoch: int) -> Rows:
         takes = wanted(sizes, epoch) if pools else sizes
         share = takes.sum() / sizes.sum() if pools else 1.0
-        each = zip([*pools, unknown], [*takes, round(len(unknown) * share)], strict=True)
-        return rng.permutation(
-            np.concatenate([rng.choice(pool, take, replace=bool(take > len(pool))) for pool, take in each if take])
-        )
+        counts = zip([*pools, unknown], [*takes, round(len(unknown) * share)], strict=True)
+        drawn = [rng.choice(pool, count, replace=bool(count > len(pool))) for pool, count in counts if count]
+        return rng.permutation(np.concatenate(drawn))
 
     return draw
 
 
-SAMPLERS = {
-    "shuffle": shuffle,
-    "weighted": weighted,
-    "balanced": balanced,
-    "dynamic": dynamic,
-    "one_per_person": one_per_person,
-}
+SAMPLERS = {"shuffle": shuffle, "weighted": weighted, "balanced": balanced, "dynamic": dynamic}
 """name -> factory(photos of the training half, **options) -> (rng, epoch) -> rows of one epoch."""

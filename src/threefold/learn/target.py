@@ -1,20 +1,13 @@
 """`Target`: what a batch of photos should be answered with, as masses that mix linearly.
 
-Every field is a soft vector *times how much of it is known*: a row sums to 1 where the label is known, to 0 where
-nobody said, and to something between after photos of both kinds were mixed. So MixUp and CutMix are one weighted sum,
-an unknown label weighs nothing in any loss, and a head can turn the masses into whatever it is trained on by a linear
-map. Years are a distribution over 0..120, not a number: bins, one-hot years, ordinal steps, label distributions and the
-mean of a regression are then all linear in it (the mean of two ages is not the mean of their one-hot codes).
-
-What is said of the age is kept apart by gender, as three blocks (male, female, gender unknown), and photos that know
-their year apart from those that know no more than the group. That is what age outputs conditioned on the gender, and
-outputs finer than the groups, are trained on; differences of masses would not be linear once `cuts` are not the scored
-ones.
+Every field is a soft vector *times how much of it is known*: a row sums to 1 where the label is known, to 0 where it
+is not, and to something between after photos of both kinds were mixed. So MixUp and CutMix are one weighted sum, an
+unknown label weighs nothing in any loss, and a head turns the masses into what it is trained on by a linear map.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,6 +30,12 @@ class Target:
     male, female or unknown.
     """
 
+    # Years are a distribution, not a number: bins, one-hot years, ordinal steps, label distributions and the mean of a
+    # regression are then all linear in it (the mean of two ages is not the mean of their one-hot codes).
+    # Ages lie apart by gender, and photos with a year apart from those that know only the group, because age outputs
+    # conditioned on the gender and outputs finer than the groups are trained on those parts; differences of masses
+    # would not be linear once `cuts` are not the scored ones.
+
     joint: Tensor
     mask: Tensor
     gender: Tensor
@@ -58,30 +57,35 @@ class Target:
 
     @property
     def yearless(self) -> Tensor:
-        """Mass of each age group that no year has said, [B, 3]."""
+        """Mass of each age group of photos that know no year, [B, 3]."""
         return _blocks(self.ages).sum(1)[:, YEARS:]
 
     def of_gender(self, code: int) -> Target:
         """The same with what is known of the age of that gender alone; UNKNOWN: of photos without a gender."""
-        kept = (torch.arange(3, device=self.ages.device) == code % 3)[:, None]  # UNKNOWN, -1, is the last block
-        groups, ages = ((_blocks(mass) * kept).flatten(1) for mass in (self.groups, self.ages))
+        block = (torch.arange(3, device=self.ages.device) == code % 3)[:, None]  # UNKNOWN, -1, is the last block
+        groups, ages = ((_blocks(mass) * block).flatten(1) for mass in (self.groups, self.ages))
         return replace(self, groups=groups, ages=ages)
 
     def take(self, rows: Tensor | NDArray[np.integer]) -> Target:
         """Rows of the target, in that order."""
         index = torch.as_tensor(rows, device=self.joint.device)
-        return Target(*(getattr(self, field.name)[index] for field in fields(self)))
+        return Target(*(mass[index] for mass in vars(self).values()))
 
     def to(self, device: torch.device) -> Target:
         """The same on another device."""
-        return Target(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+        return Target(*(mass.to(device, non_blocking=True) for mass in vars(self).values()))
 
 
-class Known(NamedTuple):
-    """What one output of a head is trained on: value [B, K] as a mass, and its known share [B] in 0..1."""
+class SoftTarget(NamedTuple):
+    """What one output of a head is trained on: value [B, K] as a mass; weight [B], how much of it is known, 0..1."""
 
     value: Tensor
-    known: Tensor
+    weight: Tensor
+
+    @classmethod
+    def of(cls, mass: Tensor) -> SoftTarget:
+        """A mass [B, K] is known as far as it sums to 1."""
+        return cls(mass, mass.sum(1))
 
 
 def make_target(parts: NDArray[np.int8], ages: NDArray[np.float32], cuts: tuple[int, int] = labels.CUTS) -> Target:
@@ -108,9 +112,8 @@ def make_target(parts: NDArray[np.int8], ages: NDArray[np.float32], cuts: tuple[
 def mix(one: Target, other: Target, share: Tensor) -> Target:
     """`share * one + (1 - share) * other`, per photo; share [B] in 0..1."""
     weight = share[:, None]
-    return Target(
-        *(weight * getattr(one, field.name) + (1 - weight) * getattr(other, field.name) for field in fields(Target))
-    )
+    pairs = zip(vars(one).values(), vars(other).values(), strict=True)
+    return Target(*(weight * mass + (1 - weight) * another for mass, another in pairs))
 
 
 def _blocks(mass: Tensor) -> Tensor:

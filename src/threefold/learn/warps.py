@@ -1,6 +1,6 @@
 """Augmentations that bend a photo: lens, grid, rubber sheet, viewpoint.
 
-Each is a field that says where every pixel comes from, drawn per photo, and one `grid_sample` for the batch. Places run
+Each is a field of the places that pixels come from, drawn per photo, and one `grid_sample` for the batch. Places run
 from -1 to 1 between the centres of the outermost pixels, so a field that bends nothing gives the photo back. What comes
 from outside is filled from the border: kornia's own perspective, elastic and fisheye fill with black, which a network
 learns in place of the face, and its elastic takes five times as long.
@@ -93,3 +93,6 @@ def _places(images: Tensor) -> Tensor:
 
 def _fetch(images: Tensor, places: Tensor) -> Tensor:
     return F.grid_sample(images, places, mode="bilinear", padding_mode="border", align_corners=True)
+
+
+WARPS = (perspective, grid_distortion, optical_distortion, elastic)

@@ -62,7 +62,8 @@ class EdaResult(Result):
 
     def data(self) -> dict[str, Any]:
         """Every number of the page: the fields of `data.eda.Eda`, shortcuts and noise."""
-        return {**asdict(self.counts), "shortcuts": self.shortcuts, "noise": self.noise}
+        counts = {**asdict(self.counts), "check": self.counts.check.data()}
+        return {**counts, "shortcuts": self.shortcuts, "noise": self.noise}
 
     def page(self, lang: str = "en") -> str:
         """The page; without `photos` nothing on it shows or names a person. RecipeError for an unknown language."""

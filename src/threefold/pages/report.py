@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from threefold import labels
 from threefold.data.tables import Row, read_rows
 from threefold.errors import DataError, RunError, ThreefoldError
-from threefold.evidence.compare import compare
+from threefold.evidence.compare import compare_predictions as compare
 from threefold.evidence.groups import FEW, by_fold, fold_chance
 from threefold.pages import figures
 from threefold.pages import report_parts as parts

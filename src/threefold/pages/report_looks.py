@@ -139,7 +139,7 @@ def _look(photo: NDArray[np.uint8], backend: Backend, code: int, faces: bool) ->
     maps = [Map("occlusion", column, photo, heat, _relative(photo, box)) for column, heat in enumerate(covered)]
     singles = [_single(backend, column) for column in range(len(covered))]
     for leaf in dict.fromkeys(leaf for leaf in singles if leaf):
-        image = leaf.prepare(photo, box)
+        image = leaf.prepares[0](photo, box)
         cams = grad_cam(leaf.nets[0], image[None], codes)
         place = _relative(image, detect.largest(image)) if faces else None
         if cams is not None:

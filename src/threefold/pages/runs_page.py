@@ -124,17 +124,25 @@ class Condition(NamedTuple):
     wanted: str
 
 
-def runs(folder: Path | str, *, sort: str = "", filters: Iterable[str] = (), verdicts: bool = True) -> RunsResult:
+def runs(
+    folder: Path | str,
+    *,
+    sort: str = "",
+    filters: Iterable[str] = (),
+    verdicts: bool = True,
+    page_folder: Path = Path(),
+) -> RunsResult:
     """The experiment log of a folder.
 
     sort: a column, behind `-` the largest first; empty: `-macro_f1`. filters: see `condition`; a row meets them all.
-    verdicts: False leaves out those that take a bootstrap. Raises RunError when `folder` is none, RecipeError for a
-    column or number there is not, before any verdict is worked out.
+    verdicts: False leaves out those that take a bootstrap. page_folder: where the page will lie, for its links. Raises
+    RunError when `folder` is none, RecipeError for a column or number there is not, before any verdict is worked out.
     """
     conditions = [condition(text) for text in filters]
     column, falling = _column(sort.removeprefix("-") or "macro_f1", "--sort"), sort.startswith("-") or not sort
     log = [row for row in runs_table(Path(folder), verdicts=verdicts) if all(meets(row, one) for one in conditions)]
-    return RunsResult(Path(folder), tuple(ordered(log, column, falling)), column, falling, bool(conditions))
+    log = ordered(log, column, falling)
+    return RunsResult(Path(folder), tuple(log), column, falling, bool(conditions), page_folder)
 
 
 def condition(text: str) -> Condition:

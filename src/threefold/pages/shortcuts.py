@@ -19,7 +19,7 @@ from threefold.data.eda import Looks
 from threefold.data.face import Face, truth
 from threefold.data.folds import deal_folds
 from threefold.evidence.bootstrap import Floats, estimate, person_sums
-from threefold.evidence.compare import compare
+from threefold.evidence.compare import compare_predictions as compare
 from threefold.evidence.metrics import macro_f1
 from threefold.predictions import Predictions
 

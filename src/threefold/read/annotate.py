@@ -1,7 +1,5 @@
 """Boxes and words on a photo: what was read, for people to look at. The word stands beside the colour."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ A backend may hold several models that prepare a photo differently: it names its
 batch for each. The networks of a run answer by torch (`learn.net_backend`), imported only when a run is opened.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -45,18 +43,15 @@ class JoinedBackend:
 
     def __init__(self, members: Sequence[Backend], weights: Sequence[float] | None = None, rule: str = "soft") -> None:
         self.members, self.weights, self.rule = members, weights, rule
-        combine(np.full((len(members), 1, CLASSES), 1 / CLASSES), weights, rule)  # a wrong rule is told now
-        self._prepares = {prepare.geometry: prepare for member in members for prepare in member.prepares}
-
-    @property
-    def prepares(self) -> tuple[Prepare, ...]:
-        """See `Backend`."""
-        return tuple(self._prepares.values())
+        # an unknown rule or wrong weights are refused here, not when the first photo is read
+        combine(np.full((len(members), 1, CLASSES), 1 / CLASSES), weights, rule)
+        geometries = {prepare.geometry: prepare for member in members for prepare in member.prepares}
+        self.prepares, self._geometries = tuple(geometries.values()), tuple(geometries)
 
     def __call__(self, photos: tuple[Batch, ...]) -> Answer:
         """See `Backend`."""
-        given = dict(zip(self._prepares, photos, strict=True))
-        answers = [member(tuple(given[prepare.geometry] for prepare in member.prepares)) for member in self.members]
+        batches = dict(zip(self._geometries, photos, strict=True))
+        answers = [member(tuple(batches[prepare.geometry] for prepare in member.prepares)) for member in self.members]
         joints = np.stack([joint for joint, _ in answers])
         weights: Sequence[float] | None = (0, 0, 1) if self.rule == "marginals" else self.weights
         years = np.stack([np.full(len(joint), np.nan) if year is None else year for joint, year in answers])
@@ -95,8 +90,8 @@ def averaged_folds(run: Run) -> list[int]:
     """Numbers of the folds whose networks are averaged when a run reads; [] where one network reads alone (of all
     people, or of the only fold), and for an ensemble with such a member. Raises RunError."""
     if (run.path / ENSEMBLE).exists():
-        each = [set(averaged_folds(Run.open(run.path / row["path"]))) for row in run.read(ENSEMBLE)["members"]]
-        return sorted(set.intersection(*each))
+        members = [Run.open(run.path / row["path"]) for row in run.read(ENSEMBLE)["members"]]
+        return sorted(set.intersection(*(set(averaged_folds(member)) for member in members)))
     if (run.path / "final").is_dir():
         return []
     folds = sorted(int(path.name.removeprefix("fold")) for path in run.path.glob("fold[0-9]*"))
@@ -121,9 +116,8 @@ def _members(run: Run, fold: int | None) -> JoinedBackend:
 
 def _networks(run: Run, recipe: Recipe, fold: int | None, part: str = "") -> Backend:
     try:
-        from threefold.learn.net_backend import (
-            NetBackend,  # torch, which reading with an exported model must never need
-        )
+        # torch, which reading with an exported model must never need
+        from threefold.learn.net_backend import NetBackend
     except ImportError as error:
         raise RunError(f"{run.path}: reading with a run needs torch ({error}); {how_to_install('train')}") from None
     return NetBackend.of_run(run, recipe, fold, part)

@@ -3,8 +3,6 @@
 A folder of a million photos is walked, not listed: memory holds the names of one folder at a time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,10 +31,10 @@ def find_photos(inputs: Sequence[Path]) -> list[tuple[str, Path]]:
     A file that is named is taken whatever its extension: its content decides. Raises DataError naming what is missing
     (with the nearest neighbour), or when there is no photo at all.
     """
-    found = [(item.name, item.path) for item in walk(inputs)]
-    if not found:
+    photos = [(item.name, item.path) for item in walk(inputs)]
+    if not photos:
         raise DataError(f"{', '.join(map(str, inputs))}: no photos here")
-    return found
+    return photos
 
 
 def walk(inputs: Sequence[Path]) -> Iterator[Input]:
@@ -45,38 +43,36 @@ def walk(inputs: Sequence[Path]) -> Iterator[Input]:
     Videos are read where they are named, not looked for in folders: an hour of one is 3,600 photos. One that is named
     twice is refused with DataError, since its frames would be.
     """
-    given = [existing(path) for path in inputs]
-    videos = [path.resolve() for path in given if path.is_file() and is_video(path)]
+    paths = [existing(path) for path in inputs]
+    videos = [path.resolve() for path in paths if path.is_file() and is_video(path)]
     if twice := [path for path in videos if videos.count(path) > 1]:
         raise DataError(f"{twice[0]}: is named twice")
-    return _walk(given)
+    return _walk(paths)  # what is wrong with the names is raised here, not at the first photo
 
 
-def _walk(given: Sequence[Path]) -> Iterator[Input]:
-    for path in given:
+def _walk(paths: Sequence[Path]) -> Iterator[Input]:
+    several = len(paths) > 1  # then two photos may have the same name below theirs
+    for path in paths:
         if not path.is_dir():
-            place = _inside(path) if len(given) > 1 else path.name
-            yield Input(printable(str(path)), path, place, is_video(path))
+            yield Input(printable(str(path)), path, _inside(path) if several else path.name, is_video(path))
             continue
         for file in photos_below(path):
-            below = file.relative_to(path)
-            yield Input(printable(below.as_posix()), file, _inside(file) if len(given) > 1 else below.as_posix())
+            below = file.relative_to(path).as_posix()
+            yield Input(printable(below), file, _inside(file) if several else below)
 
 
 def count(inputs: Sequence[Path], every: float = 1.0) -> int:
     """How many photos and (about, see `videos.count_frames`) frames there are; raises as `find_photos` does. A video
-    that cannot be read counts as one: that is told when its turn comes."""
-    total = sum(_frames(item.path, every) if item.video else 1 for item in walk(inputs))
+    that cannot be read counts as one: it is reported when its turn comes."""
+    total = 0
+    for item in walk(inputs):
+        try:
+            total += count_frames(item.path, every) if item.video else 1
+        except PhotoError:
+            total += 1
     if not total:
         raise DataError(f"{', '.join(map(str, inputs))}: no photos here")
     return total
-
-
-def _frames(path: Path, every: float) -> int:
-    try:
-        return count_frames(path, every)
-    except PhotoError:
-        return 1
 
 
 def _inside(path: Path) -> str:

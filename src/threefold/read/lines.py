@@ -6,8 +6,6 @@ whole or not at all, and the spool is deleted. So every format is resumable, in 
 was interrupted is byte for byte the one that was not.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 from collections import deque
@@ -18,11 +16,10 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from threefold.errors import DataError, PhotoError
-from threefold.files import printable
+from threefold.files import lock, printable
 from threefold.read.annotate import Draw
 from threefold.read.inputs import Input, walk
 from threefold.read.reader import Reader
@@ -57,10 +54,10 @@ def read_lines(
     reader: Reader,
     inputs: Sequence[Path],
     which: str | None,
+    attributes: Sequence[str],
     *,
     earlier: Iterable[str] = (),
     every: float = 1.0,
-    attributes: Sequence[str],
     draw: Draw | None = None,
 ) -> Iterator[Line]:
     """The Line of every photo and frame below `inputs` but those that `earlier` names, from their beginning.
@@ -179,8 +176,13 @@ def spool(out: Path, about: dict[str, Any], *, resume: bool = False) -> Iterator
     else (another model, other options).
     """
     path = out.with_name(f".{out.name}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(out, path), path.open("a+b") as file:
+    holder = path.with_name(f"{path.name}.lock")
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(lock(holder, wait=0))
+        except TimeoutError:
+            raise DataError(f"{out}: is being written by another process") from None
+        file = stack.enter_context(path.open("a+b"))
         start, end, count = _whole(file)
         if count and not resume:
             raise DataError(
@@ -195,21 +197,7 @@ def spool(out: Path, about: dict[str, Any], *, resume: bool = False) -> Iterator
             file.flush()
         yield Spool(path, file, about, start, end, count)
     path.unlink()
-
-
-@contextlib.contextmanager
-def _alone(out: Path, path: Path) -> Iterator[None]:
-    """Hold the lock beside a spool, which goes with it; the system drops it when this process is killed."""
-    lock = FileLock(f"{path}.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise DataError(f"{out}: is being written by another process") from None
-    try:
-        yield
-    finally:
-        lock.release()
-        Path(lock.lock_file).unlink(missing_ok=True)
+    holder.unlink(missing_ok=True)
 
 
 def _whole(file: IO[bytes]) -> tuple[int, int, int]:

@@ -7,8 +7,6 @@ What the model says of itself is JSON under the one metadata key KEY, so that th
 whole. Reading needs onnxruntime, never torch.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -29,17 +27,21 @@ PROBABILITIES, YEARS = "probabilities", "years"
 """Names of the outputs."""
 PRECISIONS = ("float32", "float16", "int8")
 """How the weights are stored. float16 ones are computed with in float32; int8 is of the convolutions."""
-_FIELDS = {
-    "name": str, "version": str, "created": str, "labels": dict, "prepares": list, "decision": dict | None,
-    "years": bool, "data": str, "licence": str, "precision": str, "limits": dict | None,
-}  # fmt: skip
+_FIELDS: dict[str, Any] = {
+    "labels": dict,
+    "prepares": list,
+    "decision": dict | None,
+    "years": bool,
+    "limits": dict | None,
+    **dict.fromkeys(("name", "version", "created", "data", "licence", "precision"), str),
+}
 
 
 class OnnxBackend:
     """The Backend of a file that `threefold export` wrote. Thread-safe: a session keeps no state between calls.
 
-    model: the file, or its bytes. threads: cores one call may use, all of this process by default. Raises RunError
-    naming what the file is not.
+    prepares: one for each input. model: the file, or its bytes. threads: cores one call may use, all of this process
+    by default. Raises RunError naming what the file is not.
     """
 
     def __init__(self, model: Path | str | bytes, *, threads: int | None = None) -> None:
@@ -48,29 +50,25 @@ class OnnxBackend:
             raise RecipeError(f"threads: {threads}; expected 1 or more")
         self._session = _open(model if isinstance(model, bytes) else _read(Path(model)), where, threads or cores())
         self.info = _info(self._session.get_modelmeta().custom_metadata_map, where)
-        self._prepares = _prepares(self.info["prepares"], where)
+        self.prepares = _prepares(self.info["prepares"], where)
         stored = self.info["decision"]
         self.decision = None if stored is None else Decision.from_dict(stored, f"{where}: decision")
-        self._names = input_names(len(self._prepares))
+        self._names = input_names(len(self.prepares))
         self._outputs = [PROBABILITIES, YEARS] if self.info["years"] else [PROBABILITIES]
-        _check_ports(self._session, self._names, self._outputs, self._prepares, where)
-
-    @property
-    def prepares(self) -> tuple[Prepare, ...]:
-        """See `Backend`: one for each input."""
-        return self._prepares
+        _check_ports(self._session, self._names, self._outputs, self.prepares, where)
 
     def __call__(self, photos: tuple[Batch, ...]) -> Answer:
         """See `Backend`; raises DataError for what is not uint8 [B, H, W, 3] of the model's sizes."""
-        for batch, prepare in zip(photos, self._prepares, strict=True):
+        for batch, prepare in zip(photos, self.prepares, strict=True):
             if batch.dtype != np.uint8 or batch.shape[1:] != (*prepare.size, 3) or len(batch) != len(photos[0]):
                 expected = f"[{len(photos[0])}, {prepare.size[0]}, {prepare.size[1]}, 3]"
                 raise DataError(f"photos: {batch.dtype} {list(batch.shape)}; expected uint8 {expected}")
         if not len(photos[0]):
             none = np.empty((0, CLASSES), dtype=np.float32)
             return none, none[:, 0] if self.info["years"] else None
-        said: list[NDArray[np.float32]] = self._session.run(self._outputs, dict(zip(self._names, photos, strict=True)))
-        return said[0], said[1] if self.info["years"] else None
+        inputs = dict(zip(self._names, photos, strict=True))
+        outputs: list[NDArray[np.float32]] = self._session.run(self._outputs, inputs)
+        return outputs[0], outputs[1] if self.info["years"] else None
 
 
 def input_names(count: int) -> list[str]:
@@ -125,18 +123,18 @@ def _info(metadata: dict[str, str], where: str) -> dict[str, Any]:
 
 def _prepares(stored: list[Any], where: str) -> tuple[Prepare, ...]:
     try:
-        made = tuple(Prepare.from_dict(values) for values in stored)
+        prepares = tuple(Prepare.from_dict(values) for values in stored)
     except (RecipeError, AttributeError, TypeError) as error:
         raise RunError(f"{where}: its preprocessing cannot be used ({error})") from None
-    if not made:
+    if not prepares:
         raise RunError(f"{where}: names no preprocessing; export it again")
-    return made
+    return prepares
 
 
 def _check_ports(
     session: Any, inputs: list[str], outputs: list[str], prepares: tuple[Prepare, ...], where: str
 ) -> None:
-    """The graph takes and gives what its metadata say: a file that was put together by hand is told now."""
+    """The graph takes and gives what its metadata say: a file that was put together by hand is refused here."""
     has = {port.name: (port.type, port.shape[1:]) for port in [*session.get_inputs(), *session.get_outputs()]}
     wanted: dict[str, tuple[str, list[int]]] = {
         name: ("tensor(uint8)", [*prepare.size, 3]) for name, prepare in zip(inputs, prepares, strict=True)

@@ -1,7 +1,5 @@
 """Tables of readings as CSV, JSON lines or Parquet, for a million photos as for one."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator
@@ -131,8 +129,5 @@ def _arrow() -> tuple[Any, Any]:
         raise DataError(f"a .parquet table needs pyarrow ({how_to_install('parquet')}); or write .csv") from None
 
 
-WRITERS: dict[str, Callable[[Table, IO[bytes], Iterable[Line]], None]] = {
-    ".csv": _csv,
-    ".jsonl": _jsonl,
-    ".parquet": _parquet,
-}
+Writer = Callable[[Table, IO[bytes], Iterable[Line]], None]
+WRITERS: dict[str, Writer] = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}

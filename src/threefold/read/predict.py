@@ -1,7 +1,5 @@
 """`threefold predict`: photos or videos and a model in; a table of readings, or the contest's submission, out."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,18 +7,18 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from threefold import labels, progress
+from threefold import progress
 from threefold.data.sources import eval_photos
 from threefold.errors import DataError
 from threefold.evidence.decide import FILE
-from threefold.files import digest, write_text
+from threefold.files import csv_text, digest, write_text
 from threefold.read.annotate import drawing
 from threefold.read.inputs import count, find_photos
 from threefold.read.lines import Line, read_lines, spool
 from threefold.read.output import Table, check_format
-from threefold.read.reader import BUNDLED, Reader, check_which, load
-from threefold.read.reading import Reading, check_attributes
-from threefold.read.scored import matching, read_whole, score, submission
+from threefold.read.reader import BUNDLED, check_which, load
+from threefold.read.reading import ALL, Reading, check_attributes
+from threefold.read.scored import matching, read_whole, score
 from threefold.read.unseen import check_decision, check_unseen
 from threefold.results import Result
 from threefold.runs import ENSEMBLE, score_line
@@ -29,6 +27,7 @@ KEPT = 10_000
 """Photos up to which the readings of a table that is written are kept in memory as well."""
 FLUSH = 64
 """Photos after which what was read is handed to the operating system: so many are read again after a kill."""
+SUBMISSION = "a submission"
 Write = Callable[[str], object]
 
 
@@ -46,21 +45,25 @@ class Predicted(Result):
 
     readings: dict[str, Reading]
     out: Path | None
-    score: dict[str, Any] | None
     photos: int
     faces: int
     indeterminate: dict[str, int]
     seconds: float
     done: int
+    score: dict[str, Any] | None = None
     warnings: tuple[str, ...] = ()
     broken: tuple[str, ...] = ()
 
     @property
     def failure(self) -> str:
         """See `Result`: photos that could not be read."""
-        if not self.broken:
-            return ""
-        return f"{len(self.broken)} of {self.photos + len(self.broken)} photos could not be read, the others were"
+        broken, others = len(self.broken), ", the others were" if self.photos else ""
+        return f"{broken} of {self.photos + broken} photos could not be read{others}" if broken else ""
+
+    @property
+    def aside(self) -> bool:
+        """Without a file, stdout has the table."""
+        return self.out is None
 
     def lines(self) -> list[str]:
         """See `Result`."""
@@ -91,7 +94,7 @@ def predict(
     boxes: bool = False,
     annotate: Path | str | None = None,
     probabilities: bool = False,
-    attributes: Sequence[str] = tuple(labels.ATTRIBUTES),
+    attributes: Sequence[str] = ALL,
     every: float = 1.0,
     resume: bool = False,
     write: Write | None = None,
@@ -114,11 +117,14 @@ def predict(
     must be whole, so there they raise DataError at once. DataError also for options that exclude each other.
     """
     table = Table(check_attributes(attributes), boxes=boxes, probabilities=probabilities)
-    job = _Job([Path(path) for path in inputs], model, Path(out) if out else None, table, faces, plain, answers,
-               Path(annotate) if annotate else None, every, resume, write)  # fmt: skip
+    copies = Path(annotate) if annotate else None
+    job = _Job(list(map(Path, inputs)), model, Path(out) if out else None, table, faces, plain, copies, every, resume)
     eval_set = eval_photos(job.inputs[0]) if len(job.inputs) == 1 and job.inputs[0].is_dir() else None
-    job.check(eval_set is not None)
-    return _table(job) if eval_set is None and answers is None else _scored(job, eval_set)
+    if eval_set is None and answers is None:
+        job.check()
+        return _table(job, write)
+    job.check(SUBMISSION if eval_set is not None else "--answers")
+    return _scored(job, eval_set, answers, write)
 
 
 @dataclass(frozen=True)
@@ -131,48 +137,49 @@ class _Job:
     table: Table
     faces: str | None
     plain: bool
-    answers: Path | str | None
     annotate: Path | None
     every: float
     resume: bool
-    write: Write | None
 
-    def check(self, is_eval_set: bool) -> None:
-        """Refuse what cannot be, before a network is opened."""
+    def check(self, whole: str = "") -> None:
+        """Refuse what cannot be, before a network is opened. whole: what needs one reading of every photo, if any."""
         check_which(self.faces)
         if self.out is not None:
             check_format(self.out)
         elif self.resume:
             raise DataError("--resume goes on with a table in a file; name it with --out")
         refused: dict[str, object] = {}
-        if is_eval_set or self.answers is not None:
+        if whole:
             refused = {"--faces all": self.faces == "all", "--annotate": self.annotate, "--resume": self.resume}
-        if is_eval_set:
-            fewer = len(self.table.attributes) < len(labels.ATTRIBUTES)
-            refused |= {"--boxes": self.table.boxes, "--probabilities": self.table.probabilities, "--attributes": fewer}
+        if whole == SUBMISSION:
+            refused |= {"--boxes": self.table.boxes, "--probabilities": self.table.probabilities}
+            refused |= {"--attributes": self.table.attributes != ALL}
         for option in (option for option, chosen in refused.items() if chosen):
-            raise DataError(f"{option} does not go with {'a submission' if is_eval_set else '--answers'}")
-
-    def load(self) -> Reader:
-        """The model, with its decision unless that is left aside."""
-        return load(self.model, decision=not self.plain)
+            raise DataError(f"{option} does not go with {whole}")
+        if whole == SUBMISSION and self.out is not None and self.out.suffix.lower() != ".csv":
+            raise DataError(f"{self.out}: {SUBMISSION} is a .csv")
 
     def about(self) -> dict[str, Any]:
         """What a run that goes on with a table must have in common with it."""
         return {
-            "model": model_digest(self.model), "photos": list(map(str, self.inputs)), "faces": self.faces,
-            "plain": self.plain, "attributes": list(self.table.attributes), "probabilities": self.table.probabilities,
-            "every": self.every, "annotate": str(self.annotate) if self.annotate else None,
-        }  # fmt: skip
+            "model": model_digest(self.model),
+            "photos": list(map(str, self.inputs)),
+            "faces": self.faces,
+            "plain": self.plain,
+            "attributes": list(self.table.attributes),
+            "probabilities": self.table.probabilities,
+            "every": self.every,
+            "annotate": str(self.annotate) if self.annotate else None,
+        }
 
 
 class _Tally:
-    """What is counted of lines as they pass: photos that were read, faces, and of how many faces each attribute is not
-    said. broken: a message per photo."""
+    """What is counted of lines as they pass, until the last one has: see `Predicted`."""
 
     def __init__(self) -> None:
         self.photos, self.faces, self.broken = 0, 0, list[str]()
-        self.indeterminate: Counter[str] = Counter(dict.fromkeys(labels.ATTRIBUTES, 0))
+        self.indeterminate: Counter[str] = Counter(dict.fromkeys(ALL, 0))
+        self.begin, self.seconds = perf_counter(), 0.0
 
     def count(self, lines: Iterable[Line]) -> Iterator[Line]:
         """The same lines, counted."""
@@ -185,19 +192,27 @@ class _Tally:
                 for face in line.faces:
                     self.indeterminate.update(face.indeterminate)
             yield line
+        self.seconds = perf_counter() - self.begin
+
+    def result(self, readings: dict[str, Reading], out: Path | None, done: int, **more: Any) -> Predicted:
+        """What `predict` returns."""
+        counts = {name: getattr(self, name) for name in ("photos", "faces", "seconds")}
+        counts |= {"indeterminate": dict(self.indeterminate), "broken": tuple(self.broken)}
+        return Predicted(readings=readings, out=out, done=done, **counts, **more)
 
 
-def _table(job: _Job) -> Predicted:
-    """The table of photos and videos, in memory of a batch."""
+def _table(job: _Job, write: Write | None) -> Predicted:
+    """The table of photos and videos, in memory of a batch and of the readings of KEPT photos."""
     total = count(job.inputs, job.every)
     draw = drawing(job.annotate, job.inputs) if job.annotate else None
-    reader, tally, begin = job.load(), _Tally(), perf_counter()
-    limit = KEPT if job.out or job.write else None
+    reader, tally = load(job.model, decision=not job.plain), _Tally()
+    limit = KEPT if job.out or write else None
     readings: dict[str, Reading] = {}
 
     def lines(earlier: Iterable[str] = (), before: int = 0) -> Iterator[Line]:
-        read = read_lines(reader, job.inputs, job.faces, earlier=earlier, every=job.every,
-                          attributes=job.table.attributes, draw=draw)  # fmt: skip
+        read = read_lines(
+            reader, job.inputs, job.faces, job.table.attributes, earlier=earlier, every=job.every, draw=draw
+        )
         with progress.bar("reading") as report:
             for done, line in enumerate(read, start=1):
                 if line.faces and (limit is None or done <= limit):
@@ -207,7 +222,7 @@ def _table(job: _Job) -> Predicted:
 
     before = 0
     if job.out is None:
-        write = job.write or (lambda text: None)
+        write = write or (lambda text: None)
         write(job.table.header)
         for line in tally.count(lines()):
             write(job.table.csv(line))
@@ -220,43 +235,40 @@ def _table(job: _Job) -> Predicted:
                     stored.flush()
             job.table.write(job.out, tally.count(stored.lines()))
     everything = tally.photos + len(tally.broken)
-    if before or (limit is not None and everything > limit):
-        readings = {}
-    return Predicted(readings, job.out, None, tally.photos, tally.faces, dict(tally.indeterminate),
-                     perf_counter() - begin, everything - before, broken=tuple(tally.broken))  # fmt: skip
+    incomplete = before > 0 or (limit is not None and everything > limit)
+    return tally.result({} if incomplete else readings, job.out, everything - before)
 
 
-def _scored(job: _Job, eval_set: list[tuple[str, Path]] | None) -> Predicted:
+def _scored(
+    job: _Job, eval_set: list[tuple[str, Path]] | None, answers: Path | str | None, write: Write | None
+) -> Predicted:
     """A submission, or a table that is scored: one reading a photo, all of them or nothing."""
-    target = job.out
-    if eval_set is not None and target is not None and target.suffix.lower() != ".csv":
-        raise DataError(f"{target}: a submission is a .csv")
     photos = eval_set if eval_set is not None else find_photos(job.inputs)
-    truth = matching(Path(job.answers), photos) if job.answers else None
+    truth = matching(Path(answers), photos) if answers else None
     home = Path(job.model) if job.model is not None and Path(job.model).is_dir() else None
     warnings: list[str] = []
     if home and truth:
         warnings = check_unseen(home, photos, truth.persons or ())
         if not job.plain:
             warnings += check_decision(home)
-    reader, begin = job.load(), perf_counter()
+    reader, tally = load(job.model, decision=not job.plain), _Tally()
     readings = read_whole(reader, photos, job.faces)
-    seconds, tally = perf_counter() - begin, _Tally()
     lines = list(tally.count(Line(name, [reading.only(job.table.attributes)]) for name, reading in readings.items()))
+    out = job.out
     if eval_set is not None:
-        text, target = submission(readings), target or (home / "submission.csv" if home else None)
+        text = csv_text([("ImageID", "ans"), *((name, reading.code) for name, reading in readings.items())])
+        out = out or (home / "submission.csv" if home else None)
     else:
         text = job.table.header + "".join(map(job.table.csv, lines))
-    if target is None:
-        if job.write:
-            job.write(text)
-    elif eval_set is not None:
-        write_text(target, text)
-    else:
-        job.table.write(target, lines)
+    if out is None and write:
+        write(text)
+    elif out is not None and eval_set is not None:
+        write_text(out, text)
+    elif out is not None:
+        job.table.write(out, lines)
     metrics = score(readings, truth, home, reader.decision)
-    return Predicted({line.file: line.faces[0] for line in lines}, target, metrics, tally.photos, tally.faces,
-                     dict(tally.indeterminate), seconds, len(lines), tuple(warnings))  # fmt: skip
+    faces = {line.file: line.faces[0] for line in lines}
+    return tally.result(faces, out, len(lines), score=metrics, warnings=tuple(warnings))
 
 
 def model_digest(model: Path | str | None) -> str:

@@ -8,14 +8,12 @@ said is the rule's, and what is not sure enough is called indeterminate.
 A reading is about one photo of one face. It never says who somebody is, and it is not valid for people under 18.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,13 +26,8 @@ from threefold.photos.decode import MAX_PIXELS, Box, decode, decode_bytes
 from threefold.photos.detect import Detection, by_size
 from threefold.photos.quality import OK, Limits, quality
 from threefold.read.backends import Backend, oof_digest, open_run
-from threefold.read.reading import INDETERMINATE, Reading, make_reading
+from threefold.read.reading import Reading, make_reading
 from threefold.runs import Run
-
-__all__ = [
-    "BUNDLED", "INDETERMINATE", "Detection", "Limits", "Photo", "Reader", "Reading", "Which", "by_size", "check_which",
-    "detect_faces", "load", "make_reading", "read_image",
-]  # fmt: skip
 
 BUNDLED = Path(__file__).parents[1] / "models" / "reader.onnx"
 """The reader that comes with the package: what `load()` opens."""
@@ -58,8 +51,11 @@ class Reader:
     """Reads photos with a backend, by a decision and within limits of quality where there are any.
 
     batch: faces that the backend is given at once, and photos that are decoded ahead. info: what the model says of
-    itself (name, version, data, licence, ...). Thread-safe as far as the backend is (torch, onnx and fake are: they
-    keep no state); the same photo has the same reading from any number of threads.
+    itself (name, version, data, licence, ...). default_faces: what is read where nobody says which faces: `largest` by
+    a model that crops around faces (where none is found, the centred part that training takes then), else `none`, the
+    whole photo; of several networks together each sees what it was trained on, so ask for it by None. Thread-safe as
+    far as the backend is (torch, onnx and fake are: they keep no state); the same photo has the same reading from any
+    number of threads.
     """
 
     def __init__(
@@ -73,14 +69,8 @@ class Reader:
     ) -> None:
         self.backend, self.batch, self.decision = backend, batch, decision
         self.limits, self.info = limits or Limits(), info or {}
-        self.finds_faces = any(prepare.finds_faces for prepare in backend.prepares)
-
-    @property
-    def default_faces(self) -> Which:
-        """What is read where nobody says which faces: `largest` by a model that crops around faces (where none is
-        found, the centred part that training takes then), else `none`: the whole photo. Of several networks together
-        each sees what it was trained on, so ask for it by None, not by this name."""
-        return "largest" if self.finds_faces else "none"
+        around_faces = any(prepare.finds_faces for prepare in backend.prepares)
+        self.default_faces: Which = "largest" if around_faces else "none"
 
     def __call__(self, photo: Photo, box: Box | None = None) -> Reading:
         """A path or uint8 RGB [H, W, 3] (EXIF applied) -> the Reading of the face in `box` (pixels), else of what the
@@ -106,33 +96,32 @@ class Reader:
         return readings
 
     def stream(self, photos: Iterable[Photo | Boxed]) -> Iterator[Reading | PhotoError]:
-        """A Reading as of `__call__` or the PhotoError of each photo or (photo, box), in order.
+        """A Reading as of `__call__` or the PhotoError of each photo or (photo, box), in order; see `stream_faces`."""
+        for answer in self.stream_faces(photos, None):
+            yield answer if isinstance(answer, PhotoError) else answer[0]
+
+    def stream_faces(
+        self, photos: Iterable[Photo | Boxed], which: str | None = "all"
+    ) -> Iterator[list[Reading] | PhotoError]:
+        """What `faces` gives, or the PhotoError, of each photo, in order; of a (photo, box) the face in the box.
 
         A photo is decoded and its faces are found once, whatever the number of models. Decoding uses all cores. Not
         more than two batches of photos are taken ahead of what is handed out, and of those only crops are kept.
         """
-        for answer in self._stream(photos, None):
-            yield answer if isinstance(answer, PhotoError) else answer[0]
-
-    def stream_faces(self, photos: Iterable[Photo], which: str | None = "all") -> Iterator[list[Reading] | PhotoError]:
-        """What `faces` gives, or the PhotoError, of each photo, in order; memory as of `stream`."""
-        return self._stream(photos, check_which(which))
+        faces, source = check_which(which), iter(photos)
+        with ThreadPoolExecutor() as pool:
+            part = list(pool.map(lambda item: self._prepared(item, faces), islice(source, self.batch)))
+            while part:
+                # the next batch decodes while the network reads this one
+                ahead = [pool.submit(self._prepared, item, faces) for item in islice(source, self.batch)]
+                yield from self._read(part)
+                part = [task.result() for task in ahead]
 
     def _one(self, item: Photo | Boxed, which: Which | None) -> list[Reading]:
         (answer,) = self._read([self._prepared(item, which)])
         if isinstance(answer, PhotoError):
             raise answer
         return answer
-
-    def _stream(self, photos: Iterable[Photo | Boxed], which: Which | None) -> Iterator[list[Reading] | PhotoError]:
-        source = iter(photos)
-        with ThreadPoolExecutor() as pool:
-            part = list(pool.map(lambda item: self._prepared(item, which), islice(source, self.batch)))
-            while part:
-                # the next batch decodes while the network reads this one
-                ahead = [pool.submit(self._prepared, item, which) for item in islice(source, self.batch)]
-                yield from self._read(part)
-                part = [task.result() for task in ahead]
 
     def _prepared(self, item: Photo | Boxed, which: Which | None) -> list[_Face] | PhotoError:
         photo, box = item if isinstance(item, tuple) else (item, None)
@@ -189,12 +178,9 @@ class Reader:
 
 def check_which(which: str | None) -> Which | None:
     """`all`, `largest`, `none` or None; raises DataError for anything else."""
-    if which is None:
-        return None
-    choices: tuple[Which, ...] = get_args(Which)
-    if which not in choices:
-        raise DataError(f"faces: {which!r} is not known ({one_of(choices, str(which))})")
-    return choices[choices.index(which)]
+    if which is not None and which not in get_args(Which):
+        raise DataError(f"faces: {which!r} is not known ({one_of(get_args(Which), which)})")
+    return cast(Which | None, which)
 
 
 def detect_faces(image: NDArray[np.uint8], *, far: bool = False) -> list[Detection]:
@@ -252,9 +238,10 @@ def _load_run(path: Path, decision: bool) -> Reader:
         rule = Decision.from_dict(stored.get("decision"), where)
     stamp = run.stamp
     info = {
-        "name": run.name, **{key: stamp.get(key) for key in ("version", "created", "data")},
+        "name": run.name,
+        **{key: stamp.get(key) for key in ("version", "created", "data")},
         "labels": {name: list(words) for name, words in labels.NAMES.items()},
         "prepares": [prepare.to_dict() for prepare in backend.prepares],
         "decision": rule.to_dict() if rule else None,
-    }  # fmt: skip
+    }
     return Reader(backend, decision=rule, info=info)

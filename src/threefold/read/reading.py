@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PrivateAttr,
 from typing_extensions import TypedDict
 
 from threefold import labels
-from threefold.errors import DataError, one_of
+from threefold.errors import DataError, RunError, one_of
 from threefold.evidence.decide import Decision
 from threefold.photos.decode import Box
 from threefold.photos.quality import OK
@@ -76,9 +76,7 @@ class Reading(BaseModel):
         description="left, top, right, bottom in pixels; null: the whole photo"
     )
     score: Annotated[Share | None, _decimals(DIGITS)] = Field(description="the face detector's; null without one")
-    quality: Literal["ok", "small", "blurred"] = Field(
-        description="not ok: indeterminate, since it could only be guessed"
-    )
+    quality: Literal["ok", "small", "blurred"] = Field(description="where not ok, all is indeterminate: not guessed")
     _raw: tuple[float, ...] = PrivateAttr(())
     _raw_age: float | None = PrivateAttr(None)
 
@@ -215,19 +213,23 @@ def make_reading(
     quality: str = OK,
     face: int = 0,
 ) -> Reading:
-    """[18] probabilities as a network gives them -> the Reading that `decision` makes of them (None: their largest)."""
+    """[18] probabilities as a network gives them -> the Reading that `decision` makes of them (None: their largest).
+
+    Raises RunError for probabilities that are no numbers.
+    """
+    if not np.isfinite(probabilities).all():
+        raise RunError("the model answered with something that is no number (NaN or infinity); is its file damaged?")
     decided = (decision or Decision()).apply(probabilities[None], np.array([np.nan if age is None else age]))
     code = int(decided.code[0])
     unsure = dict(zip(ALL, decided.indeterminate[0], strict=True))
     parts = dict(zip(ALL, labels.decode(code), strict=True))
     words = {name: INDETERMINATE if unsure[name] or quality != OK else labels.name(name, parts[name]) for name in ALL}
     joint = decided.probabilities[0].astype(np.float32)
-    reading = reading_model()(
-        face=face, box=box, score=score, quality=quality, **{"class": code}, **words,
-        age=age if quality == OK else None, confidence=_share(decided.confidence[0]),
-        confidences=dict(zip(ALL, map(_share, decided.confidences[0]), strict=True)),
-        probabilities=shares(joint),
-    )  # fmt: skip
+    values: dict[str, Any] = {"class": code, **words, "age": age if quality == OK else None}
+    values["confidence"] = _share(decided.confidence[0])
+    values["confidences"] = dict(zip(ALL, map(_share, decided.confidences[0]), strict=True))
+    values["probabilities"] = shares(joint)
+    reading = reading_model()(face=face, box=box, score=score, quality=quality, **values)
     reading._raw, reading._raw_age = tuple(probabilities.tolist()), age
     return reading
 

@@ -1,7 +1,5 @@
 """Readings that must be whole: the contest's submission, and what is scored against answers. Kept in memory."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,9 +10,9 @@ import numpy as np
 from threefold import labels, progress
 from threefold.data.sources import Answers, read_answers
 from threefold.errors import DataError, PhotoError
-from threefold.evidence.decide import Decision, said
+from threefold.evidence.decide import Decision, as_certain
 from threefold.evidence.metrics import measure
-from threefold.files import csv_text, write_json
+from threefold.files import write_json
 from threefold.predictions import Predictions
 from threefold.read.reader import Reader
 from threefold.read.reading import Reading
@@ -58,11 +56,6 @@ def read_whole(reader: Reader, photos: Photos, which: str | None) -> dict[str, R
     return readings
 
 
-def submission(readings: dict[str, Reading]) -> str:
-    """`ImageID,ans` as the contest takes it."""
-    return csv_text([("ImageID", "ans"), *((name, reading.code) for name, reading in readings.items())])
-
-
 def score(
     readings: dict[str, Reading], truth: Answers | None, run: Path | None, decision: Decision | None
 ) -> dict[str, Any] | None:
@@ -88,7 +81,7 @@ def score(
     metrics = measure(predictions) if truth else None
     if metrics and decision:
         codes = np.array([reading.code for reading in readings.values()])
-        metrics = {**measure(said(predictions, codes)), "plain": {"macro_f1": metrics["macro_f1"]}}
+        metrics = {**measure(as_certain(predictions, codes)), "plain": {"macro_f1": metrics["macro_f1"]}}
     if run and (metrics or not (run / "eval.json").exists()):
         predictions.save(run / "test.npz")
         if metrics:

@@ -4,8 +4,6 @@ The contest's eval photos have hashed names, so names prove nothing; bytes do. A
 here (`threefold check` and training look for those among the photos they are given).
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -30,10 +28,8 @@ def check_unseen(run: Path, photos: Sequence[tuple[str, Path]], persons: Collect
     listed = run / "photos.csv"
     if not listed.is_file():
         return []
-    rows = [
-        (row.get("photo"), row.get("path"), row.get("person"))
-        for row in read_rows(listed, ("photo", "path", "person"))[1]
-    ]
+    names = ("photo", "path", "person")
+    rows = [tuple(map(row.get, names)) for row in read_rows(listed, names)[1]]
     digests = content_digests([Path(path) for _, path, _ in rows])
     seen = {digest: photo for digest, (photo, _, _) in zip(digests, rows, strict=True) if digest}
     extra = 0

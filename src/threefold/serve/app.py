@@ -9,8 +9,6 @@ Nothing is written to a disk and no photo, name or address is logged. Only what 
 and documented.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import importlib.metadata

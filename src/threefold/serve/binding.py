@@ -1,7 +1,5 @@
 """Taking an address to listen at, for the service and for the page of a watch."""
 
-from __future__ import annotations
-
 import socket
 
 from threefold.errors import RecipeError, ThreefoldError

@@ -4,8 +4,6 @@ Frameworks write uploads above a megabyte to temporary files, and look at sizes 
 photo never touches a disk, and the first byte too many ends the request.
 """
 
-from __future__ import annotations
-
 import asyncio
 import base64
 from collections.abc import AsyncIterator

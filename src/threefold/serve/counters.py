@@ -3,8 +3,6 @@
 Numbers of photos, faces and readings, never a photo, a name or an address. What is not served is not counted.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from threefold import labels
-from threefold.read.reader import INDETERMINATE
+from threefold.read.reading import INDETERMINATE
 
 SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 FACES = (1, 2, 4, 8, 16, 32, 64, 128)

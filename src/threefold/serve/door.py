@@ -3,8 +3,6 @@
 The log has method, route, status and milliseconds: no address, no query, no name.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hmac
 import logging

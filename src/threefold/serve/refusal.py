@@ -3,8 +3,6 @@
 {"error": {"code": "too_large", "message": "a.jpg: ..."}, "request_id": "..."}
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from starlette.responses import JSONResponse

@@ -3,8 +3,6 @@
 What a service does not say stands in none of them: with `--attributes mask` its OpenAPI has no word of gender or age.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Generic, Literal, TypeVar
 

@@ -1,7 +1,5 @@
 """`threefold serve`: take the port, load the model, answer requests until SIGTERM, finish those in work."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import logging

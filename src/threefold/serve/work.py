@@ -4,8 +4,6 @@ A photo's header is read, it waits for its share of memory, is decoded and read.
 since a thread whose faces wait for their batch needs no core.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import importlib.metadata

@@ -78,21 +78,21 @@ KINDS: dict[str, Kind] = {
     "samplers": Kind("train.sampler", SAMPLERS, 1, "which photos an epoch shows, how often and in which order"),
     "stops": Kind("train.early_stop", STOPS, 0, "when training ends before the last epoch"),
     "keeps": Kind("train.keep", KEEPS, 0, "which weights a fold keeps"),
-    "optims": Kind("optim", OPTIMS, 1, "optimisers"),
+    "optims": Kind("optim", OPTIMS, 0, "optimisers"),
     "schedules": Kind("schedule", SCHEDULES, 3, "learning rates over the training"),
     "views": Kind("tta", VIEWS, 0, "views of a photo whose answers are averaged"),
-    "trackers": Kind("track", TRACKERS, 0, "where a run's numbers go beside TensorBoard", plain=True),
+    "trackers": Kind("track", TRACKERS, 0, "where a run's numbers go beside TensorBoard"),
 }
 
 
 def catalogue() -> dict[str, Any]:
-    """What components.json holds: {table: {key, description, closed, components: [{name, usage, ...}]}}."""
+    """What components.json holds: {table: {key, description, closed, components: {name: {usage, ...}}}}."""
     return {
         name: {
             "key": kind.key,
             "description": kind.description,
             "closed": kind.closed,
-            "components": [_component(row, factory, kind) for row, factory in kind.rows.items()],
+            "components": {row: _component(row, factory, kind) for row, factory in kind.rows.items()},
         }
         for name, kind in KINDS.items()
     }
@@ -110,7 +110,7 @@ def _component(name: str, factory: Callable[..., Any], kind: Kind) -> dict[str, 
     ]
     usage = f"{name}({', '.join(arguments)})" if arguments else name
     description = (inspect.getdoc(factory) or "") if callable(factory) else ""
-    return {"name": name, "usage": usage, "description": description, "options": options, "open": is_open}
+    return {"usage": usage, "description": description, "options": options, "open": is_open}
 
 
 def _option(parameter: inspect.Parameter) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def document() -> str:
     ]
     for name, table in catalogue().items():
         lines += ["", f"## {name}", "", f"`{table['key']}`: {table['description']}.", ""]
-        for row in table["components"]:
+        for row in table["components"].values():
             summary = row["description"].split("\n\n")[0].replace("\n", " ")
             lines.append(f"- `{row['usage']}`: {summary}" if summary else f"- `{row['usage']}`")
     return "\n".join(lines) + "\n"

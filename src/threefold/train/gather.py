@@ -6,7 +6,7 @@ photo that copies one of a person who validates is a leak.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,16 +18,15 @@ from threefold.data.duplicates import fingerprint, near_duplicates, person_group
 from threefold.data.face import Face
 from threefold.data.folds import make_split
 from threefold.data.options import apply_patches, dropped, parse_ages, parse_cuts
-from threefold.data.sources import read_faces, split_sources
-from threefold.errors import LeakError, RecipeError
+from threefold.data.sources import read_faces
+from threefold.errors import LeakError
 from threefold.files import digest
 from threefold.learn.copies import expand, with_copies
 from threefold.learn.loader import Photos, make_photos
-from threefold.learn.net import make_net
 from threefold.learn.plan import Plan, make_plan, make_prepare
 from threefold.learn.target import make_target
 from threefold.photos.cache import open_cache
-from threefold.recipe import PARTS, Recipe, load_recipe, make_recipe
+from threefold.recipe import PARTS, Recipe
 
 
 @dataclass(frozen=True)
@@ -39,36 +38,21 @@ class Member:
     plan: Plan
 
 
-def named_recipe(recipe: Path | str | Recipe, data: str, overrides: Iterable[str]) -> Recipe:
-    """A recipe file or object with --data and `key=value` overrides; RecipeError where no photos are named."""
-    if not isinstance(recipe, Recipe):
-        chosen = load_recipe(Path(recipe), [*overrides, *([f"data.source={data}"] if data else [])])
-    else:
-        chosen = make_recipe(recipe.flat() | ({"data.source": data} if data else {}), overrides)
-    if not chosen.data.source:
-        raise RecipeError("data.source: no photos are named; give --data PATH (or layout:PATH,...) or data.source=...")
-    return chosen
-
-
 def members(recipe: Recipe) -> list[Member]:
     """The networks a recipe trains in each fold, everything of them checked (weights too); raises RecipeError."""
-    named = [(part, recipe.part(part)) for part in PARTS] if recipe.parts else [("", recipe)]
-    made = [Member(part, own, make_plan(own)) for part, own in named]
-    parse_cuts(recipe.data.train_cuts), parse_ages(recipe.data.drop_ages)
-    for member in made:  # weights that cannot be had, stages there are not: told before any photo is read
-        member.plan.freeze.at(make_net(member.recipe, make_prepare(member.recipe), pretrained=True), 0)
-    return made
+    parts = {part: recipe.part(part) for part in PARTS} if recipe.parts else {"": recipe}
+    nets = [Member(part, part_recipe, make_plan(part_recipe)) for part, part_recipe in parts.items()]
+    parse_cuts(recipe.data.train_cuts)
+    parse_ages(recipe.data.drop_ages)
+    # weights that cannot be had and stages that a network has not are refused before any photo is read
+    for member in nets:
+        member.plan.freeze.at(member.plan.make_net(member.plan.prepare), 0)
+    return nets
 
 
 def labelled_digest(faces: Sequence[Face], contents: Sequence[str]) -> str:
     """What a run's stamp says its photos and labels were; contents: of `content_digests`, in the same order."""
     return digest(*(f"{f.id}|{f.person}|{f.parts}|{f.age}" for f in faces), *contents)
-
-
-def need_files(recipe: Recipe) -> None:
-    """Raise DataError where `data.extra` names what is not there; nothing is read."""
-    if recipe.data.extra:
-        split_sources(recipe.data.extra)
 
 
 def read_all(recipe: Recipe) -> tuple[list[Face], int]:
@@ -120,8 +104,8 @@ def sides(
     recipe: Recipe, photos: Photos, faces: Sequence[Face], split: NDArray[np.int8], fold: int | None
 ) -> tuple[Photos, Photos | None]:
     """(training, validation) side of a fold; fold None: everybody trains. `data.drop_ages` leaves validation be."""
-    kept = ~dropped(faces, parse_ages(recipe.data.drop_ages))
+    usable = ~dropped(faces, parse_ages(recipe.data.drop_ages))
     if fold is None:
-        return photos.at(expand(photos, np.flatnonzero(kept))), None
-    train = photos.at(expand(photos, np.flatnonzero((split != fold) & kept)))
+        return photos.at(expand(photos, np.flatnonzero(usable))), None
+    train = photos.at(expand(photos, np.flatnonzero((split != fold) & usable)))
     return train, photos.at(np.flatnonzero(split == fold))

@@ -27,51 +27,57 @@ from threefold.runs import ENSEMBLE, Run, open_runs
 
 
 def ensemble(
-    runs: Sequence[Path | str], *, out: Path | str, weights: Sequence[float] | str | None = None, vote: str = "soft",
-    members: int | None = None, seed: int = 0,
-) -> Run:  # fmt: skip
+    runs: Sequence[Path | str],
+    *,
+    out: Path | str,
+    weights: Sequence[float] | str | None = None,
+    vote: str = "soft",
+    members: int | None = None,
+    seed: int = 0,
+) -> Run:
     """Join complete runs about the same photos into the run directory `out`.
 
     weights: one number per run (or their text, `0.2,0.4,0.4`), `fit` for those that make macro F1 largest, None for
     equal ones. vote: `soft` (mean of probabilities) or `hard` (votes). members: only that many of the runs take part,
     chosen for what they add to each other. seed: of the cross-fit's lots, where the first run has a single fold.
     metrics.json gets `ensemble`: members and weights (0: not taken), vote, fitted, and how every two members disagree.
-    Raises RunError for a run that is missing, incomplete, without out-of-fold predictions or given twice, RecipeError
+    Raises RunError for a run that is missing, incomplete, without out-of-fold predictions or named twice, RecipeError
     for weights and numbers that do not fit, DataError naming the first photo the runs do not agree on.
     """
-    out, paths = Path(out), [Path(run) for run in runs]
-    given = None if weights == "fit" else _given(weights, len(paths))
-    if members is not None and (given is not None or not 2 <= members <= len(paths)):
+    home, paths = Path(out), [Path(run) for run in runs]
+    numbers = None if weights == "fit" else _numbers(weights, len(paths))
+    if members is not None and (numbers is not None or not 2 <= members <= len(paths)):
         raise RecipeError(
             f"members: {members} of {len(paths)} runs; expected 2..{len(paths)}, and no weights but `fit`"
         )
     if vote not in VOTES:
         raise RecipeError(f"vote: {vote!r} is not known ({one_of(VOTES, vote)})")
-    Run.need_free(out)
+    Run.need_free(home)
     opened, names = open_runs(paths), [str(path) for path in paths]
     parts = aligned([run.predictions() for run in opened], names)
     fitted = weights == "fit" or members is not None
     if fitted:
-        oof, found = cross_fit(parts, vote, members=members, weigh=weights == "fit", seed=seed)
+        oof, fractions = cross_fit(parts, vote, members=members, weigh=weights == "fit", seed=seed)
     else:
-        found = shares(given, len(parts))
-        oof = join_votes(parts, found, vote)
-    share = [round(weight, 6) for weight in found.tolist()]
-    run = _start(out, opened, names, vote, seed)
+        fractions = shares(numbers, len(parts))
+        oof = join_votes(parts, fractions, vote)
+    rounded = [round(weight, 6) for weight in fractions.tolist()]
+    run = _start(home, opened, names, vote, seed)
     rows = [
-        {"path": os.path.relpath(member.path.resolve(), out.resolve()), "weight": weight, "digest": oof_digest(member)}
-        for member, weight in zip(opened, share, strict=True)
+        {"path": os.path.relpath(member.path.resolve(), home.resolve()), "weight": weight, "digest": oof_digest(member)}
+        for member, weight in zip(opened, rounded, strict=True)
         if weight
     ]
-    write_json(out / ENSEMBLE, {"members": rows, "vote": vote})
-    oof.save(out / "oof.npz")
-    told = {"members": names, "weights": share, "vote": vote, "fitted": fitted}
-    told["disagreement"] = disagreement(parts, names)
-    write_json(out / "metrics.json", {**measure(oof), "ensemble": told, "folds": [], "seconds": 0.0})
+    write_json(home / ENSEMBLE, {"members": rows, "vote": vote})
+    oof.save(home / "oof.npz")
+    about = {"members": names, "weights": rounded, "vote": vote, "fitted": fitted}
+    about["disagreement"] = disagreement(parts, names)
+    write_json(home / "metrics.json", {**measure(oof), "ensemble": about, "folds": [], "seconds": 0.0})
     return run
 
 
-def _given(weights: Sequence[float] | str | None, count: int) -> Sequence[float] | None:
+def _numbers(weights: Sequence[float] | str | None, count: int) -> Sequence[float] | None:
+    """Weights as numbers, checked for `count` runs; None for equal ones."""
     if isinstance(weights, str):
         try:
             weights = [float(text) for text in weights.split(",")]
@@ -94,10 +100,15 @@ def _start(out: Path, opened: Sequence[Run], names: Sequence[str], vote: str, se
     )
     folds = sorted({str(run.stamp.get("folds_digest")) for run in opened})
     stamp: dict[str, Any] = {
-        **first.stamp, "version": importlib.metadata.version("threefold"), "commit": "",
-        "created": datetime.now(UTC).isoformat(timespec="seconds"), "command": shlex.join(["threefold", *sys.argv[1:]]),
-        "device": "none", "seed": seed, "folds_digest": folds[0] if len(folds) == 1 else digest(*folds),
-    }  # fmt: skip
+        **first.stamp,
+        "version": importlib.metadata.version("threefold"),
+        "commit": "",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["threefold", *sys.argv[1:]]),
+        "device": "none",
+        "seed": seed,
+        "folds_digest": folds[0] if len(folds) == 1 else digest(*folds),
+    }
     run = Run.create(out, recipe, stamp)
     for name in ("photos.csv", "split.csv"):
         try:

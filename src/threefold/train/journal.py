@@ -1,4 +1,4 @@
-"""What a training run tells: log.jsonl, TensorBoard events, a tracker, and a line or a bar for the person who waits."""
+"""What a training run writes down: log.jsonl, TensorBoard events, a tracker, a line or a bar for who waits."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from torch.utils.tensorboard import SummaryWriter
 
 from threefold import progress
 from threefold.files import write_text
-from threefold.train.tracking import Silent, Tracker, tell
+from threefold.train.tracking import Tracker, send
 
 SCALARS = ("train_loss", "valid_loss", "macro_f1", "mask", "gender", "age_group", "lr", "photos_per_second")
 
 
 class Journal(contextlib.AbstractContextManager["Journal"]):
-    """One run's log. After a resume every finished epoch is told again, so the files are whole without being merged."""
+    """One run's log. After a resume every finished epoch comes again, so the files are whole without being merged."""
 
     def __init__(self, home: Path, folds: int, epochs: int, tracker: Tracker | None = None) -> None:
         self.home, self.folds, self.epochs = home, folds, epochs
-        self.tracker: Tracker = tracker or Silent()
+        self.tracker = tracker or Tracker()
         self.rows: list[dict[str, Any]] = []
 
     def __exit__(self, kind: object, *_: object) -> None:
         self.write()
-        tell(self.tracker, "close", kind is not None)
+        send(self.tracker, "close", kind is not None)
 
     def summary(self, metrics: dict[str, Any]) -> None:
         """The score, for the tracker."""
-        self.tracker = tell(self.tracker, "summary", metrics)
+        self.tracker = send(self.tracker, "summary", metrics)
 
     def write(self) -> None:
         """log.jsonl as a whole: it is small, and a reader never sees half a line."""
         write_text(self.home / "log.jsonl", "".join(json.dumps(row) + "\n" for row in self.rows))
 
     @contextlib.contextmanager
-    def fold(self, number: int, home: Path, part: str = "") -> Iterator[Told]:
-        """What `fit` calls while it trains one fold; part: the attribute, where each has a network of its own."""
+    def fold(self, number: int, home: Path, part: str = "") -> Iterator[FoldLog]:
+        """The log of one network of a fold, open while it trains; part: its attribute, where networks are separate."""
         title = f"fold {number + 1} of {self.folds}" if number >= 0 else "all people"
         title += f", {part}" if part else ""
-        # purge_step hides what an earlier, killed process wrote of this fold: its epochs are told again
+        # purge_step hides what an earlier, killed process wrote of this fold: its epochs come again
         writer = SummaryWriter(str(home), purge_step=1)
         try:
             with progress.bar(title, "batches") as report:
-                yield Told(self, title, part, writer, report)
+                yield FoldLog(self, title, part, writer, report)
         finally:
             writer.close()
 
 
-class Told:
-    """What the journal is told of one network of one fold."""
+class FoldLog:
+    """What `fit` calls while it trains one network of one fold."""
 
     def __init__(
         self, journal: Journal, title: str, part: str, writer: SummaryWriter, report: progress.Advance
@@ -74,7 +74,7 @@ class Told:
             if row[name] is not None:
                 self.writer.add_scalar(name, row[name], row["epoch"])
         self.writer.flush()
-        self.journal.tracker = tell(self.journal.tracker, "log", row)
+        self.journal.tracker = send(self.journal.tracker, "log", row)
         progress.say(f"{self.title}, epoch {row['epoch']} of {self.journal.epochs}: {_words(row)}")
 
 

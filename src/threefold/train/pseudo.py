@@ -1,15 +1,9 @@
 """`threefold pseudo`: what a model is sure of on photos nobody labelled becomes training data of the next one.
 
 The photos join the training half of every fold of a new run with the teacher's recipe (`data.extra`), and never
-validate. A photo that shows the picture of a labelled one under another name is left out: it may belong to a person
-who validates. Nothing is written into the folder of photos: OUT.pseudo/ holds a link to it, the labels (a csv source)
-and pseudo.json, which says how they came about.
-
-What the new run's out-of-fold score then means, plainly. The teacher is the mean of networks that trained on the
-labelled people, so all but one of them learned from those whom a given fold validates. Nothing of these people is in
-the labels but what a network remembers of them, and no photo of theirs is added; still the score errs on the high side,
-by an amount it does not show, and does not prove that pseudo labels helped. People outside both sets do (`predict
---answers`). That the unlabelled people are others than the labelled ones only the user can know.
+validate. Nothing is written into the folder of photos: OUT.pseudo/ holds a link to it, the labels (a csv source) and
+pseudo.json, which says how they came about. That the unlabelled people are others than the labelled ones only the user
+can know.
 """
 
 from __future__ import annotations
@@ -28,17 +22,20 @@ from threefold.data.sources import read_faces, split_sources
 from threefold.data.tables import existing
 from threefold.errors import DataError, PhotoError, RecipeError, RunError
 from threefold.files import new_folder, write_csv, write_json
-from threefold.learn.plan import make_prepare
 from threefold.photos.cache import open_cache
 from threefold.read.inputs import find_photos
-from threefold.read.reader import Reading, load
+from threefold.read.reader import load
+from threefold.read.reading import Reading
 from threefold.recipe import Recipe, make_recipe
 from threefold.runs import Run
-from threefold.train.gather import members
-from threefold.train.train import train
+from threefold.train.request import complete_recipe, need_photos
 
 LINK = "photos"
 NOTE = "pseudo.json"
+# The teacher is the mean of networks that trained on the labelled people, so all but one of them learned from those
+# whom a given fold validates. Nothing of these people is in the labels but what a network remembers of them, and no
+# photo of theirs is added; still the score errs on the high side, by an amount it does not show, and does not prove
+# that pseudo labels helped. People outside both sets do (`predict --answers`).
 HONESTY = (
     "the teacher has seen people whom the folds validate: the out-of-fold score errs on the high side, "
     "judge the gain on people outside both sets"
@@ -46,10 +43,16 @@ HONESTY = (
 
 
 def pseudo(
-    run: Path | str, photos: Path | str, *, out: Path | str, confidence: float = 0.95, limit: int | None = None,
-    resume: bool = False, overrides: Iterable[str] = (),
-) -> Run:  # fmt: skip
-    """Label the folder `photos` with the complete run `run` and train its recipe again with them into `out`.
+    run: Path | str,
+    inputs: Path | str,
+    *,
+    out: Path | str,
+    confidence: float = 0.95,
+    limit: int | None = None,
+    resume: bool = False,
+    overrides: Iterable[str] = (),
+) -> Run:
+    """Label the folder `inputs` with the complete run `run` and train its recipe again with its photos into `out`.
 
     confidence: least probability of the most probable class, above 0 up to 1. limit: at most this many photos of each
     predicted class, the surest first, so that the easy classes do not drown the rare ones. `overrides` change the
@@ -57,69 +60,86 @@ def pseudo(
     data.extra are replaced. `resume` goes on with the labels as they were made. Raises RecipeError, DataError (no photo
     is sure enough) or RunError before anything is trained; see `train`.
     """
-    out, folder, teacher = Path(out), existing(Path(photos)), Run.open(Path(run))
+    home, folder, teacher = Path(out), existing(Path(inputs)), Run.open(Path(run))
     if not 0 < confidence <= 1 or (limit is not None and limit < 1):
         raise RecipeError(f"confidence {confidence}, limit {limit}: expected above 0 up to 1, and 1 or more (or none)")
     if not folder.is_dir():
         raise DataError(f"{folder}: is one photo; expected a folder of photos")
-    home = out.with_name(f"{out.name}.pseudo")
     teacher.need_complete()
-    note = {"teacher": str(run), "created": teacher.stamp.get("created"), "photos": str(photos),
-            "confidence": confidence, "limit": limit}  # fmt: skip
-    tells = {"hypothesis": f"what {run} is sure of in {photos} helps to train",
-             "baseline": os.path.relpath(teacher.path.resolve(), out.resolve())}  # fmt: skip
-    recipe = _recipe(make_recipe(teacher.recipe.flat() | tells, overrides), home)
-    if resume and (home / NOTE).exists():
-        stored = Run(home).read(NOTE)
-        for key, value in note.items():
-            if stored.get(key) != value:
-                raise RunError(
-                    f"{home}: --resume with {key} {value!r}, but the labels were made with {stored.get(key)!r}"
-                )
-    else:
-        if not resume:
-            Run.need_free(out)
-        first = members(recipe)[0].recipe  # what is wrong with the recipe is told before a photo is read
-        _label(teacher, folder, home, first, note)
+    labelled = home.with_name(f"{home.name}.pseudo")
+    note = {"teacher": str(run), "created": teacher.stamp.get("created"), "photos": str(inputs)}
+    note |= {"confidence": confidence, "limit": limit}
+    baseline = os.path.relpath(teacher.path.resolve(), home.resolve())
+    about = {"hypothesis": f"what {run} is sure of in {inputs} helps to train", "baseline": baseline}
+    changed = complete_recipe(make_recipe(teacher.recipe.flat() | about), "", overrides)
+    need_photos(changed)
+    recipe = _with_labels(changed, labelled)
+    labelled_before = resume and (labelled / NOTE).exists()
+    if labelled_before:
+        _need_same(labelled, note)
+    elif not resume:
+        Run.need_free(home)
+    # late: importing torch takes seconds
+    from threefold.train.gather import members
+    from threefold.train.single import train_run
+
+    if not labelled_before:
+        first = members(recipe)[0].recipe  # what is wrong with the recipe is said before a photo is read
+        _label(teacher, folder, labelled, first, note)
     progress.say(HONESTY)
-    return train(recipe, out=out, resume=resume)
+    return train_run(recipe, home, resume)
 
 
-def _recipe(recipe: Recipe, home: Path) -> Recipe:
-    """The recipe with the labels at `home` as extra photos, in the place of those of an earlier round."""
-    earlier = split_sources(recipe.data.extra) if recipe.data.extra else []
-    kept = [f"{layout}:{root}" for layout, root in earlier if not (root / NOTE).exists()]
-    return make_recipe(recipe.flat() | {"data.extra": ",".join([*kept, f"csv:{home}"])})
+def _need_same(labelled: Path, note: dict[str, Any]) -> None:
+    """RunError where the labels were made from something else, or by another rule, than `note` says."""
+    stored = Run(labelled).read(NOTE)
+    for key, value in note.items():
+        if stored.get(key) != value:
+            raise RunError(
+                f"{labelled}: --resume with {key} {value!r}, but the labels were made with {stored.get(key)!r}"
+            )
 
 
-def _label(teacher: Run, folder: Path, home: Path, recipe: Recipe, note: dict[str, Any]) -> None:
-    """Write `home`, whole or not at all."""
-    named = find_photos([folder])
+def _with_labels(recipe: Recipe, labelled: Path) -> Recipe:
+    """The recipe with the folder `labelled` as extra photos, in the place of those of an earlier round."""
+    extra = split_sources(recipe.data.extra) if recipe.data.extra else []
+    sources = [f"{layout}:{root}" for layout, root in extra if not (root / NOTE).exists()]
+    return make_recipe(recipe.flat() | {"data.extra": ",".join([*sources, f"csv:{labelled}"])})
+
+
+def _label(teacher: Run, folder: Path, labelled: Path, recipe: Recipe, note: dict[str, Any]) -> None:
+    """Write the folder `labelled`, whole or not at all."""
+    photos = find_photos([folder])
     readings: dict[str, Reading] = {}
     with progress.bar("reading") as report:
-        answers = load(teacher.path, decision=False).stream(path for _, path in named)
-        for done, ((name, _), answer) in enumerate(zip(named, answers, strict=True), start=1):
+        answers = load(teacher.path, decision=False).stream(path for _, path in photos)
+        for done, ((name, _), answer) in enumerate(zip(photos, answers, strict=True), start=1):
             if not isinstance(answer, PhotoError) and not answer.indeterminate:  # a face too small or blurred to label
                 readings[name] = answer
-            report(done, len(named))
+            report(done, len(photos))
     sure = _surest(readings, note["confidence"], note["limit"])
     if not sure:
         best = max((reading.confidence for reading in readings.values()), default=0.0)
         raise DataError(f"{folder}: no photo reaches confidence {note['confidence']}, the surest has {best:.3f}")
-    files = dict(named)
-    copied = _copies([Face(files[name], f"{LINK}/{name}", f"{LINK}/{name}") for name in sure], recipe)
-    kept = [name for name, copy in zip(sure, copied, strict=True) if not copy]
-    if not kept:
+    files = dict(photos)
+    are_copies = _copies([Face(files[name], f"{LINK}/{name}", f"{LINK}/{name}") for name in sure], recipe)
+    used = [name for name, is_copy in zip(sure, are_copies, strict=True) if not is_copy]
+    if not used:
         raise DataError(f"{folder}: all {len(sure)} photos that are sure enough are copies of labelled ones")
-    counts = {"read": len(readings), "unreadable": len(named) - len(readings), "copies": sum(copied), "used": len(kept)}
-    rows = [(f"{LINK}/{name}", *_names(readings[name]), f"{readings[name].confidence:.6f}") for name in kept]
-    with new_folder(home) as building:
+    rows: list[tuple[str, ...]] = [("file", *labels.ATTRIBUTES, "confidence")]
+    for name in used:
+        reading = readings[name]
+        codes = (reading.mask, reading.gender, reading.age_group)
+        rows.append((f"{LINK}/{name}", *codes, f"{reading.confidence:.6f}"))
+    unreadable = len(photos) - len(readings)
+    counts = {"read": len(readings), "unreadable": unreadable, "copies": sum(are_copies), "used": len(used)}
+    with new_folder(labelled) as building:
         (building / LINK).symlink_to(folder.resolve(), target_is_directory=True)
-        write_csv(building / "labels.csv", [("file", *labels.ATTRIBUTES, "confidence"), *rows])
+        write_csv(building / "labels.csv", rows)
         write_json(building / NOTE, {**note, **counts})
     progress.say(
-        f"{len(kept):,} of {len(named):,} photos are labelled in {home}; left out: {counts['copies']} copies of "
-        f"labelled photos, {counts['unreadable']} that cannot be read"
+        f"{len(used):,} of {len(photos):,} photos are labelled in {labelled}; left out: {counts['copies']} copies of "
+        f"labelled photos, {unreadable} that cannot be read"
     )
 
 
@@ -129,12 +149,17 @@ def _surest(readings: dict[str, Reading], confidence: float, limit: int | None) 
     for name, reading in sorted(readings.items(), key=lambda item: -item[1].confidence):
         if reading.confidence >= confidence:
             classes.setdefault(reading.code, []).append(name)
-    kept = {name for names in classes.values() for name in names[:limit]}
-    return [name for name in readings if name in kept]
+    chosen = {name for names in classes.values() for name in names[:limit]}
+    return [name for name in readings if name in chosen]
 
 
 def _copies(unlabelled: Sequence[Face], recipe: Recipe) -> list[bool]:
-    """Which photos show the picture of a labelled one, in the pixels the (first) network sees, as `train` looks."""
+    """Which photos show the picture of a labelled one, in the pixels the (first) network sees, as `train` looks.
+
+    A copy may show a person who validates, under another name.
+    """
+    from threefold.learn.plan import make_prepare
+
     labelled, prepare = read_faces(recipe.data.source), make_prepare(recipe)
     prints = []
     for faces in (labelled, unlabelled):
@@ -142,9 +167,5 @@ def _copies(unlabelled: Sequence[Face], recipe: Recipe) -> list[bool]:
             prints += [fingerprint(image) for image in open_cache(faces, prepare, progress=report)]
     # one name for all labelled people and one for the others: only pairs across the two are looked for
     sides = ["labelled"] * len(labelled) + ["new"] * len(unlabelled)
-    found = {j for _, j in near_duplicates(np.stack(prints), sides).tolist()}
-    return [row in found for row in range(len(labelled), len(prints))]
-
-
-def _names(reading: Reading) -> tuple[str, str, str]:
-    return reading.mask, reading.gender, reading.age_group
+    copies = {j for _, j in near_duplicates(np.stack(prints), sides).tolist()}
+    return [row in copies for row in range(len(labelled), len(prints))]

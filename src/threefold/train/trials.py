@@ -1,26 +1,23 @@
-"""What a search found: the table of its trials, search.json, search.html and best.yaml; `search.py` is the search."""
+"""What a search brought: the table of its trials, search.json, best.yaml and the page; `search.py` is the search."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from rich.console import Console
-from rich.table import Table
 
 from threefold.errors import RunError
-from threefold.evidence.selection import lead
-from threefold.files import write_json, write_text
-from threefold.pages.html import render
+from threefold.evidence.ensemble import lead
+from threefold.files import write_json
 from threefold.predictions import Predictions
-from threefold.progress import plain_console
 from threefold.recipe import Recipe, make_recipe, write_recipe
+from threefold.results import Result, table_lines
 
 LEAST = 4
 """Finished trials from which on the importance of parameters is estimated."""
@@ -36,63 +33,104 @@ _WIDTH, _HEIGHT = 720, 220  # of the history, in SVG units
 
 
 @dataclass(frozen=True)
-class Search:
-    """A search as it stands. trials: rows of search.json, in order; best: the row of the highest score."""
+class SearchResult(Result):
+    """A search as it stands.
+
+    trials: rows of search.json, in order; best: the row of the highest score. importances: see `_importances`. luck:
+    {"seen": lead of the best trial over the mean, "kept": lead on other people than those it was chosen by}, or None.
+    """
 
     path: Path
     trials: list[Row]
     best: Row
     importances: dict[str, float]
     luck: dict[str, float] | None
+    seed: int
+
+    def lines(self) -> list[str]:
+        """The trials as a table, best first, then the best one and how much of its lead is luck."""
+        keys = list(self.best["values"])
+        rows = []
+        for row in ordered(self.trials):
+            values = (row["values"].get(key) for key in keys)
+            rows.append(
+                (row["run"], with_interval(row), row["state"], row["folds"], f"{row['seconds'] or 0:,.0f}", *values)
+            )
+        return [
+            *table_lines(("trial", "macro F1", "state", "folds", "seconds", *keys), rows),
+            f"best: {self.path / self.best['run']}, macro F1 {with_interval(self.best)}",
+            caution(self),
+            f"recipe: {self.path / 'best.yaml'}",
+        ]
+
+    def data(self) -> Row:
+        """What search.json holds."""
+        return {
+            "best": self.best["trial"],
+            "trials": self.trials,
+            "importances": self.importances,
+            "luck": self.luck,
+            "seed": self.seed,
+        }
+
+    def rows(self) -> list[Sequence[object]]:
+        """One row a trial, in order: what search.json says of it, values by recipe key."""
+        columns = [key for key in self.best if key != "values"]
+        keys = list(self.best["values"])
+        table: list[Sequence[object]] = [(*columns, *keys)]
+        for row in self.trials:
+            table.append((*(row[column] for column in columns), *(row["values"].get(key) for key in keys)))
+        return table
+
+    def page(self, lang: str = "en") -> str:
+        """The best values, the history, what mattered, and all trials."""
+        from threefold.pages.html import render
+
+        return render(
+            "search",
+            lang,
+            name=self.path.resolve().name,
+            result=self,
+            caution=caution,
+            rows=ordered(self.trials),
+            least=LEAST,
+            history=_history(self.trials),
+            width=_WIDTH,
+            height=_HEIGHT,
+            shown=with_interval,
+        )
 
 
-def summarise(study: optuna.Study, out: Path, base: Recipe, values: Values, seed: int, lang: str) -> Search:
-    """Print and write what the study holds; RunError when no trial was finished, with what stopped the last one."""
+def summarise(study: optuna.Study, out: Path, base: Recipe, values: Values, seed: int) -> SearchResult:
+    """What the study holds, written as search.json and best.yaml (of the recipe `base`).
+
+    RunError when no trial was finished, with what stopped the last one.
+    """
     trials = study.get_trials(deepcopy=False)
     rows = [_row(trial, values) for trial in trials]
     complete = [row for row in rows if row["state"] == "complete"]
     if not complete:
-        reasons = [row["error"] for row in rows if row["error"]]
-        raise RunError(
-            f"{out}: not one of {len(rows)} trials was finished{': ' * bool(reasons)}{''.join(reasons[-1:])}"
-        )
+        reasons = [f": {row['error']}" for row in rows if row["error"]]
+        raise RunError(f"{out}: not one of {len(rows)} trials was finished{reasons[-1] if reasons else ''}")
     best = max(complete, key=lambda row: row["score"])
-    found = Search(out, rows, best, _importances(study, len(complete), seed), _luck(out, complete, seed))
+    importances = _importances(study, len(complete), seed)
+    result = SearchResult(out, rows, best, importances, _luck(out, complete, seed), seed)
     write_recipe(make_recipe(base.flat() | best["values"]), out / "best.yaml")
-    write_json(out / "search.json", {"best": best["trial"], "trials": rows, "importances": found.importances,
-                                     "luck": found.luck, "seed": seed})  # fmt: skip
-    write_text(out / "search.html", _page(found, lang))
-    print_search(found)
-    return found
+    write_json(out / "search.json", result.data())
+    return result
 
 
-def print_search(found: Search, console: Console | None = None) -> None:
-    """The trials as a table, best first, then the best one and how much of its lead is luck."""
-    console = plain_console(console)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("trial", "macro F1", "state", "folds", "seconds", *found.best["values"]):
-        table.add_column(title, overflow="fold")
-    for row in ordered(found.trials):
-        parts = [str(row["values"].get(key, "")) for key in found.best["values"]]
-        table.add_row(row["run"], shown(row), row["state"], str(row["folds"]), f"{row['seconds'] or 0:,.0f}", *parts)
-    console.print(table, markup=False)
-    console.print(f"best: {found.path / found.best['run']}, macro F1 {shown(found.best)}", markup=False, soft_wrap=True)
-    console.print(caution(found), markup=False, soft_wrap=True)
-    for name in ("best.yaml", "search.html"):
-        console.print(f"written: {found.path / name}", markup=False, soft_wrap=True)
+def caution(result: SearchResult, translate: Callable[[str], str] = str) -> str:
+    """What must be said of the best of many; `translate` puts it into a language."""
+    count = sum(row["state"] == "complete" for row in result.trials)
+    text = translate(CAUTION[0]).format(count=count)
+    if not result.luck:
+        return f"{text} {translate(CAUTION[1])}"
+    seen, lasting = result.luck["seen"], max(0.0, result.luck["kept"])
+    return f"{text} {translate(CAUTION[2]).format(seen=seen, kept=lasting, luck=max(0.0, seen - lasting))}"
 
 
-def caution(found: Search, say: Callable[[str], str] = str) -> str:
-    """What must be said of the best of many; `say` translates."""
-    count = sum(row["state"] == "complete" for row in found.trials)
-    text = say(CAUTION[0]).format(count=count)
-    if not found.luck:
-        return f"{text} {say(CAUTION[1])}"
-    seen, kept = found.luck["seen"], max(0.0, found.luck["kept"])
-    return f"{text} {say(CAUTION[2]).format(seen=seen, kept=kept, luck=max(0.0, seen - kept))}"
-
-
-def shown(row: Row) -> str:
+def with_interval(row: Row) -> str:
     """`0.7123 [0.6501, 0.7612]`; of a pruned trial the score where it was stopped, in brackets."""
     if row["score"] is None:
         return "-"
@@ -109,18 +147,24 @@ def ordered(rows: list[Row]) -> list[Row]:
 
 def _row(trial: FrozenTrial, values: Values) -> Row:
     ends = trial.user_attrs.get("macro_f1") or {}
-    known = trial.values[0] if trial.values else None
-    told = list(trial.intermediate_values.values())
+    by_fold = list(trial.intermediate_values.values())
     chosen: Row = {}
     with contextlib.suppress(KeyError):  # stopped before all of its values were drawn
         chosen = values(trial.params)
     state = {"fail": "failed"}.get(trial.state.name.lower(), trial.state.name.lower())
-    value = known if trial.state == TrialState.COMPLETE else (told[-1] if told else None)
+    scores = (trial.values or []) if trial.state == TrialState.COMPLETE else by_fold[-1:]
     return {
-        "trial": trial.number, "run": f"trial{trial.number:04d}", "state": state, "score": value,
-        "low": ends.get("low"), "high": ends.get("high"), "folds": len(told),
-        "seconds": trial.user_attrs.get("seconds"), "values": chosen, "error": trial.user_attrs.get("error", ""),
-    }  # fmt: skip
+        "trial": trial.number,
+        "run": f"trial{trial.number:04d}",
+        "state": state,
+        "score": scores[0] if scores else None,
+        "low": ends.get("low"),
+        "high": ends.get("high"),
+        "folds": len(by_fold),
+        "seconds": trial.user_attrs.get("seconds"),
+        "values": chosen,
+        "error": trial.user_attrs.get("error", ""),
+    }
 
 
 def _importances(study: optuna.Study, complete: int, seed: int) -> dict[str, float]:
@@ -132,27 +176,21 @@ def _importances(study: optuna.Study, complete: int, seed: int) -> dict[str, flo
         return {}
     try:
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
-        found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+        shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
     except (ImportError, ValueError, RuntimeError):
         return {}
-    return {name: float(share) for name, share in found.items() if math.isfinite(share)}
+    return {name: float(share) for name, share in shares.items() if math.isfinite(share)}
 
 
 def _luck(out: Path, complete: list[Row], seed: int) -> dict[str, float] | None:
-    """See evidence/selection.py; None for fewer than two runs here, or without photos that know all three labels."""
+    """See `evidence.ensemble.lead`; None for fewer than two runs here, or without photos that know all three labels."""
     files = [out / row["run"] / "oof.npz" for row in complete]
-    runs = [Predictions.load(file) for file in files if file.exists()]  # those of other machines are not here
+    # those of other machines are not here
+    runs = [Predictions.load(file) for file in files if file.exists()]
     if len(runs) < 2:
         return None
-    seen, kept = lead(runs, seed=seed)
-    return {"seen": seen, "kept": kept} if math.isfinite(seen + kept) else None
-
-
-def _page(found: Search, lang: str) -> str:
-    return render(
-        "search", lang, name=found.path.resolve().name, search=found, caution=caution, rows=ordered(found.trials),
-        least=LEAST, history=_history(found.trials), width=_WIDTH, height=_HEIGHT, shown=shown,
-    )  # fmt: skip
+    seen, lasting = lead(runs, seed=seed)
+    return {"seen": seen, "kept": lasting} if math.isfinite(seen + lasting) else None
 
 
 def _history(rows: list[Row]) -> Row:

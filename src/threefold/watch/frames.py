@@ -8,7 +8,6 @@ Names of sources never hold the user and password of an address.
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 import time
@@ -20,7 +19,6 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,19 +26,16 @@ from threefold.errors import CheckFailed, DataError, PhotoError, one_of
 from threefold.files import printable
 from threefold.read.inputs import find_photos
 from threefold.read.reader import read_image
+from threefold.read.videos import Video, rising
 
 Image = NDArray[np.uint8]
-Tell = Callable[[str], object]
+OnFault = Callable[[str], object]
 """Takes one line about something that went wrong, or is well again."""
 SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "srt")
 BACK_OFF = (0.5, 30.0)
 """Seconds before the first attempt to open a stream again, doubled each time up to the second."""
 STEADY = 5.0
 """Seconds that a stream has to flow before it counts as back: one that dies after a frame is one outage, not many."""
-DEAD = 10_000
-"""Milliseconds without a frame after which a stream is dead, for OpenCV."""
-USUAL_FPS = 25.0
-"""Frames per second where a source does not say."""
 LINGER = 3.0
 """Seconds that the end waits for a read that hangs."""
 MAX_PIXELS = 40_000_000
@@ -78,59 +73,12 @@ class Source(Protocol):
         """Let go; may be called twice."""
 
 
-class Video:
-    """A file, an address or a camera (its index), by OpenCV. See `Source`."""
-
-    def __init__(self, address: str | int, name: str, *, live: bool) -> None:
-        self.address, self.name, self.live, self.fps = address, name, live, USUAL_FPS
-        self.patient = live and not isinstance(address, int)
-        self._capture: cv2.VideoCapture | None = None
-        self._read = self._count = 0
-
-    def open(self) -> None:
-        """See `Source`."""
-        self.close()
-        hush()
-        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, DEAD, cv2.CAP_PROP_READ_TIMEOUT_MSEC, DEAD]
-        if isinstance(self.address, int):
-            capture = cv2.VideoCapture(self.address)
-        else:
-            capture = cv2.VideoCapture(self.address, cv2.CAP_FFMPEG, limits if self.live else [])
-        if not capture.isOpened():
-            kind = "a camera" if isinstance(self.address, int) else "a stream" if self.live else "a video"
-            raise DataError(f"{self.name}: cannot be opened as {kind}")
-        fps = capture.get(cv2.CAP_PROP_FPS)
-        self.fps = fps if 1 <= fps <= 240 else USUAL_FPS
-        self._capture, self._read, self._count = capture, 0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-
-    def read(self) -> tuple[Image, float | None] | None:
-        """See `Source`."""
-        if self._capture is None:
-            return None
-        good, image = self._capture.read()
-        if not good or image is None:
-            return None
-        self._read += 1
-        seconds = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8), seconds
-
-    def ended(self) -> bool:
-        """See `Source`. A container's count is an estimate: a tenth less is still whole."""
-        return self._count > 0 and self._read >= 0.9 * self._count
-
-    def close(self) -> None:
-        """See `Source`."""
-        if self._capture is not None:
-            self._capture.release()
-            self._capture = None
-
-
 class Folder:
     """The photos of a folder in their natural order (frame9 before frame10), `fps` a second. See `Source`."""
 
     live = patient = False
 
-    def __init__(self, path: Path, fps: float, fault: Tell) -> None:
+    def __init__(self, path: Path, fps: float, fault: OnFault) -> None:
         self.path, self.name, self.fps, self.fault = path, printable(str(path)), fps, fault
         self.broken = 0
         self._files: list[tuple[str, Path]] = []
@@ -141,7 +89,7 @@ class Folder:
         self._files, self._next = sorted(find_photos([self.path]), key=lambda item: _natural(item[0])), 0
 
     def read(self) -> tuple[Image, float | None] | None:
-        """See `Source`. A photo that cannot be read is said and passed over; the others keep their times."""
+        """See `Source`. A photo that cannot be read is reported and passed over; the others keep their times."""
         while self._next < len(self._files):
             file, seconds = self._files[self._next][1], self._next / self.fps
             self._next += 1
@@ -168,20 +116,20 @@ class Paced:
 
     def __init__(self, source: Source, stop: threading.Event, clock: Callable[[], float] = time.monotonic) -> None:
         self.source, self.name, self.fps = source, source.name, source.fps
-        self._stop, self._clock, self._begin, self._last = stop, clock, 0.0, 0.0
+        self._stop, self._clock, self._begin, self._last = stop, clock, 0.0, -1.0
 
     def open(self) -> None:
         """See `Source`."""
         self.source.open()
-        self.fps, self._begin, self._last = self.source.fps, self._clock(), 0.0
+        self.fps, self._begin, self._last = self.source.fps, self._clock(), -1.0
 
     def read(self) -> tuple[Image, float | None] | None:
         """See `Source`; returns when the frame is due."""
-        found = self.source.read()
-        if found is not None:
-            self._last = found[1] if found[1] is not None else self._last + 1 / self.fps
+        taken = self.source.read()
+        if taken is not None:
+            self._last = rising(taken[1], self._last, self.fps)
             self._stop.wait(max(0.0, self._begin + self._last - self._clock()))
-        return found
+        return taken
 
     def ended(self) -> bool:
         """See `Source`: a file that breaks off cannot be opened at that place again."""
@@ -192,7 +140,7 @@ class Paced:
         self.source.close()
 
 
-def make_source(text: str, *, fps: float, fault: Tell) -> Source:
+def make_source(text: str, *, fps: float, fault: OnFault) -> Source:
     """`0` a camera, `rtsp://...` a stream, a folder of frames (`fps` of them a second), else a video file.
 
     Nothing is opened yet. Raises DataError for what is not there or a scheme that is not read.
@@ -222,23 +170,12 @@ def safe_address(text: str) -> str:
     return printable("".join(c for c in f"{parts.scheme}://{host}{parts.path}" if c.isprintable()))
 
 
-def hush() -> None:
-    """Keep OpenCV and FFmpeg from writing to stderr: their lines name addresses with their passwords.
-
-    FFmpeg asks once, before the first video of a process: so this is called before every one.
-    """
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-
-
-def read_whole(source: Source, begin: datetime, fault: Tell) -> Iterator[Frame]:
+def read_whole(source: Source, begin: datetime, fault: OnFault) -> Iterator[Frame]:
     """Every frame of an opened source that is not live; `begin` is when its first one was taken."""
-    last = -1.0
-    count = 0
-    while (found := source.read()) is not None:
-        image, seconds = found
-        seconds = last + 1 / source.fps if seconds is None or seconds <= last else seconds
-        last, count = max(0.0, seconds), count + 1
+    last, count = -1.0, 0
+    while (taken := source.read()) is not None:
+        image, seconds = taken
+        last, count = rising(seconds, last, source.fps), count + 1
         yield Frame(image, last, begin + timedelta(seconds=last))
     if not source.ended():
         fault(f"{source.name}: breaks off after {count:,} frames (cut off or damaged)")
@@ -281,19 +218,24 @@ class Newest:
 class Live(AbstractContextManager["Live"]):
     """A live source read by a thread of its own; iterate for the newest frames.
 
-    retries: attempts to open it again in one outage, -1 for ever. clock, now, wait: for tests; `wait(seconds)` is True
+    retries: attempts to open it again in one outage, -1 for ever. clock, wait: for tests; `wait(seconds)` is True
     when it is to stop. Iterating ends when `stop` is set or a played file is over; it raises DataError when there never
     was a frame, CheckFailed when a stream is gone for good.
     """
 
     def __init__(
-        self, source: Source, stop: threading.Event, fault: Tell, *, retries: int = 20,
-        clock: Callable[[], float] = time.monotonic, now: Callable[[], datetime] | None = None,
+        self,
+        source: Source,
+        stop: threading.Event,
+        fault: OnFault,
+        *,
+        retries: int = 20,
+        clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], bool] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.source, self.stop, self.fault, self.retries = source, stop, fault, retries
         self.newest = Newest()
-        self._clock, self._now = clock, now or (lambda: datetime.now().astimezone())
+        self._clock = clock
         self._wait = wait or stop.wait
         self._thread = threading.Thread(target=self._guarded, name="frames", daemon=True)
 
@@ -350,13 +292,13 @@ class Live(AbstractContextManager["Live"]):
         """Frames until there are none: (has it flowed long enough to end an outage?, since when it is lost)."""
         begin = self._clock()
         back = False
-        while not self.stop.is_set() and (found := self.source.read()) is not None:
+        while not self.stop.is_set() and (taken := self.source.read()) is not None:
             now = self._clock()
             if not back and now - begin >= STEADY:
                 back = True
                 if lost_at is not None:
                     self.fault(f"{self.source.name}: is back after {begin - lost_at:.0f} s")
-            self.newest.put(Frame(found[0], now, self._now()))
+            self.newest.put(Frame(taken[0], now, datetime.now().astimezone()))
         return back, lost_at
 
     def _gone(self, reason: str, tries: int) -> Exception:

@@ -4,8 +4,6 @@ The page itself is files of `static`; it holds no data and asks `/v1/events` aga
 default only the machine itself can ask, and a host that is opened to a network is opened to all of it.
 """
 
-from __future__ import annotations
-
 import re
 import threading
 from collections.abc import Awaitable, Callable, Collection
@@ -23,19 +21,19 @@ from threefold.errors import DataError
 from threefold.serve.binding import bind
 from threefold.serve.door import HEADERS
 from threefold.serve.refusal import Refusal, error_response
-from threefold.watch.events import KEPT, summary
+from threefold.watch.events import RECENT, summary
 
 STATIC = Path(__file__).parents[1] / "serve" / "static"
 HOURS = 24 * 31
 """Hours that may be asked for at once, at most."""
-Told = Callable[[int, int], dict[str, Any]]
+Answer = Callable[[int, int], dict[str, Any]]
 """(hours, recent) -> the answer of `/v1/events`."""
 
 
-def monitor_router(source: Path | Told, attributes: Collection[str] = tuple(labels.ATTRIBUTES)) -> APIRouter:
+def monitor_router(source: Path | Answer, attributes: Collection[str] = tuple(labels.ATTRIBUTES)) -> APIRouter:
     """GET /monitor and GET /v1/events?hours=24&recent=50 of an events file, or of what a running watch says.
 
-    attributes: what is told of a person, whatever the file holds: a service that leaves gender and age out leaves them
+    attributes: what is shown of a person, whatever the file holds: a service that leaves gender and age out leaves them
     out here as well. Answers 404 (`not_found`) while an events file is not there, by raising Refusal; 422 for numbers
     out of range.
     """
@@ -48,20 +46,20 @@ def monitor_router(source: Path | Told, attributes: Collection[str] = tuple(labe
     @router.get("/v1/events", summary="Counts by hour and the last events of a watched entrance")
     def events(
         hours: Annotated[int, Query(ge=1, le=HOURS, description="hours up to now")] = 24,
-        recent: Annotated[int, Query(ge=0, le=KEPT, description="events, the newest first")] = 50,
+        recent: Annotated[int, Query(ge=0, le=RECENT, description="events, the newest first")] = 50,
     ) -> dict[str, Any]:
         try:
-            told = summary(source, hours, recent) if isinstance(source, Path) else source(hours, recent)
+            answer = summary(source, hours, recent) if isinstance(source, Path) else source(hours, recent)
         except DataError as error:
             raise Refusal("not_found", str(error)) from None
         hidden = {*labels.ATTRIBUTES, *({"age"} if "age_group" not in attributes else ())} - set(attributes)
-        rows = [{key: value for key, value in row.items() if key not in hidden} for row in told["recent"]]
-        return {**told, "recent": rows}
+        rows = [{key: value for key, value in row.items() if key not in hidden} for row in answer["recent"]]
+        return {**answer, "recent": rows}
 
     return router
 
 
-def monitor_app(source: Path | Told) -> FastAPI:
+def monitor_app(source: Path | Answer) -> FastAPI:
     """The page, its files and its numbers as an application of their own; `/` leads to the page."""
     app = FastAPI(title="threefold watch", docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(monitor_router(source))
@@ -77,9 +75,9 @@ def monitor_app(source: Path | Told) -> FastAPI:
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> Response:
-        found = error.errors()[0]
-        words = f"{'.'.join(map(str, found['loc'][1:]))}: {found['msg']}"
-        return error_response(Refusal("invalid", words), "")
+        fault = error.errors()[0]
+        message = f"{'.'.join(map(str, fault['loc'][1:]))}: {fault['msg']}"
+        return error_response(Refusal("invalid", message), "")
 
     @app.middleware("http")
     async def headers(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -92,24 +90,29 @@ def monitor_app(source: Path | Told) -> FastAPI:
 
 def parse_address(text: str) -> tuple[str, int]:
     """`[HOST:]PORT` -> (host, port); without a host only this machine can ask. Raises DataError."""
-    found = re.fullmatch(r"(?:(\[[0-9A-Fa-f:.]+\]|[^:\[\]/\s]+):)?(\d{1,5})", text.strip())
-    if not found or int(found[2]) > 65535:
+    match = re.fullmatch(r"(?:(\[[0-9A-Fa-f:.]+\]|[^:\[\]/\s]+):)?(\d{1,5})", text.strip())
+    if not match or int(match[2]) > 65535:
         raise DataError(f"monitor {text!r}: expected PORT or HOST:PORT, as 8001 or 0.0.0.0:8001")
-    return (found[1] or "127.0.0.1").strip("[]"), int(found[2])
+    return (match[1] or "127.0.0.1").strip("[]"), int(match[2])
 
 
 class Monitor:
     """The application served from a thread. url: where. Raises ThreefoldError for an address that cannot be had."""
 
-    def __init__(self, address: str, source: Path | Told) -> None:
+    def __init__(self, address: str, source: Path | Answer) -> None:
         host, port = parse_address(address)
         self._socket = bind(host, port)
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._socket.getsockname()[1]}/monitor"
         config = uvicorn.Config(
-            monitor_app(source), log_config=None, access_log=False, lifespan="off", server_header=False, ws="none",
+            monitor_app(source),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            ws="none",
             timeout_graceful_shutdown=2,
-        )  # fmt: skip
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="monitor", daemon=True)
         self._thread.start()

@@ -1,7 +1,5 @@
 """A video of what was watched, boxes drawn in: made only where somebody asked, since it keeps pictures of people."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2
@@ -9,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from threefold.errors import DataError, one_of
-from threefold.watch.frames import USUAL_FPS, hush
+from threefold.read.videos import USUAL_FPS, hush
 
 CODECS = {".mp4": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 LONGEST_REPEAT = 2.0

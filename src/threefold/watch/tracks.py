@@ -10,8 +10,6 @@ and may begin one: masked faces score low in every frame, and they are those an 
 The overlap is DIoU (Zheng et al., "Distance-IoU loss", 2020), which still ranks boxes that do not touch.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,7 +69,7 @@ class Track:
         """[4] place predicted for `time` >= last."""
         return self.place + self.speed * FADE * -math.expm1(-(time - self.last) / FADE)
 
-    def see(self, time: float, found: Detection) -> None:
+    def see(self, time: float, detection: Detection) -> None:
         """Move to a detection: an alpha-beta filter (the steady Kalman filter of constant velocity).
 
         Its gains begin as those of a least-squares line through all that was seen, so that the velocity of somebody who
@@ -81,12 +79,12 @@ class Track:
         n, gap = self.frames, time - self.last
         place, speed = (max(steady, line) for steady, line in zip(STEADY, _line_gains(n), strict=True))
         expected = self.at(time)
-        miss = _place(found.box) - expected
+        miss = _place(detection.box) - expected
         self.place = expected + place * miss
         self.speed = self.speed * math.exp(-gap / FADE) + speed / max(gap, BURST) * miss
         most = FASTEST * np.array([1, 1, 0.1, 0.1]) * np.array([*np.exp(self.place[2:]), 1, 1])
         self.speed = np.clip(self.speed, -most, most)
-        self.box, self.score, self.last = found.box, found.score, time
+        self.box, self.score, self.last = detection.box, detection.score, time
 
 
 class Tracker:
@@ -98,7 +96,7 @@ class Tracker:
         self._count = 0
         self._time = -math.inf
 
-    def update(self, time: float, found: Sequence[Detection]) -> tuple[list[tuple[Track, Detection]], list[Track]]:
+    def update(self, time: float, faces: Sequence[Detection]) -> tuple[list[tuple[Track, Detection]], list[Track]]:
         """Detections of the frame at `time` (seconds, never falling) -> (track, its detection) in order of tracks, and
         the tracks that ended: unseen for longer than `max_gap`. Raises ValueError when time falls.
         """
@@ -110,7 +108,10 @@ class Tracker:
         reach = min(FAR, max(REACH, PACE * (time - self._time))) if self._time > -math.inf else REACH
         before, self._time = self._time, time
         seen: list[tuple[Track, Detection]] = []
-        for stage in ([f for f in found if f.score >= STRONG], [f for f in found if f.score < STRONG]):
+        for stage in (
+            [face for face in faces if face.score >= STRONG],
+            [face for face in faces if face.score < STRONG],
+        ):
             left = list(stage)
             for row, column in _match(free, stage, time, before, reach):
                 free[row].see(time, stage[column])
@@ -125,9 +126,9 @@ class Tracker:
         ended, self.tracks = self.tracks, []
         return ended
 
-    def _begin(self, time: float, found: Detection) -> Track:
+    def _begin(self, time: float, detection: Detection) -> Track:
         self._count += 1
-        track = Track(self._count, found.box, found.score, time, time, 1, _place(found.box), np.zeros(4))
+        track = Track(self._count, detection.box, detection.score, time, time, 1, _place(detection.box), np.zeros(4))
         self.tracks.append(track)
         return track
 
@@ -179,14 +180,14 @@ def assign(cost: Floats, limit: float) -> list[tuple[int, int]]:
 
 
 def _match(
-    tracks: Sequence[Track], found: Sequence[Detection], time: float, before: float, reach: float
+    tracks: Sequence[Track], faces: Sequence[Detection], time: float, before: float, reach: float
 ) -> list[tuple[int, int]]:
     """By the predicted places, and of tracks that were seen in the frame `before` by those where they were seen, too:
     a velocity from frames that arrived unevenly is wrong, and where somebody was a moment ago is not.
     """
-    if not tracks or not found:
+    if not tracks or not faces:
         return []
-    seen = np.stack([_place(detection.box) for detection in found])
+    seen = np.stack([_place(face.box) for face in faces])
     cost = _cost(np.stack([track.at(time) for track in tracks]), seen, reach)
     stood = np.stack([_place(track.box) for track in tracks])
     late = np.array([track.last < before for track in tracks])

@@ -1,7 +1,5 @@
 """Where a watch is shown while it runs: nowhere, unless somebody hands a View in, as the command line does."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -10,8 +10,6 @@ dilutes; one that is not good enough to be read (`quality`) weighs nothing. Each
 for all values alike: no single frame, however sure of itself, can veto the others.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +32,7 @@ class Rules:
 
     threshold: the vote's probability from which an attribute is said. frames, seconds: at least so many readings, over
     so long. patience: seconds that a sure mask waits for gender and age group, where they are asked for. least: seconds
-    in view below which a track that was never sure is not told. correlation: r of the module, between 0 and 1; 0.3 lets
+    in view below which a track that was never sure is no event. correlation: r of the module, between 0 and 1; 0.3 lets
     a crowd of readings count as three independent ones. quick, slow, rare: seconds between two readings of a track:
     until it is sure, after `many` readings that did not make it sure, and afterwards.
     """
@@ -88,7 +86,7 @@ class Opinion:
     """What is thought of one track: gathers readings, and says something once it is sure, and when that changes.
 
     attributes: a subset of `labels.ATTRIBUTES` with `mask` in it; of the others nothing is kept. mask: the one that was
-    told last; None before.
+    announced last; None before.
     """
 
     def __init__(self, attributes: Sequence[str], rules: Rules) -> None:
@@ -132,19 +130,19 @@ class Opinion:
         self._mask(time, shares["mask"][0], trust)
 
     def settle(self, time: float) -> str | None:
-        """What is to be told now: `event`, the first sure mask, or `changed`, a new one; None most of the time."""
+        """What is to be announced now: `event`, the first sure mask, or `changed`, a new one; None most of the time."""
         if self.mask is not None:
             if self._doubt is None or not self._doubt.sure(self.rules):
                 return None
             self.votes["mask"], self._doubt = self._doubt, None
-            return self._tell("changed")
+            return self._announce("changed")
         if not self.votes["mask"].sure(self.rules):
             self._sure_since = None
             return None
         self._sure_since = time if self._sure_since is None else self._sure_since
         others = all(vote.sure(self.rules) for name, vote in self.votes.items() if name != "mask")
         if others or time - self._sure_since >= self.rules.patience - 1e-9:
-            return self._tell("event")
+            return self._announce("event")
         return None
 
     def end(self, seconds: float, frames: int) -> str | None:
@@ -153,33 +151,30 @@ class Opinion:
         if self.mask is not None:
             return None
         if self.votes["mask"].sure(self.rules):
-            return self._tell("event")
+            return self._announce("event")
         enough = seconds >= self.rules.least and frames >= self.rules.frames
         return "indeterminate" if enough else None
 
     def reading(self, track: Track) -> Reading:
         """The vote so far as a reading of the face where it was seen last; `face` is the track's number.
 
-        An attribute that is not sure is INDETERMINATE, the mask until it was told. age: the mean of the years that were
-        read, None where there are none. confidence: the vote's probability of the mask, or of its likeliest where it is
-        indeterminate.
+        An attribute that is not sure is INDETERMINATE, the mask until it was announced. age: the mean of the years that
+        were read, None where there are none. confidence: the vote's probability of the mask, or of its likeliest where
+        it is indeterminate.
         """
         words = {}
         for name, vote in self.votes.items():
             likeliest = labels.NAMES[name][int(vote.posterior.argmax())]
-            told = name == "mask" and self.mask is not None
-            words[name] = likeliest if told or vote.sure(self.rules) else INDETERMINATE
+            announced = name == "mask" and self.mask is not None
+            words[name] = likeliest if announced or vote.sure(self.rules) else INDETERMINATE
         confidences = {name: min(1.0, float(vote.posterior.max())) for name, vote in self.votes.items()}
-        values: dict[str, Any] = {
-            "face": track.number, "box": track.box, "score": track.score, "quality": OK, **words,
-            "confidence": confidences["mask"], "confidences": confidences,
-        }  # fmt: skip
+        values: dict[str, Any] = {**words, "confidence": confidences["mask"], "confidences": confidences}
         if "age_group" in words:
             values["age"] = self._years / self._years_weight if self._years_weight else None
-        return self._model(**values)
+        return self._model(face=track.number, box=track.box, score=track.score, quality=OK, **values)
 
     def _mask(self, time: float, shares: NDArray[np.floating], trust: float) -> None:
-        """Readings that contradict what was told gather in a vote of their own, which one that agrees dissolves."""
+        """Readings that contradict the announced mask gather in another vote, which one that agrees dissolves."""
         if self.mask is None or labels.NAMES["mask"][int(shares.argmax())] == self.mask:
             self.votes["mask"].add(time, shares, trust)
             self._doubt = None
@@ -188,6 +183,6 @@ class Opinion:
             self._doubt = Vote(labels.SIZES["mask"], self.rules.correlation)
         self._doubt.add(time, shares, trust)
 
-    def _tell(self, kind: str) -> str:
+    def _announce(self, kind: str) -> str:
         self.mask = labels.NAMES["mask"][int(self.votes["mask"].posterior.argmax())]
         return kind

@@ -28,8 +28,8 @@ from threefold.read.annotate import annotate
 from threefold.read.reader import Reader, detect_faces, load
 from threefold.read.reading import Reading, check_attributes
 from threefold.results import Result
-from threefold.watch.events import STATES, Event, Sink, open_events
-from threefold.watch.frames import Folder, Frame, Live, Paced, Source, Tell, make_source, read_whole
+from threefold.watch.events import STATES, Event, Events, event_rows
+from threefold.watch.frames import Folder, Frame, Live, OnFault, Paced, Source, make_source, read_whole
 from threefold.watch.record import Recording
 from threefold.watch.tracks import Detection, Track, Tracker
 from threefold.watch.view import State, View
@@ -50,7 +50,7 @@ LIVE_FPS = 15.0
 class Watched(Result):
     """How a watch went. source: its name; frames: processed; dropped: lost to keep up; broken: unreadable ones of a
     folder; seconds: on the source's clock; counts: people by first mask; changed: events of that kind; unsent: events
-    that the webhook did not take; gone: why a stream was lost for good, empty where it was not.
+    that the webhook did not take; events: the file that keeps them; gone: why a stream was lost for good, or ''.
     """
 
     source: str
@@ -61,12 +61,18 @@ class Watched(Result):
     counts: dict[str, int]
     changed: int
     unsent: int
+    events: Path | None
     gone: str = ""
 
     @property
     def failure(self) -> str:
         """See `Result`: a stream that is gone."""
         return self.gone
+
+    @property
+    def aside(self) -> bool:
+        """Stdout has the people, or a table of them."""
+        return True
 
     def lines(self) -> list[str]:
         """See `Result`: all in one line."""
@@ -89,6 +95,10 @@ class Watched(Result):
     def data(self) -> dict[str, Any]:
         """See `Result`."""
         return asdict(self)
+
+    def rows(self) -> list[Sequence[object]] | None:
+        """See `Result`: all events of the file; None without one."""
+        return event_rows(self.events) if self.events else None
 
 
 class Watch:
@@ -130,7 +140,7 @@ class Watch:
             opinion.add(frame.time, reading, detection.score)
         for track, _, opinion in faces:
             if kind := opinion.settle(frame.time):
-                self._tell(kind, track, opinion, frame.clock)
+                self._announce(kind, track, opinion, frame.clock)
         self.frames += 1
         return [opinion.reading(track) for track, _, opinion in faces]
 
@@ -146,9 +156,9 @@ class Watch:
     def _end(self, track: Track, clock: datetime) -> None:
         opinion = self.opinions.pop(track.number)
         if kind := opinion.end(track.seconds, track.frames):
-            self._tell(kind, track, opinion, clock)
+            self._announce(kind, track, opinion, clock)
 
-    def _tell(self, kind: str, track: Track, opinion: Opinion, clock: datetime) -> None:
+    def _announce(self, kind: str, track: Track, opinion: Opinion, clock: datetime) -> None:
         reading = opinion.reading(track)
         if kind == "changed":
             self.changed += 1
@@ -222,7 +232,7 @@ def watch(
     """Watch `source` (file, folder of frames at `fps`, address, camera index, a Source) until it ends or `stop` is set.
 
     model: as `load` takes it, or a Reader. attributes: must hold `mask`; of others nothing is computed into events.
-    events: .csv or .sqlite to append to; save: video to make (keeps pictures of people); webhook: http(s) address;
+    events: SQLite file to append to; save: video to make (keeps pictures of people); webhook: http(s) address;
     monitor: [HOST:]PORT. realtime: play a file as if it were live. start: when a recording began (default: now).
     retries: attempts to open a dead stream again, -1 for ever. max_gap: seconds unseen that end a track. view: where it
     is shown meanwhile (default: nowhere). find: faces of an image. Ctrl-C and SIGTERM end it cleanly where it runs in
@@ -234,16 +244,16 @@ def watch(
         feed = _feed(source, fps, realtime, stop, view)
         live = Live(feed, stop, view.fault, retries=retries) if feed.live else None
         reader = model if isinstance(model, Reader) else load(model)
-        sink = stack.enter_context(closing(open_events(events, names)))
+        store = stack.enter_context(closing(Events(Path(events) if events else None, names)))
         recording = Recording(Path(save), LIVE_FPS if live else None) if save else None
         post = stack.enter_context(closing(Webhook(webhook, view.fault))) if webhook else None
-        eye = Watch(feed.name, names, find, reader, _keeper(sink, view, post), rules=rules, max_gap=max_gap)
+        eye = Watch(feed.name, names, find, reader, _keeper(store, view, post), rules=rules, max_gap=max_gap)
         pulse = Pulse(eye, live)
         if monitor is not None:
-            stack.enter_context(closing(_monitor(str(monitor), sink, pulse, view)))
+            stack.enter_context(closing(_monitor(str(monitor), store, pulse, view)))
         frames = live or _whole(feed, start, stop, view.fault)
         gone = _loop(frames, feed, eye, pulse, view, recording, stop)
-    return _watched(feed, eye, pulse, post, gone)
+    return _watched(feed, eye, pulse, post, store, gone)
 
 
 def _names(attributes: Iterable[str]) -> tuple[str, ...]:
@@ -291,7 +301,7 @@ def _loop(
     return ""
 
 
-def _watched(feed: Source, eye: Watch, pulse: Pulse, post: Webhook | None, gone: str) -> Watched:
+def _watched(feed: Source, eye: Watch, pulse: Pulse, post: Webhook | None, store: Events, gone: str) -> Watched:
     folder = feed.source if isinstance(feed, Paced) else feed
     return Watched(
         source=feed.name,
@@ -302,13 +312,14 @@ def _watched(feed: Source, eye: Watch, pulse: Pulse, post: Webhook | None, gone:
         counts={name: eye.counts[name] for name in STATES},
         changed=eye.changed,
         unsent=post.failed if post else 0,
+        events=store.path,
         gone=gone,
     )
 
 
-def _keeper(sink: Sink, view: View, post: Webhook | None) -> Callable[[Event], None]:
+def _keeper(store: Events, view: View, post: Webhook | None) -> Callable[[Event], None]:
     def keep(event: Event) -> None:
-        sink.add(event)  # first of all: what is shown or sent has been kept
+        store.add(event)  # first of all: what is shown or sent has been kept
         row = event.row()
         view.event(row)
         if post:
@@ -317,14 +328,14 @@ def _keeper(sink: Sink, view: View, post: Webhook | None) -> Callable[[Event], N
     return keep
 
 
-def _monitor(address: str, sink: Sink, pulse: Pulse, view: View) -> Monitor:
+def _monitor(address: str, store: Events, pulse: Pulse, view: View) -> Monitor:
     try:
         from threefold.watch.monitor import Monitor  # the web framework is an extra, and not needed without a page
     except ImportError as error:
         raise DataError(f"monitor: needs a web server ({error}); {how_to_install('serve')}") from None
 
     def summary(hours: int, recent: int) -> dict[str, Any]:
-        return sink.summary(hours, recent) | {"source": pulse.eye.name, "state": pulse.data()}
+        return store.summary(hours, recent) | {"source": pulse.eye.name, "state": pulse.data()}
 
     server = Monitor(address, summary)
     view.note(f"monitor: {server.url}")
@@ -332,7 +343,7 @@ def _monitor(address: str, sink: Sink, pulse: Pulse, view: View) -> Monitor:
 
 
 @contextmanager
-def _whole(source: Source, start: datetime | None, stop: threading.Event, fault: Tell) -> Iterator[Iterator[Frame]]:
+def _whole(source: Source, start: datetime | None, stop: threading.Event, fault: OnFault) -> Iterator[Iterator[Frame]]:
     begin = (start or datetime.now()).astimezone()
     try:
         source.open()

@@ -4,8 +4,6 @@ In order, and a second time only where the answer to the first was lost: what ca
 or does not fit into the queue, is lost for the address, counted and said. The events file is the record.
 """
 
-from __future__ import annotations
-
 import contextlib
 import http.client
 import json
@@ -18,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from threefold.errors import DataError
-from threefold.watch.frames import Tell, safe_address
+from threefold.watch.frames import OnFault, safe_address
 
 TIMEOUT = 5.0
 """Seconds for one attempt."""
@@ -39,16 +37,21 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 
 
 class Webhook:
-    """POSTs rows to `address`. sent, failed: how many so far; fault: told once when it fails, and when it works again.
+    """POSTs rows to `address`. sent, failed: how many so far; fault: called when it begins to fail, and works again.
 
     send: for tests, instead of `post`; it raises OSError (again worth trying) or DataError (not).
     Raises DataError for an address that is neither http nor https.
     """
 
     def __init__(
-        self, address: str, fault: Tell, *, size: int = QUEUE,
-        send: Callable[[str, bytes], object] | None = None, wait: Callable[[float], bool] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        address: str,
+        fault: OnFault,
+        *,
+        size: int = QUEUE,
+        send: Callable[[str, bytes], object] | None = None,
+        wait: Callable[[float], bool] | None = None,
+    ) -> None:
         check_address(address)
         self.address, self.fault = address, fault
         self.sent = self.failed = 0
