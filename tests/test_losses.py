@@ -71,7 +71,11 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 def test_every_kind_of_output_has_losses() -> None:
-    assert set().union(*(getattr(row, "kinds", {"classes"}) for row in LOSSES.values())) == {"classes", "steps", "value"}
+    assert set().union(*(getattr(row, "kinds", {"classes"}) for row in LOSSES.values())) == {
+        "classes",
+        "steps",
+        "value",
+    }
 
 
 def test_scalar_finite_and_never_negative(case: Case) -> None:
