@@ -1,5 +1,6 @@
 # make demo   set up, draw a practice set, check it, train three folds, predict, report
 # make test   set up, run the whole suite
+# make reference  components.json and docs/components.md, from the tables
 # make check  format, lint, strict types, tests: what a change must pass, and what CI runs
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ SETUP := .venv/.installed
 TF := $(BIN)/threefold
 DEMO := demo
 
-.PHONY: demo test browser check lint format types clean
+.PHONY: reference demo test browser check lint format types clean
 .DELETE_ON_ERROR:
 
 $(SETUP): pyproject.toml
@@ -40,14 +41,17 @@ browser:  # the page is tested in Debian's chromium; without it those tests skip
 	&& DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium chromium-driver >/dev/null; } \
 	|| echo "no chromium and no way to install it: tests of the page will skip"
 
+reference: $(SETUP)
+	$(BIN)/python tools/reference.py
+
 lint: $(SETUP)
-	$(BIN)/ruff format --check src tests benchmarks examples
-	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples tools
+	$(BIN)/ruff check src tests benchmarks examples tools
 	$(BIN)/lint-imports
 
 format: $(SETUP)
-	$(BIN)/ruff format src tests benchmarks examples
-	$(BIN)/ruff check --fix src tests benchmarks examples
+	$(BIN)/ruff format src tests benchmarks examples tools
+	$(BIN)/ruff check --fix src tests benchmarks examples tools
 
 types: $(SETUP)
 	$(BIN)/mypy

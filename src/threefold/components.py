@@ -1,6 +1,6 @@
 """What a recipe may name: every component with its options, readable without torch.
 
-`components.json` is generated from the tables, signatures and docstrings (`train/catalogue.py`); a test says when it is
+`components.json` is generated from the tables, signatures and docstrings (tools/reference.py); a test says when it is
 stale. From it come `threefold list` and `threefold describe`, docs/components.md, and the first look at a recipe: a
 misspelt name is refused before five seconds of importing torch. Types and shapes are checked later, by `make_plan`.
 """

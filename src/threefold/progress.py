@@ -17,12 +17,6 @@ Advance = Callable[[int, int], None]
 """Called with how many of how many are done."""
 
 
-def plain_console(console: Console | None = None, width: int = 1000) -> Console:
-    """Where tables go, stdout by default: a terminal as it is; elsewhere no colours, and `width` letters a line."""
-    console = console or Console()
-    return console if console.is_terminal else Console(file=console.file, width=width, no_color=True, highlight=False)
-
-
 def show() -> None:
     """From now on progress and notes are shown on stderr. The command line asks for it; library calls are silent."""
     global _shown  # noqa: PLW0603

@@ -135,11 +135,11 @@ def eda(data: str, *, photos: bool = True, seed: int = 0) -> EdaResult:
 def _copies(faces: Sequence[Face], report: CheckResult) -> NDArray[np.int64]:
     """[P, 2] rows of the copies across persons that `check` listed."""
     row_of = {face.id: row for row, face in enumerate(faces)}
-    pairs = []
-    for problem in report.problems:
-        if problem.kind == "copies across persons":
-            other = problem.text.split(" as ", 1)[1].rsplit("; training", 1)[0]
-            pairs.append((row_of[problem.where], row_of[other]))
+    pairs = [
+        (row_of[problem.where], row_of[problem.text.split(" as ", 1)[1].rsplit("; training", 1)[0]])
+        for problem in report.problems
+        if problem.kind == "copies across persons"
+    ]
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
@@ -152,18 +152,17 @@ def _outliers(persons: Sequence[str], looks: Looks) -> list[tuple[str, list[tupl
     shape = np.log(sides[:, 0] / sides[:, 1])
     middle = np.median(shape[looks.read]) if looks.read.any() else 0.0
     light, _, sharpness, _ = looks.numbers.T
-    sizes = [f"{width:.0f}x{height:.0f}" for width, height in sides.tolist()]
-    brightness, sharp = ([f"{value:.0f}" for value in column.tolist()] for column in (light, sharpness))
     ranks = {
-        "darkest": (light, brightness),
-        "brightest": (-light, brightness),
-        "blurriest": (sharpness, sharp),
-        "smallest": (sides.prod(1), sizes),
-        "oddest shape": (-abs(shape - middle), sizes),
+        "darkest": (light, light[:, None]),
+        "brightest": (-light, light[:, None]),
+        "blurriest": (sharpness, sharpness[:, None]),
+        "smallest": (sides.prod(1), sides),
+        "oddest shape": (-abs(shape - middle), sides),
     }
     outliers = []
-    for title, (rank, texts) in ranks.items():
+    for title, (rank, values) in ranks.items():
         rows = one_per_person(persons, [row for row in np.argsort(rank, kind="stable").tolist() if looks.read[row]])
         if rows and np.nanmax(rank) - np.nanmin(rank) > 1e-6:
-            outliers.append((title, [(row, texts[row]) for row in rows[:OUTLIERS]]))
+            texts = ["x".join(f"{part:.0f}" for part in values[row]) for row in rows[:OUTLIERS]]
+            outliers.append((title, list(zip(rows, texts, strict=False))))
     return outliers

@@ -35,8 +35,7 @@ def render(template: str, lang: str = "en", **context: Any) -> str:
 
     translate = translator(lang)
     try:
-        page = environment(lang).get_template(f"{template}.html.j2")
-        return page.render(lang=lang, translate=translate, **context)
+        return environment(lang).get_template(f"{template}.html.j2").render(lang=lang, translate=translate, **context)
     except (KeyError, UndefinedError) as error:
         raise RunError(f"a file lacks what the {template} needs ({error})") from None
 

@@ -56,11 +56,9 @@ class Map(NamedTuple):
 
 def looks(run: Run, oof: Predictions, paths: Mapping[str, Path], *, pictures: bool, seed: int = 0) -> dict[str, Any]:
     """What the template shows; {missing: why} where photos or weights are gone. `pictures`: with photos of people."""
-    faces = True
-    try:
-        asset_path("yunet")
-    except AssetError:
-        faces = False
+    faces = False
+    with contextlib.suppress(AssetError):
+        faces = bool(asset_path("yunet"))
     maps: dict[int, list[Map]] = {}
     try:
         network = unseen(run)
@@ -83,7 +81,7 @@ def looks(run: Run, oof: Predictions, paths: Mapping[str, Path], *, pictures: bo
         return {"missing": (str(error).splitlines() or [type(error).__name__])[0]}
     if not maps:
         return {"missing": "the photos are not here"}
-    used = {row: maps[row] for row in counted if row in maps}
+    used = [(row, part) for row in counted for part in maps.get(row, ())]
     sizes = [part.heat.shape for parts in maps.values() for part in parts if part.method == "grad_cam"]
     return {
         "missing": None,
@@ -173,7 +171,7 @@ def shares(heat: Heat, box: Box) -> NDArray[np.float64]:
     return held / held.sum() if held.sum() > 0 else np.full(len(REGIONS), np.nan)
 
 
-def _shares(used: Mapping[int, Sequence[Map]], oof: Predictions, method: str) -> dict[str, Any] | None:
+def _shares(used: Sequence[tuple[int, Map]], oof: Predictions, method: str) -> dict[str, Any] | None:
     """Mean share of each region over the photos with a face, per attribute with intervals, and that of their area.
 
     An attribute has its own area where its network has its own crop.
@@ -181,12 +179,11 @@ def _shares(used: Mapping[int, Sequence[Map]], oof: Predictions, method: str) ->
     rows = []
     for column, name in enumerate(labels.ATTRIBUTES):
         sums = {}
-        for row, maps in used.items():
-            for part in maps:
-                if (part.method, part.column) == (method, column) and part.box:
-                    values = np.array([*shares(part.heat, part.box), *regions(part.box).mean((1, 2)), 1.0])
-                    if np.isfinite(values).all():
-                        sums[row] = values
+        for row, part in used:
+            if (part.method, part.column) == (method, column) and part.box:
+                values = np.array([*shares(part.heat, part.box), *regions(part.box).mean((1, 2)), 1.0])
+                if np.isfinite(values).all():
+                    sums[row] = values
         if sums:
             persons = oof.persons[list(sums)]
             table = person_sums(persons, np.stack(list(sums.values())))

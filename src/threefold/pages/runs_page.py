@@ -60,16 +60,14 @@ class RunsResult(Result):
             return [f"no runs in {self.folder}{' meet the filters' if self.filtered else ''}"]
         table = [_cells(row) for row in self.log]
         room = shutil.get_terminal_size((10_000, 0)).columns  # what is not a terminal gets all of them
-        shown, hidden = [], []
+        shown: list[str] = []
         for title in table[0]:
             width = max(display_width(text) for text in (title, *(cells[title] for cells in table))) + 2
             if title in ("run", "macro F1") or width <= room:
                 shown.append(title)
                 room -= width
-            else:
-                hidden.append(title)
         lines = table_lines(shown, [[cells[title] for title in shown] for cells in table])
-        if hidden:
+        if hidden := [title for title in table[0] if title not in shown]:
             lines.append(f"left out, the terminal is too narrow: {', '.join(hidden)}")
         for column, warning in _APART.items():
             if len({getattr(row, column).rstrip("+?") for row in self.log} - {"-"}) > 1:
@@ -97,8 +95,7 @@ class RunsResult(Result):
             report = self.folder / row.name / "report.html"
             if report.exists():
                 links[row.name] = quote(os.path.relpath(report.resolve(), self.page_folder.resolve()))
-        columns = dict.fromkeys((*_FIELDS, *KEYS, self.column))
-        values = {name: [_value(row, name) for row in self.log] for name in columns}
+        values = {name: [_value(row, name) for row in self.log] for name in (*_FIELDS, *KEYS, self.column)}
         letters = {}
         for name in ("data_group", "folds_group", "code_group"):
             different = {getattr(row, name) for row in self.log}

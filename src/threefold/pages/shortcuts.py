@@ -34,6 +34,7 @@ CLEAR = 0.05
 """A gain is called clear where its whole interval lies above this. Where there was nothing to find (20 sets of 60
 persons of noise, and 700 real persons with shuffled labels), 0 of 216 questions came out clear and 20 slight: the
 interval does not know that the regression itself is fitted to chance. Of a dozen questions one is slight by chance."""
+Ints = NDArray[np.int64]
 TARGET, SHARED = 0.75, 0.5
 """Macro F1 of the simulated classifiers, over the classes there are; and which part of the variance of a person's
 errors two of them share. With 0.5 a difference is about as uncertain as a score, as it is between the runs of six
@@ -66,7 +67,7 @@ def shortcuts(
         for part, features in parts.items():
             x = features[rows][:, features[rows].std(0) > 1e-6]
             if x.shape[1]:
-                score = _score(persons, y, _guess(x, y, folds, seed), len(classes), draws, seed)
+                score = _score(persons, y, _guess(x, y, folds, seed), draws, seed)
                 guesses.append({"attribute": attribute, "part": part} | score | about)
     return guesses
 
@@ -119,16 +120,14 @@ def _guess(x: Floats, y: NDArray[np.int64], folds: NDArray[np.int8], seed: int) 
     return guess
 
 
-def _score(
-    persons: NDArray[np.str_], y: NDArray[np.int64], guess: NDArray[np.int64], k: int, draws: int, seed: int
-) -> dict[str, Any]:
+def _score(persons: NDArray[np.str_], y: Ints, guess: Ints, draws: int, seed: int) -> dict[str, Any]:
     """f1, chance, gain and verdict of a guess, as `shortcuts` says.
 
     `gain` is the macro F1 less what the same answers score when they are dealt to the photos by lot: F1 of a class then
     is 2 p q / (p + q), where p is its share of the photos and q that of the answers. The interval does not cover that
     the regression itself is fitted.
     """
-    true, answers = np.eye(k)[y], np.eye(k)[guess]
+    true, answers = np.eye(y.max() + 1)[np.stack([y, guess])]
 
     def statistic(total: Floats) -> Floats:
         right, photos, answered = np.split(total, 3, axis=-1)
@@ -194,26 +193,21 @@ def noise(faces: Sequence[Face], *, seed: int = 0) -> dict[str, Any] | None:
         skill = (low + high) / 2
         low, high = (low, skill) if score(answers(skill)) >= TARGET else (skill, high)
     pair = answers(high)
+    ids, nan = np.array([face.id for face in faces]), np.full(len(of), np.nan, dtype=np.float32)
+    rest = (truth(faces), nan, nan, np.zeros(len(of), dtype=np.int16))
+    predictions = [Predictions(ids, persons, np.eye(labels.CLASSES, dtype=np.float32)[part], *rest) for part in pair]
     fold = np.random.default_rng(seed).permutation(len(names))[of] % FOLDS
-    parts = [np.flatnonzero(fold == k) for k in range(FOLDS)]
-    folds = [_widths([faces[row] for row in rows], pair[:, rows], seed, classes) for rows in parts]
+    folds = [_widths([part.take(fold == k) for part in predictions], classes, seed) for k in range(FOLDS)]
     return {
         "macro_f1": round(score(pair), 3),
         "classes": classes,
-        "all": _widths(faces, pair, seed, classes),
+        "all": _widths(predictions, classes, seed),
         "fold": {key: round(float(np.median([widths[key] for widths in folds])), 4) for key in folds[0]},
     }
 
 
-def _widths(faces: Sequence[Face], pair: NDArray[np.int64], seed: int, classes: int) -> dict[str, Any]:
-    ids, nan = np.array([face.id for face in faces]), np.full(len(faces), np.nan, dtype=np.float32)
-    persons = np.array([face.person for face in faces])
-    fold = np.zeros(len(faces), dtype=np.int16)
-    one, other = (
-        Predictions(ids, persons, np.eye(labels.CLASSES, dtype=np.float32)[codes], truth(faces), nan, nan, fold)
-        for codes in pair
-    )
-    result = compare(one, other, draws=2000, seed=seed)
+def _widths(pair: Sequence[Predictions], classes: int, seed: int) -> dict[str, Any]:
+    result = compare(*pair, draws=2000, seed=seed)
     numbers = (result.one["all.macro_f1"], result.headline)
     half = [((n["high"] or 0) - (n["low"] or 0)) / 2 * labels.CLASSES / classes for n in numbers]
     size = {"photos": result.photos, "persons": result.persons}

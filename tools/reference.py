@@ -1,6 +1,6 @@
 """The reference of components, generated from the tables themselves: components.json and docs/components.md.
 
-    python -m threefold.train.catalogue
+    python tools/reference.py
 
 writes both; a test compares them with what this would write. A row that is added to a table appears by itself.
 """
@@ -38,7 +38,7 @@ from threefold.photos.background import BACKGROUNDS
 from threefold.photos.prepare import CROPS, RESIZES
 from threefold.train.tracking import TRACKERS
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "components.md"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "components.md"
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def document() -> str:
     lines = [
         "# Components",
         "",
-        "Generated from the tables by `python -m threefold.train.catalogue`; do not edit. On the command line:",
+        "Generated from the tables by `python tools/reference.py`; do not edit. On the command line:",
         "`threefold list`, `threefold list losses`, `threefold describe focal`.",
     ]
     for name, table in catalogue().items():
