@@ -21,7 +21,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE, FUNCTION, FILE, DOCSTRING = 18000, 50, 400, 10
 BUDGETS = {
-    "vocabulary": 1250,
+    "vocabulary": 1200,
     "photos": 800,
     "data": 1400,
     "evidence": 1600,
@@ -33,7 +33,7 @@ BUDGETS = {
     "pages": 2300,
     "serve": 1250,
     "watch": 1250,
-    "cli": 500,
+    "cli": 550,
 }
 """Lines of code that a room may have. Who raises one takes as much from another, and says why: the sum is PACKAGE."""
 VAGUE = {"found", "told", "said", "made", "each", "own", "given", "known", "kept"}

@@ -6,8 +6,6 @@ whether two models differ is asked in compare.py, on the same draws, with Studen
 persons a spread is hardly known.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache

@@ -6,8 +6,6 @@ class is the most probable. All functions are of bare arrays; `decide.py` cross-
 reported is of people it was not fitted on.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -6,8 +6,6 @@ There are three answers: better, worse, can't tell. A fourth, "the same", no fin
 can give is how many of them it would take to tell a difference of the size that was seen (`Comparison.persons_needed`).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

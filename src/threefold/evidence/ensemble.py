@@ -6,8 +6,6 @@ Weights and choices that look at the truth are fitted and scored by `cross_fit` 
 counted stands here once, for files and for readers alike.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations

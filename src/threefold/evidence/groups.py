@@ -6,8 +6,6 @@ different people, so two groups are not compared in pairs of persons as two runs
 persons gives the numbers of all groups at once, and their difference has its interval from the same draws.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from itertools import combinations
 from typing import Any

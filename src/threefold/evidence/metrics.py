@@ -7,8 +7,6 @@ attributes, an attribute's of the photos that know that attribute, whose predict
 probabilities (which need not be the attribute of the most probable class).
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 

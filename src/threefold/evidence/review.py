@@ -5,8 +5,6 @@ Everything is about what was said, by the plain networks (`plain`) and by the de
 where two numbers are compared.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from typing import Any
 

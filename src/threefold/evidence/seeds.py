@@ -8,8 +8,6 @@ K - 1) are added: seed / K for what the recipe scores on average, seed * (1 + 1/
 score. What is not here: other training people (the networks are given) and other folds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, inf, log2, sqrt

@@ -5,8 +5,6 @@ what each run said about P labelled people. One draw here is one contest that ag
 whether the contest's photos differ from ours in kind, to the advantage of one run.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations

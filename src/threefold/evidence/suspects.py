@@ -9,8 +9,6 @@ contradicts is one that the other people's labels contradict. Four kinds are loo
     mask    a photo          what is left: a mask worn otherwise than labelled
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -6,8 +6,6 @@ last feature map holds what speaks for the answer; it needs a network that has s
 questions and a report shows both. Maps are small (a cell per place or position); whoever draws them scales them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

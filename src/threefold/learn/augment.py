@@ -7,8 +7,6 @@ one draw per photo. A new one is a function here (in `filters` where it looks at
 `warps` where it bends the photo), named in the tables at the end; `draws.sometimes` gives it its chance `p` per photo.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal
 

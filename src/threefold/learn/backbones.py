@@ -4,8 +4,6 @@ A backbone is a module float [B, 3, H, W] -> features [B, F]. Weights come from 
 what does not fit exactly is refused. Nothing outside this file asks which backbone it is.
 """
 
-from __future__ import annotations
-
 import copy
 import difflib
 import re

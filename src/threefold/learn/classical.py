@@ -5,8 +5,6 @@ loaded, averaged, predicted with and exported like any other, and nothing is eve
 replaces the training loop; everything before (folds, Prepare) and after (Predictions) is the same.
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import numpy as np

@@ -5,8 +5,6 @@ copies of one photo trained and validated. Here a copy is an entry that names it
 memory, goes to training exactly when its photo does (`expand`), and `Photos.predictions` refuses it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal

@@ -7,8 +7,6 @@ that fold: fold k learns from the teacher's fold k, which is refused where that 
 network, of all people, learns from the teacher's last network or, where it has none, from the mean of its folds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property

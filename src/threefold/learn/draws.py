@@ -1,7 +1,5 @@
 """What every augmentation needs: which photos of a batch are drawn, and one-line refusals of values that cannot be."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, cast
 

@@ -6,8 +6,6 @@ with both copies): the median of 7x7 pixels 50 against 1.3, CLAHE 4.1 against 0.
 none darkens.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

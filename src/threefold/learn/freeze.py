@@ -5,8 +5,6 @@ dropout is off. The head is always trained. Stages are timm's coarse groups of a
 a ResNet (stem, layer1 .. layer4), one per block of a ViT. Of several networks side by side each is treated by itself.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

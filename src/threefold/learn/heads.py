@@ -4,8 +4,6 @@ A head is an `nn.Module` with the methods and properties of `Head`; nothing outs
 name of an output, up to a dot, is also the recipe key of its loss (`age.male` is trained with `loss.age`).
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from functools import partial
 from typing import Literal, cast

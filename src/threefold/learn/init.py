@@ -4,8 +4,6 @@ Weights of every linear layer and convolution in the module are drawn from torch
 are set to 0; norms, embeddings and other parameters keep what their layers gave them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from torch import nn

@@ -7,8 +7,6 @@ al., "Averaging Weights Leads to Wider Optima", 2018). A classical head (a suppo
 is fitted here as well, in one go instead of epochs.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import time

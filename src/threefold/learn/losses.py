@@ -9,8 +9,6 @@ in parts), for those that weight by them. What a row can be used for is its `kin
     value      [B, 1] years
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Literal
 

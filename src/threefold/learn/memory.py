@@ -5,8 +5,6 @@ with every batch: the system then clears tens of thousands of pages anew each ti
 (benchmarks/training.py).
 """
 
-from __future__ import annotations
-
 import ctypes
 from functools import cache
 

@@ -4,8 +4,6 @@ A mix is `(images float [B, 3, H, W], Target, generator) -> (images, Target)`. T
 `torch.Generator`, so that the same seed draws the same partners on every device.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """The network: normalisation, a backbone, a head. uint8 photos as `Prepare` makes them in, one joint out."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -5,8 +5,6 @@ class sets the rates (and honours `lr_scale`); the shapes are closed forms here,
 absolute floor, put steps one update early and no longer keep a plateau.
 """
 
-from __future__ import annotations
-
 import math
 from bisect import bisect_right
 from collections.abc import Callable

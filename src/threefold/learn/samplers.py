@@ -8,8 +8,6 @@ Photos whose label is unknown have no class to be balanced with. They come as of
 whatever the sampler: they neither form a class that could be the rarest one nor get lost.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Literal
 

@@ -4,8 +4,6 @@ They are part of the network, not of the reader, so that validation, prediction 
 views and a recipe's out-of-fold score is that of what will be run. Each view costs one more forward pass.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from torch import Tensor

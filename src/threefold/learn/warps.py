@@ -6,8 +6,6 @@ from outside is filled from the border: kornia's own perspective, elastic and fi
 learns in place of the face, and its elastic takes five times as long.
 """
 
-from __future__ import annotations
-
 import torch
 from kornia.geometry.transform import get_perspective_transform, warp_perspective
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Results that are an answer in sentences and some tables: `decide` and `shake`, as lines and as a page."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar

@@ -6,8 +6,6 @@ from, since a difference can be put down to something only where one thing diffe
 the data, the lines are made from it, and the page renders it in its language.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ less sure and more often right; `unlabelled` photos make the temperatures fit th
 scored photos (`on="test"`) were read by it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

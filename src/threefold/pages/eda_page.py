@@ -6,8 +6,6 @@ pictures, and how large chance is on this very set. Reads each photo twice (`che
 at a bad one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any

@@ -7,8 +7,6 @@ scores and intervals come from metrics.json, the others from `evidence` by way o
 (report_looks.py) asks the networks, and only where they are here.
 """
 
-from __future__ import annotations
-
 import contextlib
 import statistics
 from collections import Counter

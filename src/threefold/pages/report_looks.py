@@ -7,8 +7,6 @@ person; an ensemble by the members' networks of the folds that each of them had 
 Where a face is comes from YuNet (photos/detect.py), on the photo for occlusion and on the prepared photo for Grad-CAM.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache

@@ -3,8 +3,6 @@
 Numbers come from `evidence`, with their intervals; here they are put beside pictures, as plain values for the template.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path

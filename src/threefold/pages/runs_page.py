@@ -5,8 +5,6 @@ shown. A column is a field of `runlog.RunRow` (`macro_f1`), the title it has in 
 recipe key (`train.mix`).
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -4,8 +4,6 @@ The numbers are those of `evidence.shake`; here runs are opened, the scores that
 results are put in a table a question, in the order in which a team asks them, with the answer in words.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan

@@ -6,8 +6,6 @@ Noise: two simulated classifiers of equal worth on the very persons and labels o
 `evidence.compare`: the interval of the score and of the difference, on all persons and on one of five folds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

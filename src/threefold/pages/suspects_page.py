@@ -6,8 +6,6 @@ keep, change or can't tell from the keyboard; what it saves as patches.csv is wh
 the `data.patches` that the run was trained with: the next training takes one file.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
