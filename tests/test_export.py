@@ -27,8 +27,7 @@ from threefold.evidence.decide import Decision
 from threefold.export import export as stage
 from threefold.export import parity
 from threefold.export.export import export
-from threefold.export.graph import exportable, finished, to_onnx, trace
-from threefold.export.precision import halve, quantise
+from threefold.export.graph import exportable, finished, halve, quantise, to_onnx, trace
 from threefold.files import atomic_write, write_json
 from threefold.learn.ages import AGES
 from threefold.learn.backbones import make_body
@@ -176,12 +175,8 @@ def test_why_a_network_cannot_be_a_graph_is_one_line(capfd: pytest.CaptureFixtur
             picked = images.float() if images.float().mean() > 3 else -images.float()
             return picked.flatten(1)[:, :18].softmax(1), None
 
-<<<<<<< HEAD
-    for wrong, words in ((Fixed(), "works on one fixed number of photos"), (Choosing(), "cannot write this network")):
-=======
     reasons = {Fixed(): "works on one fixed number of photos", Choosing(): "cannot write this network"}
     for wrong, words in reasons.items():
->>>>>>> h9
         with pytest.raises(RunError, match=rf"export: .*({words})") as error:
             to_onnx(wrong, [SIZE], ["photos"], ["probabilities", "years"])
         assert "\n" not in str(error.value)

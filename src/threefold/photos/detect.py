@@ -63,9 +63,8 @@ def detect(image: NDArray[np.uint8], *, far: bool = False) -> list[Detection]:
     if not faces and longer > LOOKS[0]:
         faces = _look(image, min(1.0, LOOKS[1] / longer))
     if far and longer > LOOKS[1]:
-        faces += [
-            face for face in _look(image, min(1.0, FAR / longer)) if not any(_same(face, other) for other in faces)
-        ]
+        further = _look(image, min(1.0, FAR / longer))
+        faces += [face for face in further if not any(_same(face, near) for near in faces)]
     return sorted(faces, key=lambda face: -face.score)
 
 

@@ -36,7 +36,7 @@ def landmarks(image: NDArray[np.uint8], face: Detection) -> NDArray[np.float32] 
     None where mesh and detector disagree. Raises AssetError without the model.
     """
     left, top, right, bottom = face.box
-    (x0, y0), (x1, y1) = face.points[0], face.points[1]
+    (x0, y0), (x1, y1) = face.points[:2]
     turn = np.degrees(np.arctan2(y1 - y0, x1 - x0))
     side = MARGIN * max(right - left, bottom - top)
     to_face = cv2.getRotationMatrix2D(((left + right) / 2, (top + bottom) / 2), float(turn), SIDE / side)
@@ -46,15 +46,11 @@ def landmarks(image: NDArray[np.uint8], face: Detection) -> NDArray[np.float32] 
     mesh = _MESH(np.asarray(crop, dtype=np.uint8)).reshape(468, 3)[list(_POINTS), :2]
     back = cv2.invertAffineTransform(to_face)
     points = np.asarray(mesh @ back[:, :2].T + back[:, 2], dtype=np.float32)
-    return points if _agree(points, np.array(face.points)) else None
-
-
-def _agree(points: NDArray[np.float32], detected: NDArray[np.float64]) -> bool:
-    """Whether the mesh has eyes and mouth corners where the detector has them."""
+    # eyes and mouth corners, as the mesh has them and as the detector does
     corners = np.stack([points[36:42].mean(0), points[42:48].mean(0), points[48], points[54]])
-    far = np.linalg.norm(corners - detected[[0, 1, 3, 4]], axis=1).max()
+    far = np.linalg.norm(corners - np.array(face.points)[[0, 1, 3, 4]], axis=1).max()
     eyes, mouth = np.linalg.norm(corners[1] - corners[0]), np.linalg.norm(corners[2] - corners[3])
-    return bool(far < APART * max(float(eyes), float(mouth), 4.0))
+    return points if far < APART * max(float(eyes), float(mouth), 4.0) else None
 
 
 _MESH = Tflite("mesh")

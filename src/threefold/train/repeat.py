@@ -16,8 +16,7 @@ from threefold.files import write_json
 from threefold.recipe import Recipe, make_recipe
 from threefold.results import Result
 from threefold.runs import Run
-from threefold.train.gather import members
-from threefold.train.single import train_run
+from threefold.train.single import members, train_run
 
 NOTE = "seeds.json"
 

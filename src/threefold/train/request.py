@@ -6,7 +6,11 @@ moment; types, shapes and weights are checked afterwards by `gather.members`, st
 
 from __future__ import annotations
 
+import importlib.metadata
+import shlex
+import sys
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from threefold import progress
@@ -15,6 +19,16 @@ from threefold.data.sources import split_sources
 from threefold.errors import RecipeError, RunError
 from threefold.recipe import Recipe, differences, load_recipe, make_recipe
 from threefold.runs import Run
+
+
+def origin(commit: str) -> dict[str, str]:
+    """What a stamp says of where a run comes from: version, commit, time and command line."""
+    return {
+        "version": importlib.metadata.version("threefold"),
+        "commit": commit,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["threefold", *sys.argv[1:]]),
+    }
 
 
 def open_recipe(recipe: Path | str | Recipe, overrides: Iterable[str]) -> Recipe:
@@ -80,6 +94,5 @@ def need_same(home: Path, seeds: int) -> None:
     one, several = (home / "stamp.json").exists(), (home / "seed0").is_dir()
     if (one and seeds > 1) or (several and seeds == 1):
         content = "one training" if one else "trainings under several seeds"
-        raise RunError(
-            f"{home}: holds {content}, which --resume with --seeds {seeds} cannot go on with; choose another --out"
-        )
+        reason = f"holds {content}, which --resume with --seeds {seeds} cannot go on with"
+        raise RunError(f"{home}: {reason}; choose another --out")
