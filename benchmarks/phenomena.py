@@ -28,7 +28,6 @@ from phenomena_reading import Altered, Images, judged, number
 from phenomena_runs import RECIPES, need_runs
 from phenomena_traps import trap_rows
 from shake import published
-from threefold.train.gather import deal, prepared, read_all
 
 import threefold
 from threefold import labels
@@ -44,6 +43,7 @@ from threefold.learn.plan import make_plan, make_prepare
 from threefold.photos.prepare import Prepare
 from threefold.predictions import Predictions
 from threefold.recipe import Recipe, load_recipe
+from threefold.train.single import deal, prepared, read_all
 
 NEEDS = {"parity": ("best-face", "base"), "traps": ("base",), "gaps": ("base", "best", "best-ensemble")}
 EPOCHS = 6

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from phenomena_reading import Altered, Images, judged
 from phenomena_runs import RECIPES
-from threefold.train.gather import prepared, read_all
 
 import threefold
 from threefold.evidence.metrics import score
@@ -20,6 +19,7 @@ from threefold.predictions import Predictions
 from threefold.read.backends import Backend
 from threefold.recipe import load_recipe
 from threefold.runs import Run
+from threefold.train.single import prepared, read_all
 
 Row = tuple[str, str]
 

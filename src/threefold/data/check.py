@@ -287,8 +287,8 @@ def _copies(faces: Sequence[Face], scans: Sequence[Scan]) -> tuple[dict[str, int
             problems.append(Problem("error", "one photo, two labels", faces[group[0]].id, text))
     chains = [pair for group in same.values() for pair in pairwise(group)]
     exact = {(i, j) for i, j in chains if persons[i] != persons[j]}
-    shape = (-1, duplicates.SIDE, duplicates.SIDE)
-    prints = np.array([scans[row].fingerprint for row in rows], dtype=np.uint8).reshape(shape)
+    prints = np.array([scans[row].fingerprint for row in rows], dtype=np.uint8)
+    prints = prints.reshape(-1, duplicates.SIDE, duplicates.SIDE)
     readable = [persons[row] for row in rows]
     near = np.array(rows, dtype=np.int64)[duplicates.near_duplicates(prints, readable)]
     across = sorted(exact | {(int(i), int(j)) for i, j in near})

@@ -130,28 +130,19 @@ def table(root: Path, note: Note = refuse) -> Iterator[Face]:
     persons = "person" if "person" in columns else "person_id"
     seen: dict[str, int] = {}
     for row in rows:
-        file = _file_below(row, note)
-        if file is None:
-            continue
-        if file in seen:
-            note(Problem("error", "rows that repeat", row.where("file"), f"{file!r} is in line {seen[file]} too"))
-            continue
-        seen[file] = row.line
-        mask, gender = (read_label(row, attribute, note) for attribute in ("mask", "gender"))
-        person, (age, group) = row.get(persons) or file, age_and_group(row, note)
-        yield Face(path.parent / file, person, file, mask, gender, age, group, box=_box(row, note))
-
-
-def _file_below(row: Row, note: Note) -> str | None:
-    text = row.get("file")
-    file = os.path.normpath(text.replace("\\", "/")) if text else "."
-    if Path(file).is_absolute() or file.split("/")[0] in ("..", ".") or re.match("[A-Za-z]:", file):
-        note(Problem("error", "rows without photos", row.where("file"), f"{text!r} is no path below {row.path.parent}"))
-    elif not (row.path.parent / file).is_file():
-        note(Problem("error", "rows without photos", row.where("file"), f"there is no photo {text!r}"))
-    else:
-        return file
-    return None
+        text, where = row.get("file"), row.where("file")
+        file = os.path.normpath(text.replace("\\", "/")) if text else "."
+        if Path(file).is_absolute() or file.split("/")[0] in ("..", ".") or re.match("[A-Za-z]:", file):
+            note(Problem("error", "rows without photos", where, f"{text!r} is no path below {path.parent}"))
+        elif not (path.parent / file).is_file():
+            note(Problem("error", "rows without photos", where, f"there is no photo {text!r}"))
+        elif file in seen:
+            note(Problem("error", "rows that repeat", where, f"{file!r} is in line {seen[file]} too"))
+        else:
+            seen[file] = row.line
+            mask, gender = (read_label(row, attribute, note) for attribute in ("mask", "gender"))
+            person, (age, group) = row.get(persons) or file, age_and_group(row, note)
+            yield Face(path.parent / file, person, file, mask, gender, age, group, box=_box(row, note))
 
 
 def age_and_group(row: Row, note: Note) -> tuple[float | None, int | None]:

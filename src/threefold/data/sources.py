@@ -36,13 +36,11 @@ def read_faces(text: str | Path, note: Note = refuse) -> list[Face]:
     faces: list[Face] = []
     for name, (layout, root) in zip(source_names(sources), sources, strict=True):
         prefix = f"{name}/" if len(sources) > 1 else ""
-        labelled = [
-            replace(face, id=_normal(prefix + face.id), person=_normal(prefix + face.person), source=name)
-            for face in SOURCES[layout](root, note)
-        ]
+        labelled = list(SOURCES[layout](root, note))
         if not labelled:
             raise DataError(f"{root}: no labelled photos found (read as {layout})")
-        faces += labelled
+        for face in labelled:
+            faces.append(replace(face, id=_normal(prefix + face.id), person=_normal(prefix + face.person), source=name))
     return sorted(faces, key=lambda face: face.id)
 
 

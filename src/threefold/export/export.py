@@ -309,7 +309,11 @@ def _write(exported: Exported, model: bytes, beside: Mapping[str, bytes], fold: 
     entry = exported.data() | {"path": file.name, "timm": isinstance(exported.timm, Path), "fold": fold}
     del entry["warnings"]
     files = {folder / name: content for name, content in beside.items()}
-    files |= {file: model, folder / "parity.json": _json(_entries(folder) | {file.name: entry})}
+    entries = {}
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        stored = json.loads((folder / "parity.json").read_bytes())
+        entries = {name: values for name, values in stored.items() if (folder / name).is_file()}
+    files |= {file: model, folder / "parity.json": _json(entries | {file.name: entry})}
     new = [path for path in files if not path.exists()]
     try:
         for path, content in files.items():
@@ -319,15 +323,6 @@ def _write(exported: Exported, model: bytes, beside: Mapping[str, bytes], fold: 
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
         raise RunError(f"{file}: cannot be written ({error.strerror or error})") from None
-
-
-def _entries(folder: Path) -> dict[str, Any]:
-    """The entries of parity.json for files that are still there."""
-    try:
-        entries = json.loads((folder / "parity.json").read_bytes())
-        return {name: entry for name, entry in entries.items() if (folder / name).is_file()}
-    except (OSError, ValueError, AttributeError):
-        return {}
 
 
 def _json(value: Any) -> bytes:

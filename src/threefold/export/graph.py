@@ -271,7 +271,6 @@ def quantise(model: Any, batches: Iterable[Mapping[str, NDArray[np.uint8]]]) -> 
     inside, depthwise = [], {}
     weights = {tensor.name for tensor in model.graph.initializer}
     for node in model.graph.node:
-        # the exporter notes the modules that a node lay in
         scopes = next((entry.value for entry in node.metadata_props if entry.key == SCOPES), "[]")
         if node.op_type in QUANTISED and any(BODY in str(scope).split(".") for scope in ast.literal_eval(scopes)):
             inside.append(node)

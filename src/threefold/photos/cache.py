@@ -79,8 +79,7 @@ def open_cache(
     """
     if not faces:
         raise DataError("there are no photos to prepare")
-    root = default_root() if root is None else root
-    threads = workers or cores()
+    root, threads = root or default_root(), workers or cores()
     shape = (len(faces), *prepare.size, 3)
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -102,10 +101,9 @@ def open_cache(
     return photos
 
 
-def content_digests(photos: Sequence[Path], *, root: Path | None = None) -> list[str]:
+def content_digests(photos: Sequence[Path]) -> list[str]:
     """Digest of the bytes of every photo, in order, as a run's stamp holds it; "" for a photo that cannot be read."""
-    folder = (default_root() if root is None else root) / "index"
-    return _digests(photos, folder, cores())
+    return _digests(photos, default_root() / "index", cores())
 
 
 def _load(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:

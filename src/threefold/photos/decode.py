@@ -73,9 +73,9 @@ def read(path: Path) -> bytes:
         raise PhotoError(f"{path}: cannot be read ({_one_line(error)})") from None
 
 
-def decode(path: Path, *, max_pixels: int = MAX_PIXELS, min_side: int | None = None) -> NDArray[np.uint8]:
+def decode(path: Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """[H, W, 3] uint8 RGB of a photo file, upright; `read` and `decode_bytes` in one."""
-    return decode_bytes(read(path), str(path), max_pixels=max_pixels, min_side=min_side)
+    return decode_bytes(read(path), str(path), max_pixels=max_pixels)
 
 
 def decode_bytes(

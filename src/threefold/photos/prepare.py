@@ -60,9 +60,8 @@ class Prepare:
         object.__setattr__(self, "size", parse_size(self.size))
         object.__setattr__(self, "mean", _colour("mean", self.mean))
         object.__setattr__(self, "std", _colour("std", self.std))
-        if str(self.interpolation) not in RESIZES:
-            nearest = one_of(RESIZES, str(self.interpolation))
-            raise RecipeError(f"prepare.interpolation: {self.interpolation!r} is not known ({nearest})")
+        if (name := str(self.interpolation)) not in RESIZES:
+            raise RecipeError(f"prepare.interpolation: {self.interpolation!r} is not known ({one_of(RESIZES, name)})")
         _ = self._crop, self._background  # built now, so that a wrong value is refused now
 
     def __call__(self, image: Pixels, box: Box | None = None) -> Pixels:

@@ -123,10 +123,8 @@ def _label(teacher: Run, folder: Path, labelled: Path, recipe: Recipe, note: dic
         (building / LINK).symlink_to(folder.resolve(), target_is_directory=True)
         write_csv(building / "labels.csv", rows)
         write_json(building / NOTE, {**note, **counts})
-    progress.say(
-        f"{len(used):,} of {len(photos):,} photos are labelled in {labelled}; left out: {counts['copies']} copies of "
-        f"labelled photos, {unreadable} that cannot be read"
-    )
+    left = f"{counts['copies']} copies of labelled photos, {unreadable} that cannot be read"
+    progress.say(f"{len(used):,} of {len(photos):,} photos are labelled in {labelled}; left out: {left}")
 
 
 def _surest(readings: dict[str, Reading], confidence: float, limit: int | None) -> list[str]:

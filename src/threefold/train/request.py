@@ -1,7 +1,7 @@
 """What is asked of a training verb, checked before torch is imported: recipe, component names, paths of photos, OUT.
 
 Importing torch, timm and kornia takes seconds. Every verb of this room begins with these checks, so that a typo costs a
-moment; types, shapes and weights are checked afterwards by `gather.members`, still before any photo is read.
+moment; types, shapes and weights are checked afterwards by `single.members`, still before any photo is read.
 """
 
 from __future__ import annotations

@@ -7,13 +7,13 @@ photo that copies one of a person who validates is a leak.
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -99,16 +99,19 @@ def _start(
         "persons": len({face.person for face in faces}),
         "seed": recipe.seed,
         "duplicate_groups": _joined(faces, groups),
-        "packages": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in PACKAGES},
+        "packages": {"python": platform.python_version(), **dict(zip(PACKAGES, map(version, PACKAGES), strict=True))},
         "baseline": load_recipe(baseline).flat() if baseline.is_file() else None,
     }
     # a run killed between its first files has them written again, the same
     started = resume and (out / "stamp.json").exists()
     run = Run.open(out) if started else Run.create(out, recipe, stamp)
     write_split(out / "split.csv", faces, split)
-    header = ("photo", "path", "person", "mask", "gender", "age", "age_group")
-    write_csv(out / "photos.csv", [header, *map(_photo_row, faces)])
+    rows: list[tuple[str, ...]] = [("photo", "path", "person", "mask", "gender", "age", "age_group")]
+    for face in faces:
+        mask, gender, group = map(label_name, ATTRIBUTES, face.parts)
+        age = "" if face.age is None else f"{face.age:g}"
+        rows.append((face.id, printable(str(face.photo.resolve())), face.person, mask, gender, age, group))
+    write_csv(out / "photos.csv", rows)
     return run
 
 
@@ -142,9 +145,8 @@ def _work(
             if fits and plan.stop.epochs != float("inf"):
                 # all people leave nobody to stop by: as many epochs as the folds' best ones on average
                 plan = replace(plan, epochs=max(1, round(float(np.mean([fit[place].best_epoch for fit in fits])))))
-            last.append(
-                _fold(run, replace(member, plan=plan), FINAL, *sides(recipe, photos, faces, split, None), journal)
-            )
+            everybody = sides(recipe, photos, faces, split, None)
+            last.append(_fold(run, replace(member, plan=plan), FINAL, *everybody, journal))
         fits.append(last)
     metrics: dict[str, Any] = {"photos": 0, "persons": 0, "macro_f1": None, "accuracy": None}
     if folds:
@@ -186,12 +188,6 @@ def _fit_row(run: Run, fits: Sequence[Fit], parts: Sequence[str]) -> dict[str, A
         "seconds": round(sum(fit.seconds for fit in fits), 2),
         "parts": dict(zip(parts, rows, strict=True)),
     }
-
-
-def _photo_row(face: Face) -> tuple[str, ...]:
-    mask, gender, group = map(label_name, ATTRIBUTES, face.parts)
-    age = "" if face.age is None else f"{face.age:g}"
-    return face.id, printable(str(face.photo.resolve())), face.person, mask, gender, age, group
 
 
 def _joined(faces: Sequence[Face], groups: NDArray[np.int64]) -> int:
