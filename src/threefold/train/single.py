@@ -43,7 +43,7 @@ from threefold.predictions import Predictions, join
 from threefold.recipe import PARTS, Recipe, load_recipe
 from threefold.runs import Run
 from threefold.train.request import finished_run, origin
-from threefold.train.tracking import Journal, make_tracker, send, start
+from threefold.train.tracking import Journal, make_tracker, start
 
 FINAL = -1
 """The fold number of the network that is trained on all people: split.csv's mark for "always training"."""
@@ -157,7 +157,7 @@ def _work(
     total = round(sum(f.seconds for fit in fits for f in fit), 1)
     spent = {"seconds": total, "seconds_last": round(time.perf_counter() - begin, 1)}
     write_json(run.path / "metrics.json", {**metrics, "folds": rows, **spent})
-    journal.tracker = send(journal.tracker, "summary", metrics)
+    journal.summary(metrics)
 
 
 def _fold(run: Run, member: Member, fold: int, train_side: Photos, valid: Photos | None, journal: Journal) -> Fit:

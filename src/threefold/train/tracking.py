@@ -191,6 +191,10 @@ class Journal(contextlib.AbstractContextManager["Journal"]):
         self.write()
         send(self.tracker, "close", kind is not None)
 
+    def summary(self, metrics: Row) -> None:
+        """The score, for the tracker."""
+        self.tracker = send(self.tracker, "summary", metrics)
+
     def write(self) -> None:
         """log.jsonl as a whole: it is small, and a reader never sees half a line."""
         write_text(self.home / "log.jsonl", "".join(json.dumps(row) + "\n" for row in self.rows))
