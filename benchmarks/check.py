@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
+from threefold.data.check import scan_all
 from threefold.data.duplicates import fingerprint, near_duplicates
-from threefold.data.scan import scan_all
 from threefold.data.sources import read_faces
 
 STEMS = ["mask1", "mask2", "mask3", "mask4", "mask5", "incorrect_mask", "normal"]

@@ -36,8 +36,7 @@ from numpy.typing import NDArray
 
 from threefold import labels
 from threefold.evidence.metrics import f1_per_class
-from threefold.export.graph import Averaged, finished, to_onnx
-from threefold.export.precision import halve, quantise
+from threefold.export.graph import Averaged, finished, halve, quantise, to_onnx
 from threefold.learn.backbones import trained_colours
 from threefold.learn.net import Net, bind_net, to_float
 from threefold.learn.target import make_target

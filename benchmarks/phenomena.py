@@ -43,7 +43,7 @@ from threefold.learn.plan import make_plan, make_prepare
 from threefold.photos.prepare import Prepare
 from threefold.predictions import Predictions
 from threefold.recipe import Recipe, load_recipe
-from threefold.train.gather import deal, prepared, read_all
+from threefold.train.single import deal, prepared, read_all
 
 NEEDS = {"parity": ("best-face", "base"), "traps": ("base",), "gaps": ("base", "best", "best-ensemble")}
 EPOCHS = 6

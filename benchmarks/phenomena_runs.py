@@ -17,8 +17,8 @@ from threefold.photos.cache import content_digests
 from threefold.read.backends import oof_digest
 from threefold.recipe import Recipe, differences, load_recipe
 from threefold.runs import ENSEMBLE, Run
-from threefold.train.gather import labelled_digest
 from threefold.train.join import ensemble
+from threefold.train.single import labelled_digest
 from threefold.train.train import train
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"

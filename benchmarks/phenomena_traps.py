@@ -19,7 +19,7 @@ from threefold.predictions import Predictions
 from threefold.read.backends import Backend
 from threefold.recipe import load_recipe
 from threefold.runs import Run
-from threefold.train.gather import prepared, read_all
+from threefold.train.single import prepared, read_all
 
 Row = tuple[str, str]
 

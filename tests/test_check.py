@@ -12,8 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from threefold.data.check import CheckResult, check
-from threefold.data.scan import scan, scan_all
+from threefold.data.check import CheckResult, check, scan, scan_all
 from threefold.errors import DataError
 
 SEVEN = ["mask1", "mask2", "mask3", "mask4", "mask5", "incorrect_mask", "normal"]

@@ -27,8 +27,7 @@ from threefold.evidence.decide import Decision
 from threefold.export import export as stage
 from threefold.export import parity
 from threefold.export.export import export
-from threefold.export.graph import exportable, finished, to_onnx, trace
-from threefold.export.precision import halve, quantise
+from threefold.export.graph import exportable, finished, halve, quantise, to_onnx, trace
 from threefold.files import atomic_write, write_json
 from threefold.learn.ages import AGES
 from threefold.learn.backbones import make_body

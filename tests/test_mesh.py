@@ -12,8 +12,7 @@ import pytest
 from threefold.assets import asset_path
 from threefold.errors import AssetError
 from threefold.photos.decode import decode
-from threefold.photos.detect import Detection, detect
-from threefold.photos.mesh import landmarks
+from threefold.photos.detect import Detection, detect, landmarks
 
 AAF = Path(__file__).resolve().parents[2] / "shared" / "data" / "aaf"
 

@@ -20,7 +20,7 @@ from threefold import labels, spec
 from threefold.errors import LeakError, RecipeError
 from threefold.learn.ages import bind_age
 from threefold.recipe import make_recipe
-from threefold.train.gather import prepared, read_all, sides
+from threefold.train.single import prepared, read_all, sides
 
 PARTS = {
     "parts.mask.prepare.size": "32x24", "parts.gender.prepare.size": "40x32", "parts.gender.train.epochs": 1,

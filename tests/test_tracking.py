@@ -23,8 +23,7 @@ from threefold.evidence.metrics import measure
 from threefold.recipe import make_recipe
 from threefold.runs import Run
 from threefold.train import tracking
-from threefold.train.journal import Journal
-from threefold.train.tracking import Tracker, fold_name, make_tracker, send, start
+from threefold.train.tracking import Journal, Tracker, fold_name, make_tracker, send, start
 
 ROWS = [*epochs(0, 2), *epochs(1, 2), {**epochs(0, 1)[0], "fold": -1, "valid_loss": None, "macro_f1": None}]
 METRICS = measure(simulate(20, 2), draws=20)

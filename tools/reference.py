@@ -99,29 +99,21 @@ def catalogue() -> dict[str, Any]:
 
 
 def _component(name: str, factory: Callable[..., Any], kind: Kind) -> dict[str, Any]:
-    options: list[dict[str, Any]] = []
-    is_open = False
-    if not kind.plain:
-        parameters = list(inspect.signature(factory).parameters.values())[kind.provided :]
-        is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-        options = [_option(parameter) for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
-    arguments = [
-        option["name"] if option["default"] is None else f"{option['name']}={option['default']}" for option in options
-    ]
+    parameters = [] if kind.plain else list(inspect.signature(factory).parameters.values())[kind.provided :]
+    named = [parameter for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
+    options, arguments = [], []
+    for parameter in named:
+        word, default = parameter.name, None
+        if parameter.default is not parameter.empty:
+            # as a recipe writes it: words without quotes
+            is_word = isinstance(parameter.default, str) and parameter.default.isidentifier()
+            default = parameter.default if is_word else repr(parameter.default)
+        annotation = "" if parameter.annotation is parameter.empty else str(parameter.annotation)
+        options.append({"name": word, "type": re.sub(r"\b[a-z_]+\.", "", annotation), "default": default})
+        arguments.append(word if default is None else f"{word}={default}")
     usage = f"{name}({', '.join(arguments)})" if arguments else name
     description = (inspect.getdoc(factory) or "") if callable(factory) else ""
-    return {"usage": usage, "description": description, "options": options, "open": is_open}
-
-
-def _option(parameter: inspect.Parameter) -> dict[str, Any]:
-    default = None if parameter.default is parameter.empty else _written(parameter.default)
-    kind = "" if parameter.annotation is parameter.empty else str(parameter.annotation)
-    return {"name": parameter.name, "type": re.sub(r"\b[a-z_]+\.", "", kind), "default": default}
-
-
-def _written(value: Any) -> str:
-    """A default as a recipe writes it: words without quotes."""
-    return value if isinstance(value, str) and value.isidentifier() else repr(value)
+    return {"usage": usage, "description": description, "options": options, "open": len(named) < len(parameters)}
 
 
 def document() -> str:

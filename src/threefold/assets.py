@@ -77,7 +77,7 @@ HELPERS: dict[str, Asset] = {
     ),
 }
 """Small networks that look at photos: face detector (photos/detect.py), segmentation (photos/background.py), face mesh
-(photos/mesh.py)."""
+(photos/detect.py)."""
 
 
 def assets_root() -> Path:

@@ -7,6 +7,7 @@ across persons are a leak, yet a warning: training looks for them itself and kee
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,11 +25,12 @@ from threefold.data import duplicates
 from threefold.data.face import Face, truth
 from threefold.data.layouts import CONTEST_MASKS
 from threefold.data.options import statistics
-from threefold.data.scan import Scan, scan_all
 from threefold.data.sources import read_faces, source_names, split_sources
 from threefold.data.tables import Problem
-from threefold.errors import DataError
-from threefold.photos.decode import PhotoInfo, wrong_extension
+from threefold.errors import DataError, PhotoError
+from threefold.parallel import processes
+from threefold.photos import decode
+from threefold.photos.decode import PhotoInfo
 from threefold.progress import Advance, bar
 from threefold.results import Result, table_lines
 
@@ -122,6 +124,38 @@ class CheckResult(Result):
         return [("severity", "kind", "where", "text"), *table]
 
 
+@dataclass(frozen=True)
+class Scan:
+    """One photo as it was read: `info`, BLAKE2b of the bytes and fingerprint, or the reason it could not be."""
+
+    info: PhotoInfo | None = None
+    digest: bytes = b""
+    fingerprint: NDArray[np.uint8] | None = None
+    reason: str = ""
+
+
+def scan(path: Path) -> Scan:
+    """Read a photo once, decode it whole (what is cut off is noticed only so) and fingerprint it."""
+    try:
+        data = decode.read(path)
+        info = decode.probe(data, str(path))
+        pixels = decode.decode_bytes(data, str(path), min_side=2 * duplicates.SIDE)
+    except PhotoError as error:
+        return Scan(reason=str(error))
+    return Scan(info, hashlib.blake2b(data, digest_size=16).digest(), duplicates.fingerprint(pixels))
+
+
+def scan_all(paths: Sequence[Path], progress: Advance | None = None) -> list[Scan]:
+    """`scan` in order, on all cores; `progress(done, N)` is called after each."""
+    scans: list[Scan] = []
+    # By processes: threads reach half their speed, since headers are read in Python.
+    for result in processes(scan, paths, least=500, chunk=32):
+        scans.append(result)
+        if progress:
+            progress(len(scans), len(paths))
+    return scans
+
+
 def _listed(counts: Mapping[str, int], most: int = 6) -> str:
     """`384x512 18,900, 200x200 12, 3 others`."""
     shown = [f"{name} {count:,}" for name, count in list(counts.items())[:most]]
@@ -145,7 +179,10 @@ def check(data: str | Path, progress: Advance | None = None) -> CheckResult:
     codes, years = truth(faces), [face.age for face in faces if face.age is not None]
     counts = np.bincount(labels.encode_all(codes) + 1, minlength=labels.CLASSES + 1)[1:]
     classes = {labels.class_name(code): int(count) for code, count in enumerate(counts)}
-    attributes = {name: _values(name, codes[:, column]) for column, name in enumerate(labels.ATTRIBUTES)}
+    attributes = {}
+    for (name, words), column in zip(labels.NAMES.items(), codes.T, strict=True):
+        attributes[name] = {word: int((column == code).sum()) for code, word in enumerate(words)}
+        attributes[name]["unknown"] = int((column == labels.UNKNOWN).sum())
     copies, copied = _copies(faces, scans)
     problems += [*_photos(faces, scans), *_labels(faces), *_incomplete(faces, data), *copied]
     problems += _empty(attributes, classes)
@@ -172,11 +209,6 @@ def _counts(values: Iterable[str]) -> dict[str, int]:
     return dict(Counter(values).most_common())
 
 
-def _values(attribute: str, codes: NDArray[np.int8]) -> dict[str, int]:
-    counts = {name: int((codes == code).sum()) for code, name in enumerate(labels.NAMES[attribute])}
-    return {**counts, "unknown": int((codes == labels.UNKNOWN).sum())}
-
-
 def _oddities(info: PhotoInfo) -> Iterator[str]:
     if info.mode in ("1", "L", "LA", "La") or info.mode.startswith("I"):
         yield "grey"
@@ -196,12 +228,12 @@ def _photos(faces: Sequence[Face], scans: Sequence[Scan]) -> Iterator[Problem]:
         if result.info is None:
             yield Problem("error", "unreadable photos", face.id, result.reason)
             continue
-        fitting = wrong_extension(face.photo, result.info)
-        if fitting:
+        if fitting := decode.wrong_extension(face.photo, result.info):
             yield Problem("warning", "wrong extensions", face.id, f"is {result.info.format}, should end in {fitting}")
-        if face.box and (face.box[2] > result.info.width or face.box[3] > result.info.height):
-            size = f"{result.info.width}x{result.info.height}"
-            yield Problem("warning", "boxes beyond the photo", face.id, f"face box {face.box} in {size} pixels")
+        width, height = result.info.width, result.info.height
+        if face.box and (face.box[2] > width or face.box[3] > height):
+            text = f"face box {face.box} in {width}x{height} pixels"
+            yield Problem("warning", "boxes beyond the photo", face.id, text)
 
 
 def _labels(faces: Sequence[Face]) -> Iterator[Problem]:
@@ -237,8 +269,7 @@ def _incomplete(faces: Sequence[Face], text: str | Path) -> Iterator[Problem]:
         if face.source in contest:
             stems[face.person][face.photo.stem.lower()] += 1
     for person, counts in stems.items():
-        wrong = [f"{counts[stem]} x {stem}" for stem in CONTEST_MASKS if counts[stem] != 1]
-        if wrong:
+        if wrong := [f"{counts[stem]} x {stem}" for stem in CONTEST_MASKS if counts[stem] != 1]:
             yield Problem("warning", "persons without the seven photos", f"person {person}", ", ".join(wrong))
 
 
@@ -251,14 +282,13 @@ def _copies(faces: Sequence[Face], scans: Sequence[Scan]) -> tuple[dict[str, int
     for row in rows:
         same[scans[row].digest].append(row)
     for group in same.values():
-        contradiction = _contradiction([faces[row] for row in group], ("mask", "gender", "age", "age_group"))
-        if contradiction:
+        if contradiction := _contradiction([faces[row] for row in group], ("mask", "gender", "age", "age_group")):
             text = f"the same file has {contradiction}"
             problems.append(Problem("error", "one photo, two labels", faces[group[0]].id, text))
     chains = [pair for group in same.values() for pair in pairwise(group)]
     exact = {(i, j) for i, j in chains if persons[i] != persons[j]}
-    shape = (-1, duplicates.SIDE, duplicates.SIDE)
-    prints = np.array([scans[row].fingerprint for row in rows], dtype=np.uint8).reshape(shape)
+    prints = np.array([scans[row].fingerprint for row in rows], dtype=np.uint8)
+    prints = prints.reshape(-1, duplicates.SIDE, duplicates.SIDE)
     readable = [persons[row] for row in rows]
     near = np.array(rows, dtype=np.int64)[duplicates.near_duplicates(prints, readable)]
     across = sorted(exact | {(int(i), int(j)) for i, j in near})

@@ -72,12 +72,10 @@ def same_picture(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> bool:
     whole = np.ones((SIDE, SIDE), dtype=bool)
     if _fine_correlation(x, y, whole) >= SAME:
         return True
-    warp = np.eye(2, 3, dtype=np.float32)
+    start, mask = np.eye(2, 3, dtype=np.float32), whole.astype(np.uint8)
     stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 12, 1e-3)
     try:
-        warp = np.asarray(
-            cv2.findTransformECC(x, y, warp, cv2.MOTION_AFFINE, stop, whole.astype(np.uint8), 3)[1], dtype=np.float32
-        )
+        warp = np.asarray(cv2.findTransformECC(x, y, start, cv2.MOTION_AFFINE, stop, mask, 3)[1], dtype=np.float32)
     except cv2.error:  # it does not converge: nothing in common
         return False
     if np.abs(warp - np.eye(2, 3)).max() > SIDE / 6:

@@ -45,16 +45,13 @@ def deal_folds(faces: Sequence[Face], k: int, *, seed: int, groups: Groups | Non
     Raises DataError for k < 2 or more folds than units.
     """
     units = _units(faces, groups)
-    if not 2 <= k <= min(len(units), MAX_FOLDS):
-        raise DataError(
-            f"folds: {k} folds cannot be dealt; expected 2..{min(len(units), MAX_FOLDS)} for {len(units)} persons"
-        )
+    most = min(len(units), MAX_FOLDS)
+    if not 2 <= k <= most:
+        raise DataError(f"folds: {k} folds cannot be dealt; expected 2..{most} for {len(units)} persons")
     rng = np.random.default_rng(seed)
-    kinds = {parts: n for n, parts in enumerate(sorted({parts for unit in units for parts, _ in unit.what}))}
-    total = np.zeros(len(kinds))
-    for unit in units:
-        for parts, count in unit.what:
-            total[kinds[parts]] += count
+    photos_of = Counter(face.parts for face in faces)
+    total = np.array([photos_of[parts] for parts in sorted(photos_of)], dtype=np.float64)
+    kinds = {parts: n for n, parts in enumerate(sorted(photos_of))}
     dealt: dict[object, NDArray[np.int64]] = {}
     load, photos = np.zeros((k, len(kinds))), np.zeros(k)
     folds = np.full(len(faces), -1, dtype=np.int8)
@@ -114,9 +111,9 @@ def make_split(text: str, faces: Sequence[Face], *, seed: int, groups: Groups | 
         return holdout(faces, share, seed=seed, groups=groups)
 
     table: spec.Table = {"holdout": held_out, "all": lambda: everyone(faces)}
-    calls = spec.parse(text, key)
-    if calls[0].name not in table:
-        nearest = one_of([*table, "split.csv"], calls[0].name)
+    name = spec.parse(text, key)[0].name
+    if name not in table:
+        nearest = one_of([*table, "split.csv"], name)
         raise RecipeError(f"{key}: {text!r} is no split; expected a number of folds or one of these ({nearest})")
     folds: NDArray[np.int8] = spec.build_one(text, table, key)
     return folds
@@ -146,16 +143,13 @@ def read_split(path: Path, faces: Sequence[Face], groups: Groups | None = None) 
         if "person" in columns and row.get("person") != persons[photo]:
             raise DataError(f"{row.where('person')}: {row.get('person')!r}, but {photo} shows {persons[photo]!r}")
         if not text.removeprefix("-").isdecimal() or not -1 <= int(text) < MAX_FOLDS:
-            raise DataError(
-                f"{row.where('fold')}: {text!r} is no fold; expected -1 (always trains) or 0..{MAX_FOLDS - 1}"
-            )
+            expected = f"expected -1 (always trains) or 0..{MAX_FOLDS - 1}"
+            raise DataError(f"{row.where('fold')}: {text!r} is no fold; {expected}")
         split[photo] = int(text)
-    missing = [face.id for face in faces if face.id not in split]
-    if missing:
+    if missing := [face.id for face in faces if face.id not in split]:
         raise DataError(f"{path}: {len(missing)} photos of the data are missing, first {missing[0]!r}")
     folds = np.array([split[face.id] for face in faces], dtype=np.int8)
-    gaps = sorted(set(range(int(folds.max(initial=-1)) + 1)) - set(folds.tolist()))
-    if gaps:
+    if gaps := sorted(set(range(int(folds.max(initial=-1)) + 1)) - set(folds.tolist())):
         raise DataError(f"{path}: fold {gaps[0]} has no photo, but fold {folds.max()} has")
     assert_disjoint(faces, folds, groups)
     return folds
@@ -178,7 +172,16 @@ def assert_disjoint(faces: Sequence[Face], folds: NDArray[np.int8], groups: Grou
 def _units(faces: Sequence[Face], groups: Groups | None) -> list[_Unit]:
     """Units sorted by name: groups of photos, whose persons are whole."""
     members: dict[object, list[int]] = {}
-    for row, key in enumerate(_joined(faces, groups)):
+    keys: Sequence[object] = [face.person for face in faces]
+    if groups is not None:
+        if len(groups) != len(faces):
+            raise DataError(f"folds: {len(groups)} groups for {len(faces)} photos")
+        numbers = [int(group) for group in groups]
+        if len(set(zip(keys, numbers, strict=True))) > len(set(keys)):
+            rule = "groups must hold whole persons (duplicates.person_groups)"
+            raise DataError(f"folds: a person is in two groups; {rule}")
+        keys = numbers
+    for row, key in enumerate(keys):
         members.setdefault(key, []).append(row)
     units = []
     for rows in members.values():
@@ -186,18 +189,6 @@ def _units(faces: Sequence[Face], groups: Groups | None) -> list[_Unit]:
         what = tuple(sorted(Counter(faces[row].parts for row in rows).items()))
         units.append(_Unit(min(first), tuple(rows), tuple(sorted(first.values())), what))
     return sorted(units, key=lambda unit: unit.name)
-
-
-def _joined(faces: Sequence[Face], groups: Groups | None) -> Sequence[object]:
-    persons = [face.person for face in faces]
-    if groups is None:
-        return persons
-    if len(groups) != len(faces):
-        raise DataError(f"folds: {len(groups)} groups for {len(faces)} photos")
-    numbers = [int(group) for group in groups]
-    if len(set(zip(persons, numbers, strict=True))) > len(set(persons)):
-        raise DataError("folds: a person is in two groups; groups must hold whole persons (duplicates.person_groups)")
-    return numbers
 
 
 def _ordered(units: Sequence[_Unit], rng: np.random.Generator) -> list[_Unit]:

@@ -8,27 +8,16 @@ sources. Photos are not opened.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from threefold import labels
+from threefold.data import tables
 from threefold.data.face import Face
-from threefold.data.tables import (
-    AGES,
-    Note,
-    Problem,
-    Row,
-    children,
-    existing,
-    is_photo,
-    photos_below,
-    read_age,
-    read_label,
-    read_rows,
-    refuse,
-)
+from threefold.data.tables import Note, Problem, Row, children, is_photo, read_age, read_label, read_rows, refuse
 from threefold.errors import DataError, one_of
 from threefold.files import write_csv
 from threefold.photos.decode import Box
@@ -41,7 +30,6 @@ CONTEST_MASKS = {
 """Stem of a contest photo -> how the mask is worn."""
 _PERSON_FOLDER = re.compile(r"(?P<id>.+)_(?P<gender>male|female)_(?P<race>[^_]*)_(?P<age>\d{1,3})", re.IGNORECASE)
 _UTKFACE = re.compile(r"(?P<age>\d{1,3})_(?P<gender>[01])_(?P<race>[0-4])_\d+")
-_SIDES = ("left", "top", "right", "bottom")
 
 
 def contest(root: Path, note: Note = refuse) -> Iterator[Face]:
@@ -56,7 +44,14 @@ def contest(root: Path, note: Note = refuse) -> Iterator[Face]:
         raise DataError(f"{root}: no train.csv and no images/ID_GENDER_RACE_AGE in it or in its train/")
     folders = {entry.name: entry for entry in children(train / "images") if entry.is_dir()}
     if (train / "train.csv").is_file():
-        rows, reason = _contest_rows(train / "train.csv", note), "train.csv has no row for it"
+        rows: dict[str, Row] = {}
+        reason = "train.csv has no row for it"
+        for row in read_rows(train / "train.csv", ("gender", "age", "path"))[1]:
+            name = row.get("path")
+            if name in rows:
+                text = f"{name!r} is in line {rows[name].line} too"
+                note(Problem("error", "rows that repeat", row.where("path"), text))
+            rows[name] = row
     else:
         named = {name: _folder_cells(name) for name in folders}
         rows = {name: Row(folders[name], 0, cells) for name, cells in named.items() if cells}
@@ -95,17 +90,6 @@ def contest_folder(root: Path) -> Path | None:
     return None
 
 
-def _contest_rows(listing: Path, note: Note) -> dict[str, Row]:
-    people: dict[str, Row] = {}
-    for row in read_rows(listing, ("gender", "age", "path"))[1]:
-        name = row.get("path")
-        if name in people:
-            text = f"{name!r} is in line {people[name].line} too"
-            note(Problem("error", "rows that repeat", row.where("path"), text))
-        people[name] = row
-    return people
-
-
 def _folder_cells(name: str) -> dict[str, str]:
     """What a contest folder's name holds, {} for another name."""
     match = _PERSON_FOLDER.fullmatch(name)
@@ -141,33 +125,24 @@ def table(root: Path, note: Note = refuse) -> Iterator[Face]:
     box is given by all of left, top, right, bottom (pixels). Errors: a value that is no label, `age` and `age_group`
     that disagree, a file that is missing or listed twice.
     """
-    path = existing(root / "labels.csv") if root.is_dir() else root
+    path = tables.existing(root / "labels.csv") if root.is_dir() else root
     columns, rows = read_rows(path, ("file",))
     persons = "person" if "person" in columns else "person_id"
     seen: dict[str, int] = {}
     for row in rows:
-        file = _file_below(row, note)
-        if file is None:
-            continue
-        if file in seen:
-            note(Problem("error", "rows that repeat", row.where("file"), f"{file!r} is in line {seen[file]} too"))
-            continue
-        seen[file] = row.line
-        mask, gender = (read_label(row, attribute, note) for attribute in ("mask", "gender"))
-        person, (age, group) = row.get(persons) or file, age_and_group(row, note)
-        yield Face(path.parent / file, person, file, mask, gender, age, group, box=_box(row, note))
-
-
-def _file_below(row: Row, note: Note) -> str | None:
-    text = row.get("file")
-    file = os.path.normpath(text.replace("\\", "/")) if text else "."
-    if Path(file).is_absolute() or file.split("/")[0] in ("..", ".") or re.match("[A-Za-z]:", file):
-        note(Problem("error", "rows without photos", row.where("file"), f"{text!r} is no path below {row.path.parent}"))
-    elif not (row.path.parent / file).is_file():
-        note(Problem("error", "rows without photos", row.where("file"), f"there is no photo {text!r}"))
-    else:
-        return file
-    return None
+        text, where = row.get("file"), row.where("file")
+        file = os.path.normpath(text.replace("\\", "/")) if text else "."
+        if Path(file).is_absolute() or file.split("/")[0] in ("..", ".") or re.match("[A-Za-z]:", file):
+            note(Problem("error", "rows without photos", where, f"{text!r} is no path below {path.parent}"))
+        elif not (path.parent / file).is_file():
+            note(Problem("error", "rows without photos", where, f"there is no photo {text!r}"))
+        elif file in seen:
+            note(Problem("error", "rows that repeat", where, f"{file!r} is in line {seen[file]} too"))
+        else:
+            seen[file] = row.line
+            mask, gender = (read_label(row, attribute, note) for attribute in ("mask", "gender"))
+            person, (age, group) = row.get(persons) or file, age_and_group(row, note)
+            yield Face(path.parent / file, person, file, mask, gender, age, group, box=_box(row, note))
 
 
 def age_and_group(row: Row, note: Note) -> tuple[float | None, int | None]:
@@ -182,15 +157,13 @@ def age_and_group(row: Row, note: Note) -> tuple[float | None, int | None]:
 
 
 def _box(row: Row, note: Note) -> Box | None:
-    texts = [row.get(side) for side in _SIDES]
+    texts = [row.get(side) for side in ("left", "top", "right", "bottom")]
     if not any(texts):
         return None
-    try:
+    with contextlib.suppress(ValueError):
         left, top, right, bottom = (float(text) for text in texts)
         if 0 <= left < right < float("inf") and 0 <= top < bottom < float("inf"):
             return left, top, right, bottom
-    except ValueError:
-        pass
     text = f"face box {','.join(texts)!r} cannot be; expected left < right and top < bottom in pixels"
     note(Problem("error", "unknown labels", row.where("left"), text))
     return None
@@ -202,10 +175,10 @@ def utkface(root: Path, note: Note = refuse) -> Iterator[Face]:
     Masks are unknown: nobody labelled them. The published set holds a few names that lack a field; which one is missing
     cannot be known, so these are left out with a warning.
     """
-    for photo in photos_below(root):
+    for photo in tables.photos_below(root):
         file = photo.relative_to(root).as_posix()
         match = _UTKFACE.match(photo.name)
-        if match is None or not AGES[0] <= int(match["age"]) <= AGES[1]:
+        if match is None or not tables.AGES[0] <= int(match["age"]) <= tables.AGES[1]:
             text = "left out: not named AGE_GENDER_RACE_DATE"
             note(Problem("warning", "photos of unknown name", str(photo), text))
             continue
@@ -220,7 +193,7 @@ def folders(root: Path, note: Note = refuse) -> Iterator[Face]:
     folders. Errors: a folder name that is no label, folders that contradict each other.
     """
     meanings: dict[str, dict[str, int]] = {}
-    for photo in photos_below(root):
+    for photo in tables.photos_below(root):
         file = photo.relative_to(root)
         if len(file.parts) == 1:
             note(Problem("warning", "photos without label", str(photo), "left out: it is in no folder of a class"))
@@ -228,7 +201,12 @@ def folders(root: Path, note: Note = refuse) -> Iterator[Face]:
         codes: dict[str, int] = {}
         for part in file.parts[:-1]:
             if part not in meanings:
-                meanings[part] = _folder_meaning(root, part, note)
+                meaning = folder_labels(part)
+                if meaning is None:
+                    words = [label for names in labels.NAMES.values() for label in names] + ["0 .. 17"]
+                    text = f"folder {part!r} is no class or label ({one_of(words, part)})"
+                    note(Problem("error", "unknown labels", str(root), text))
+                meanings[part] = meaning or {}
             for attribute, code in meanings[part].items():
                 if codes.setdefault(attribute, code) != code:
                     text = f"folder {part!r} contradicts a folder above it"
@@ -251,37 +229,10 @@ def folder_labels(name: str) -> dict[str, int] | None:
     return None
 
 
-def _folder_meaning(root: Path, name: str, note: Note) -> dict[str, int]:
-    meaning = folder_labels(name)
-    if meaning is None:
-        words = [label for names in labels.NAMES.values() for label in names] + ["0 .. 17"]
-        text = f"folder {name!r} is no class or label ({one_of(words, name)})"
-        note(Problem("error", "unknown labels", str(root), text))
-    return meaning or {}
-
-
-def _class_folders() -> dict[str, int]:
-    codes = {str(code): code for code in range(labels.CLASSES)}
-    for code in range(labels.CLASSES):
-        mask, gender, group = labels.decode(code)
-        for names in (labels.NAMES["age_group"], ("young", "middle", "old")):
-            codes[f"{labels.name('mask', mask)}_{labels.name('gender', gender)}_{names[group]}"] = code
-    return codes
-
-
-_CLASS_FOLDERS = _class_folders()
-
-
-def _is_table(root: Path) -> bool:
-    return (root.is_file() and root.suffix.lower() == ".csv") or (root / "labels.csv").is_file()
-
-
-def _is_utkface(root: Path) -> bool:
-    return any(is_photo(entry) and _UTKFACE.match(entry.name) for entry in children(root))
-
-
-def _is_folders(root: Path) -> bool:
-    return any(entry.is_dir() and folder_labels(entry.name) for entry in children(root))
+_CLASS_FOLDERS = {str(code): code for code in range(labels.CLASSES)}
+for _names in (labels.NAMES["age_group"], ("young", "middle", "old")):
+    _words = itertools.product(labels.NAMES["mask"], labels.NAMES["gender"], _names)
+    _CLASS_FOLDERS |= {"_".join(words): code for code, words in enumerate(_words)}
 
 
 SOURCES: dict[str, Callable[[Path, Note], Iterator[Face]]] = {
@@ -292,8 +243,17 @@ SOURCES: dict[str, Callable[[Path, Note], Iterator[Face]]] = {
 }
 SIGNS: dict[str, tuple[Callable[[Path], object], str]] = {
     "contest": (contest_folder, "train.csv or images/ID_GENDER_RACE_AGE"),
-    "csv": (_is_table, "labels.csv"),
-    "utkface": (_is_utkface, "AGE_GENDER_RACE_DATE.jpg"),
-    "folders": (_is_folders, "folders named after classes or labels"),
+    "csv": (
+        lambda root: (root / "labels.csv").is_file() or (root.is_file() and root.suffix.lower() == ".csv"),
+        "labels.csv",
+    ),
+    "utkface": (
+        lambda root: any(is_photo(entry) and _UTKFACE.match(entry.name) for entry in children(root)),
+        "AGE_GENDER_RACE_DATE.jpg",
+    ),
+    "folders": (
+        lambda root: any(entry.is_dir() and folder_labels(entry.name) for entry in children(root)),
+        "folders named after classes or labels",
+    ),
 }
 """What a layout is recognised by when a source does not name one, tried in this order: a test, and its words."""

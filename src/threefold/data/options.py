@@ -66,12 +66,12 @@ def apply_patches(faces: Sequence[Face], path: Path) -> tuple[list[Face], Patche
     lines: dict[tuple[int, str], int] = {}
     missed: list[Row] = []
     for row in rows:
-        change = _change(row)
+        change_of = _change(row)
         photos = _photos(row, faces, people)
         if not photos:
             missed.append(row)
         for n in photos:
-            for field, value in change(faces[n]).items():
+            for field, value in change_of(faces[n]).items():
                 line = lines.setdefault((n, field), row.line)
                 if changes[n].setdefault(field, value) != value:
                     raise DataError(f"{path}, lines {line} and {row.line}: two values of {field} for {faces[n].id}")
@@ -79,7 +79,12 @@ def apply_patches(faces: Sequence[Face], path: Path) -> tuple[list[Face], Patche
     if rows and len(missed) == len(rows):
         near = get_close_matches(name, people, n=1, cutoff=0) or ["none"]
         raise DataError(f"{path}: none of its {len(rows)} rows fits these photos; {name!r}: nearest person {near[0]!r}")
-    patched = [_relabel(face, changes.get(n, {})) for n, face in enumerate(faces)]
+    patched = list(faces)
+    for n, change in changes.items():
+        age, group = faces[n].age, change.get("age_group")
+        if "age_group" in change and "age" not in change and age is not None and labels.age_group(age) != group:
+            change["age"] = None
+        patched[n] = replace(faces[n], **change)
     changed = sum(old != new for old, new in zip(faces, patched, strict=True))
     return patched, Patched(len(rows), len(missed), changed, f"line {missed[0].line}: {name}" if missed else "")
 
@@ -157,21 +162,13 @@ def _one(row: Row, column: str, text: str, names: list[str]) -> list[str]:
     return names
 
 
-def _relabel(face: Face, change: dict[str, Any]) -> Face:
-    group = change.get("age_group")
-    if "age_group" in change and "age" not in change and face.age is not None and labels.age_group(face.age) != group:
-        change = {**change, "age": None}
-    return replace(face, **change) if change else face
-
-
 def parse_cuts(text: str) -> tuple[int, int]:
     """`data.train_cuts`: `30,58` -> (30, 58), the first year of the middle and of the old group; raises RecipeError."""
     match = re.fullmatch(r"\s*(\d{1,3})\s*,\s*(\d{1,3})\s*", text, re.ASCII)
     low, high = (int(year) for year in match.groups()) if match else (0, 0)
     if not AGES[0] < low < high <= AGES[1]:
-        raise RecipeError(
-            f"data.train_cuts: {text!r}; expected the first year of the middle and the old group, as in 30,58"
-        )
+        expected = "expected the first year of the middle and the old group, as in 30,58"
+        raise RecipeError(f"data.train_cuts: {text!r}; {expected}")
     return low, high
 
 

@@ -36,13 +36,11 @@ def read_faces(text: str | Path, note: Note = refuse) -> list[Face]:
     faces: list[Face] = []
     for name, (layout, root) in zip(source_names(sources), sources, strict=True):
         prefix = f"{name}/" if len(sources) > 1 else ""
-        labelled = [
-            replace(face, id=_normal(prefix + face.id), person=_normal(prefix + face.person), source=name)
-            for face in SOURCES[layout](root, note)
-        ]
+        labelled = list(SOURCES[layout](root, note))
         if not labelled:
             raise DataError(f"{root}: no labelled photos found (read as {layout})")
-        faces += labelled
+        for face in labelled:
+            faces.append(replace(face, id=_normal(prefix + face.id), person=_normal(prefix + face.person), source=name))
     return sorted(faces, key=lambda face: face.id)
 
 
@@ -84,9 +82,8 @@ def recognise(root: Path) -> str:
 def source_names(sources: Sequence[tuple[str, Path]]) -> list[str]:
     """`Face.source` of each source: its root folder's name; the second of one name is name-2, and so on."""
     names: list[str] = []
-    for _, root in sources:
-        full = root.resolve()
-        base = (full.parent.name if full.is_file() else full.name) or "root"
+    for root in (root.resolve() for _, root in sources):
+        base = (root.parent.name if root.is_file() else root.name) or "root"
         free = (base if n == 1 else f"{base}-{n}" for n in range(1, len(sources) + 1))
         names.append(next(name for name in free if name not in names))
     return names
@@ -110,11 +107,9 @@ def eval_photos(root: Path) -> list[tuple[str, Path]] | None:
         raise DataError(f"{folder / 'info.csv'}: lists no photo")
     _refuse_repeated(ids, folder / "info.csv")
     photos = folder / "images" if (folder / "images").is_dir() else folder
-    outside = [name for name in ids if not name or Path(name).is_absolute() or ".." in Path(name).parts]
-    if outside:
+    if outside := [name for name in ids if not name or Path(name).is_absolute() or ".." in Path(name).parts]:
         raise DataError(f"{folder / 'info.csv'}: ImageID {outside[0]!r} is no path below {photos}")
-    missing = [name for name in ids if not (photos / name).is_file()]
-    if missing:
+    if missing := [name for name in ids if not (photos / name).is_file()]:
         raise DataError(f"{photos}: {len(missing)} of {len(ids)} photos of info.csv are missing, first {missing[0]}")
     return [(name, photos / name) for name in ids]
 

@@ -5,6 +5,7 @@ Reading is forgiving in form (BOM, CRLF, quotes, capital letters, backslashes, e
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -91,9 +92,8 @@ def read_rows(path: Path, required: Iterable[str]) -> tuple[list[str], list[Row]
         raise DataError(f"{path}: column {max(named, key=named.count)!r} occurs twice in its first line")
     for line, cells in table:
         if len(cells) > len(columns):
-            raise DataError(
-                f"{path}, line {line}: {len(cells)} cells for {len(columns)} columns ({delimiter!r} unquoted?)"
-            )
+            counts = f"{len(cells)} cells for {len(columns)} columns"
+            raise DataError(f"{path}, line {line}: {counts} ({delimiter!r} unquoted?)")
     return columns, [Row(path, line, dict(zip(columns, map(str.strip, cells), strict=False))) for line, cells in table]
 
 
@@ -119,12 +119,10 @@ def read_age(row: Row, note: Note) -> float | None:
     text = row.get("age")
     if text.lower() in ("", "unknown", "?", "nan"):
         return None
-    try:
+    with contextlib.suppress(ValueError):
         years = float(text)
-    except ValueError:
-        years = -1.0
-    if AGES[0] <= years <= AGES[1]:
-        return years
+        if AGES[0] <= years <= AGES[1]:
+            return years
     expected = f"expected years {AGES[0]}..{AGES[1]} or nothing"
     note(Problem("error", "unknown labels", row.where("age"), f"age {text!r} cannot be; {expected}"))
     return None
@@ -152,9 +150,8 @@ def photos_below(root: Path) -> Iterator[Path]:
     """Every photo below `root`, sorted folder by folder. Links to folders are followed, but not upwards."""
     for base, folders, names in os.walk(root, followlinks=True):
         here = Path(base).resolve()
-        folders[:] = [
-            name for name in sorted(folders) if visible(name) and not here.is_relative_to((here / name).resolve())
-        ]
+        upwards = [name for name in folders if here.is_relative_to((here / name).resolve())]
+        folders[:] = sorted(name for name in folders if visible(name) and name not in upwards)
         yield from (path for name in sorted(names) if is_photo(path := Path(base) / name))
 
 
@@ -170,6 +167,5 @@ def existing(path: Path) -> Path:
     """`path` if it is there; else DataError with the nearest name beside it."""
     if there(path):
         return path
-    parent = path.parent
-    near = get_close_matches(path.name, [entry.name for entry in children(parent)], n=1, cutoff=0.4)
-    raise DataError(f"{path}: no such folder or file" + (f"; nearest: {parent / near[0]}" if near else ""))
+    near = get_close_matches(path.name, [entry.name for entry in children(path.parent)], n=1, cutoff=0.4)
+    raise DataError(f"{path}: no such folder or file" + (f"; nearest: {path.with_name(near[0])}" if near else ""))

@@ -25,8 +25,7 @@ from threefold.files import digest, new_folder, write_csv
 from threefold.labels import Mask
 from threefold.parallel import processes
 from threefold.photos.decode import decode
-from threefold.photos.detect import by_size, detect
-from threefold.photos.mesh import landmarks
+from threefold.photos.detect import by_size, detect, landmarks
 from threefold.progress import bar
 
 WRONG: dict[Wear, float] = {"nose_out": 0.6, "mouth_out": 0.12, "chin": 0.28}

@@ -19,10 +19,10 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from threefold import labels
+from threefold.data.check import scan_all
 from threefold.data.duplicates import SIDE, near_duplicates, person_groups
 from threefold.data.face import Face
 from threefold.data.layouts import CONTEST_MASKS, write_eval_tables, write_train_table
-from threefold.data.scan import scan_all
 from threefold.data.sources import read_faces, split_sources
 from threefold.draw.drawn_set import DrawnSet, need_number
 from threefold.draw.landmarks import FaceGeometry, fit_geometry

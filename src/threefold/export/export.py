@@ -26,9 +26,8 @@ from threefold import labels
 from threefold.errors import AssetError, CheckFailed, RecipeError, RunError
 from threefold.evidence.decide import FILE, Decision
 from threefold.evidence.ensemble import shares
-from threefold.export.graph import Averaged, Joined, finished, to_onnx
+from threefold.export.graph import Averaged, Joined, finished, halve, quantise, to_onnx
 from threefold.export.parity import Loss, Photos, differences, measure_loss, random_photos, run_photos
-from threefold.export.precision import halve, quantise
 from threefold.files import atomic_write
 from threefold.learn.backbones import BACKBONES, Split, parts_of
 from threefold.learn.net import Net
@@ -44,6 +43,8 @@ PARITY = 1e-4
 """The largest difference of a probability (and, relative, of an age in years) that float32 may have from torch."""
 RANDOM, REAL, CALIBRATION = 24, 64, 256
 """Photos of the parity check, random and the run's; photos that the ranges of int8 are taken from."""
+Parity = tuple[float, float | None, tuple[int, int]]
+"""Differences of probabilities and of years, and the numbers of photos: fields of `Exported`."""
 _TIMM = {"area": "box", "bilinear": "bilinear"}
 """timm's (Pillow's) name of an interpolation; Pillow's box filter is the mean over areas."""
 
@@ -107,7 +108,7 @@ def export(
 ) -> Exported:
     """Write the model of a complete run as one ONNX file (default RUN/export/model.onnx), parity.json beside it.
 
-    int8, half: see `export.precision`. fold: only the network (of separate parts, networks) of that fold; by default
+    int8, half: see `export.graph`. fold: only the network (of separate parts, networks) of that fold; by default
     what `predict` reads with, the final network or all folds, averaged in the graph. name (the run's by default), data
     (what it was trained on), licence and the reader's limits are written into the file. timm: also model.safetensors
     and config.json, where the model is one timm network. sample: how many of the run's photos, at most, the loss of
@@ -123,7 +124,8 @@ def export(
     warnings: list[str] = []
     opened, backend, decision = _open(path, fold, warnings)
     weights = _for_timm(opened, backend) if timm else "left out, as asked"
-    model = _graph(backend)
+    sizes = [prepare.size for prepare in backend.prepares]
+    model = to_onnx(_system(backend), sizes, input_names(len(sizes)), [PROBABILITIES, YEARS])
     info = _info(opened, backend, len(model.graph.output) > 1, name, data, licence)
     info |= {"decision": decision, "limits": asdict(limits) if limits else None}
     plain = content = finished(model, KEY, json.dumps(info))
@@ -185,12 +187,6 @@ def _networks(backend: Backend) -> list[Net]:
     return list(backend.nets) if isinstance(backend, NetBackend) else []
 
 
-def _graph(backend: Backend) -> Any:
-    """A backend as an onnx.ModelProto."""
-    sizes = [prepare.size for prepare in backend.prepares]
-    return to_onnx(_system(backend), sizes, input_names(len(sizes)), [PROBABILITIES, YEARS])
-
-
 def _system(backend: Backend) -> nn.Module:
     """A backend as one module."""
     if isinstance(backend, NetBackend):
@@ -213,7 +209,7 @@ def _unseen_fold(path: Path, fold: int | None) -> int | None:
 
 def _info(run: Run, backend: Backend, years: bool, name: str, data: str, licence: str) -> dict[str, Any]:
     """The metadata that is written into the file; contract in `read.onnx`."""
-    stamp = run.stamp
+    photos, people = run.stamp.get("photos"), run.stamp.get("persons")
     return {
         "format": FORMAT,
         "name": name or run.name,
@@ -223,7 +219,7 @@ def _info(run: Run, backend: Backend, years: bool, name: str, data: str, licence
         "prepares": [prepare.to_dict() for prepare in backend.prepares],
         "decision": None,
         "years": years,
-        "data": data or f"{stamp.get('photos')} photos of {stamp.get('persons')} people",
+        "data": data or f"{photos} photos of {people} people",
         "licence": licence,
         "precision": "float32",
         "limits": None,
@@ -242,15 +238,12 @@ def _photos(
     except AssetError as error:
         warnings.append(f"the run's photos are not looked at: {error}")
     if precision == "int8" and calibration is None:
-        warnings.append(
-            "int8: ranges are taken from random photos, since the run's are not here, and fit real ones badly"
-        )
+        reason = "since the run's are not here, and fit real ones badly"
+        warnings.append(f"int8: ranges are taken from random photos, {reason}")
     return _Photos(random_photos(backend.prepares, RANDOM, seed), real, calibration, fold is not None)
 
 
-def _parity(
-    path: Path, backend: Backend, graph: Backend, photos: _Photos
-) -> tuple[float, float | None, tuple[int, int]]:
+def _parity(path: Path, backend: Backend, graph: Backend, photos: _Photos) -> Parity:
     """Largest differences of probabilities and years, and on how many photos; CheckFailed above PARITY, or for NaN."""
     real = photos.real.first(REAL) if photos.real else None
     pairs = [differences(backend, graph, part) for part in (photos.random, real) if part]
@@ -259,10 +252,8 @@ def _parity(
     years = float(np.max(dated)) if dated else None
     for output, value in (("probabilities", joint), ("years", years)):
         if value is not None and not value <= PARITY:
-            raise CheckFailed(
-                f"{path}: {output} of the exported graph differ from torch by {value:.1e}, allowed are {PARITY:.0e}; "
-                "nothing was written"
-            )
+            fault = f"{output} of the exported graph differ from torch by {value:.1e}"
+            raise CheckFailed(f"{path}: {fault}, allowed are {PARITY:.0e}; nothing was written")
     return joint, years, (len(photos.random), len(real) if real else 0)
 
 
@@ -318,7 +309,11 @@ def _write(exported: Exported, model: bytes, beside: Mapping[str, bytes], fold: 
     entry = exported.data() | {"path": file.name, "timm": isinstance(exported.timm, Path), "fold": fold}
     del entry["warnings"]
     files = {folder / name: content for name, content in beside.items()}
-    files |= {file: model, folder / "parity.json": _json(_entries(folder) | {file.name: entry})}
+    entries = {}
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        stored = json.loads((folder / "parity.json").read_bytes())
+        entries = {name: values for name, values in stored.items() if (folder / name).is_file()}
+    files |= {file: model, folder / "parity.json": _json(entries | {file.name: entry})}
     new = [path for path in files if not path.exists()]
     try:
         for path, content in files.items():
@@ -328,15 +323,6 @@ def _write(exported: Exported, model: bytes, beside: Mapping[str, bytes], fold: 
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
         raise RunError(f"{file}: cannot be written ({error.strerror or error})") from None
-
-
-def _entries(folder: Path) -> dict[str, Any]:
-    """The entries of parity.json for files that are still there."""
-    try:
-        entries = json.loads((folder / "parity.json").read_bytes())
-        return {name: entry for name, entry in entries.items() if (folder / name).is_file()}
-    except (OSError, ValueError, AttributeError):
-        return {}
 
 
 def _json(value: Any) -> bytes:

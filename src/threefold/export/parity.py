@@ -79,8 +79,7 @@ class Photos:
 
     def chunks(self) -> Iterator[tuple[Batch, ...]]:
         """Batches of one photo, then of two, then of CHUNK: any number must work."""
-        ends = [0, 1, 3, *range(3 + CHUNK, len(self) + CHUNK, CHUNK)]
-        for start, end in pairwise(ends):
+        for start, end in pairwise([0, 1, 3, *range(3 + CHUNK, len(self) + CHUNK, CHUNK)]):
             if start < len(self):
                 yield tuple(batch[start:end] for batch in self.batches)
 
@@ -125,8 +124,7 @@ def differences(one: Backend, other: Backend, photos: Photos) -> tuple[float, fl
 
     NaN stays NaN; ages that only one of the two has are NaN.
     """
-    joint, years = _answers(one, photos)
-    joint2, years2 = _answers(other, photos)
+    (joint, years), (joint2, years2) = _answers(one, photos), _answers(other, photos)
     difference = float(np.abs(joint - joint2).max())
     if years is None or years2 is None:
         return difference, None if years is years2 else float("nan")

@@ -40,18 +40,14 @@ class Segment:
 
     def __call__(self, image: Pixels) -> Pixels:
         """[h, w, 3] uint8 RGB -> the same shape; raises AssetError without the model."""
-        likelihood = _SELFIE(scaled(image, 256, 256)).reshape(256, 256)
-        return _painted(image, likelihood > self.threshold, self.fill)
-
-
-def _painted(image: Pixels, person: NDArray[np.bool_], fill: Fill) -> Pixels:
-    """The image where `person` [any size] is true, else the fill; the edge is smoothed by scaling the mask."""
-    # A crop without a person stays as it is: painted over, it would be one colour.
-    if person.mean() < 0.02:
-        return image
-    share = cv2.resize(person.astype(np.float32), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)[:, :, None]
-    ground = np.float32(FILLS[fill])
-    return np.asarray(np.rint(ground + (image - ground) * share), dtype=np.uint8)
+        person = _SELFIE(scaled(image, 256, 256)).reshape(256, 256) > self.threshold
+        # A crop without a person stays as it is: painted over, it would be one colour.
+        if person.mean() < 0.02:
+            return image
+        # scaling the mask smooths its edge
+        share = cv2.resize(person.astype(np.float32), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)[:, :, None]
+        ground = np.float32(FILLS[self.fill])
+        return np.asarray(np.rint(ground + (image - ground) * share), dtype=np.uint8)
 
 
 def _keep(image: Pixels) -> Pixels:

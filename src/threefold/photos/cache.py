@@ -34,9 +34,9 @@ from threefold.parallel import cores
 from threefold.photos import decode
 from threefold.photos.decode import Box
 from threefold.photos.prepare import Prepare
+from threefold.progress import Advance
 
 Output = TypeVar("Output")
-Progress = Callable[[int, int], None]
 
 
 class Framed(Protocol):
@@ -55,8 +55,6 @@ RACY_NS = 2_000_000_000
 """A file changed less than this before it was hashed is hashed again next time, as git does: two edits within one tick
 of the clock look the same, and the coarsest clock (FAT) ticks so."""
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-
 
 def default_root() -> Path:
     """$THREEFOLD_CACHE, else threefold's folder among the user's caches: ~/.cache/threefold on Linux."""
@@ -70,7 +68,7 @@ def open_cache(
     *,
     root: Path | None = None,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Advance | None = None,
 ) -> NDArray[np.uint8]:
     """[N, H, W, 3] uint8, memory-mapped and read-only, rows in the order of `faces`; built first where there is none.
 
@@ -81,27 +79,31 @@ def open_cache(
     """
     if not faces:
         raise DataError("there are no photos to prepare")
-    root = default_root() if root is None else root
-    threads = workers or cores()
-    with _explained(root, _needed(shape := (len(faces), *prepare.size, 3))):
+    root, threads = root or default_root(), workers or cores()
+    shape = (len(faces), *prepare.size, 3)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
         digests = _digests([face.photo for face in faces], root / "index", threads)
         path = root / f"{_key(digests, faces, prepare)}.npy"
-        photos = _load(path, shape)
-        if photos is None:
+        if (photos := _load(path, shape)) is None:
             with lock(root / "locks" / path.name[:2]):  # 256 locks, so that they need no cleaning up
-                photos = _load(path, shape)
-                if photos is None:
-                    _build(path, shape, faces, digests, prepare, threads, progress)
+                if (photos := _load(path, shape)) is None:
+                    _build(path, faces, digests, prepare, threads, progress)
                     photos = _load(path, shape)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(root).free
+            reason = f"the disk is full, {_needed(shape) / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free"
+        raise DataError(f"cache folder {root}: {reason}; THREEFOLD_CACHE names another") from None
     if photos is None:
         raise DataError(f"{path}: the cache that was just written cannot be read back; is the disk failing?")
     return photos
 
 
-def content_digests(photos: Sequence[Path], *, root: Path | None = None) -> list[str]:
+def content_digests(photos: Sequence[Path]) -> list[str]:
     """Digest of the bytes of every photo, in order, as a run's stamp holds it; "" for a photo that cannot be read."""
-    folder = (default_root() if root is None else root) / "index"
-    return _digests(photos, folder, cores())
+    return _digests(photos, default_root() / "index", cores())
 
 
 def _load(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
@@ -120,19 +122,14 @@ def _key(digests: Sequence[str], faces: Sequence[Framed], prepare: Prepare) -> s
 
 
 def _build(
-    path: Path,
-    shape: tuple[int, ...],
-    faces: Sequence[Framed],
-    digests: Sequence[str],
-    prepare: Prepare,
-    threads: int,
-    progress: Progress | None,
+    path: Path, faces: Sequence[Framed], digests: list[str], prepare: Prepare, threads: int, progress: Advance | None
 ) -> None:
     """Decode every photo into `path`, and remove what killed builders left: the caller holds the lock of this name."""
     for leftover in path.parent.glob(".*.tmp"):
         with contextlib.suppress(FileNotFoundError):
             if leftover.name.startswith(f".{path.name}.") or time.time() - leftover.stat().st_mtime > 86_400:
                 leftover.unlink()
+    shape = (len(faces), *prepare.size, 3)
     if shutil.disk_usage(path.parent).free < _needed(shape):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     broken: list[str] = []
@@ -159,10 +156,8 @@ def _build(
             if progress:
                 progress(row + 1, len(faces))
         if broken:
-            first = "; ".join(broken[:3])
-            raise DataError(
-                f"{len(broken)} of {len(faces)} photos cannot be used: {first} (`threefold check` lists them)"
-            )
+            counts, first = f"{len(broken)} of {len(faces)} photos", "; ".join(broken[:3])
+            raise DataError(f"{counts} cannot be used: {first} (`threefold check` lists them)")
 
     atomic_write(path, write)
 
@@ -242,17 +237,3 @@ def _hash(data: bytes) -> str:
 
 def _needed(shape: tuple[int, ...]) -> int:
     return int(np.prod(shape)) + 4096  # and the header
-
-
-@contextlib.contextmanager
-def _explained(root: Path, needed: int) -> Iterator[None]:
-    """Turn an OSError of the cache folder into one line; errors of photos pass."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        if error.errno in _FULL:
-            free = shutil.disk_usage(root).free
-            reason = f"the disk is full, {needed / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free"
-        raise DataError(f"cache folder {root}: {reason}; THREEFOLD_CACHE names another") from None

@@ -73,9 +73,9 @@ def read(path: Path) -> bytes:
         raise PhotoError(f"{path}: cannot be read ({_one_line(error)})") from None
 
 
-def decode(path: Path, *, max_pixels: int = MAX_PIXELS, min_side: int | None = None) -> NDArray[np.uint8]:
+def decode(path: Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """[H, W, 3] uint8 RGB of a photo file, upright; `read` and `decode_bytes` in one."""
-    return decode_bytes(read(path), str(path), max_pixels=max_pixels, min_side=min_side)
+    return decode_bytes(read(path), str(path), max_pixels=max_pixels)
 
 
 def decode_bytes(
@@ -96,7 +96,12 @@ def decode_bytes(
             with contextlib.nullcontext() if image.format in ("PNG", "WEBP") else _quiet():
                 image.load()
             pixels = _pixels(image)
-        return np.ascontiguousarray(_upright(pixels, _orientation(data, image)))
+        orientation = _orientation(data, image)
+        # 5 to 8 swap the axes, then each is mirrored as the table of the standard says: columns, both, rows
+        if orientation >= 5:
+            pixels = np.asarray(cv2.transpose(pixels), dtype=np.uint8)
+        mirror = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
+        return np.ascontiguousarray(pixels if mirror is None else cv2.flip(pixels, mirror), dtype=np.uint8)
     except Exception as error:  # Pillow's readers raise a dozen kinds on damaged bytes, SyntaxError among them
         raise PhotoError(f"{name}: cut off or damaged ({_one_line(error)})") from None
 
@@ -161,10 +166,9 @@ def _open(data: bytes, name: str, max_pixels: int | None) -> Image.Image:
     except Exception as error:  # see decode_bytes
         raise PhotoError(f"{name}: cut off or damaged ({_one_line(error)})") from None
     width, height = image.size
-    if max_pixels is not None and width * height > max_pixels:
-        raise TooManyPixels(
-            f"{name}: {width}x{height} = {width * height:,} pixels are too many, the limit is {max_pixels:,}"
-        )
+    if max_pixels is not None and (pixels := width * height) > max_pixels:
+        size = f"{width}x{height} = {pixels:,} pixels"
+        raise TooManyPixels(f"{name}: {size} are too many, the limit is {max_pixels:,}")
     return image
 
 
@@ -217,14 +221,6 @@ def _orientation(data: bytes, image: Image.Image) -> int:
     except Exception:  # unreadable EXIF does not make the pixels unreadable
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Undo the EXIF orientation: 5 to 8 swap the axes, then each is mirrored as the table of the standard says."""
-    if orientation >= 5:
-        pixels = np.asarray(cv2.transpose(pixels), dtype=np.uint8)
-    mirror = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)  # columns, both, rows
-    return pixels if mirror is None else np.asarray(cv2.flip(pixels, mirror), dtype=np.uint8)
 
 
 def _why_unreadable(data: bytes) -> str:

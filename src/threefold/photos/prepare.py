@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -29,6 +29,8 @@ from threefold.photos.decode import Box
 Pixels = NDArray[np.uint8]
 Size = tuple[int, int]
 Colour = tuple[float, float, float]
+Crop = Callable[[Pixels, Box | None, Size], Pixels]
+Paint = Callable[[Pixels], Pixels]
 
 VERSION = 1
 """Raise it whenever the pixels of an equal Prepare change: caches made before are then not used again."""
@@ -58,9 +60,8 @@ class Prepare:
         object.__setattr__(self, "size", parse_size(self.size))
         object.__setattr__(self, "mean", _colour("mean", self.mean))
         object.__setattr__(self, "std", _colour("std", self.std))
-        if str(self.interpolation) not in RESIZES:
-            nearest = one_of(RESIZES, str(self.interpolation))
-            raise RecipeError(f"prepare.interpolation: {self.interpolation!r} is not known ({nearest})")
+        if (name := str(self.interpolation)) not in RESIZES:
+            raise RecipeError(f"prepare.interpolation: {self.interpolation!r} is not known ({one_of(RESIZES, name)})")
         _ = self._crop, self._background  # built now, so that a wrong value is refused now
 
     def __call__(self, image: Pixels, box: Box | None = None) -> Pixels:
@@ -89,16 +90,12 @@ class Prepare:
         return RESIZES[self.interpolation](part, self.size)
 
     @cached_property
-    def _crop(self) -> Callable[[Pixels, Box | None, Size], Pixels]:
-        crop: Callable[[Pixels, Box | None, Size], Pixels] = spec.build_one(self.crop, CROPS, "prepare.crop")
-        return crop
+    def _crop(self) -> Crop:
+        return cast(Crop, spec.build_one(self.crop, CROPS, "prepare.crop"))
 
     @cached_property
-    def _background(self) -> Callable[[Pixels], Pixels]:
-        painter: Callable[[Pixels], Pixels] = spec.build_one(
-            self.background, background.BACKGROUNDS, "prepare.background"
-        )
-        return painter
+    def _background(self) -> Paint:
+        return cast(Paint, spec.build_one(self.background, background.BACKGROUNDS, "prepare.background"))
 
     @property
     def finds_faces(self) -> bool:
@@ -162,9 +159,8 @@ def dataset_statistics(images: Pixels, chunk: int = 512) -> tuple[Colour, Colour
         raise DataError(f"statistics need photos [N, H, W, 3], not {images.shape}")
     counts = np.zeros((3, 256), dtype=np.int64)
     for start in range(0, len(images), chunk):
-        part = images[start : start + chunk]
         for channel in range(3):
-            counts[channel] += np.bincount(part[..., channel].ravel(), minlength=256)
+            counts[channel] += np.bincount(images[start : start + chunk, ..., channel].ravel(), minlength=256)
     share = counts / counts.sum(axis=1, keepdims=True)
     values = np.arange(256) / 255
     mean = share @ values
@@ -231,9 +227,8 @@ class FaceBox:
         below, behind = height - above - inside.shape[0], width - before - inside.shape[1]
         if not (above or before or below or behind):
             return inside
-        return np.asarray(
-            cv2.copyMakeBorder(inside, above, below, before, behind, cv2.BORDER_REPLICATE), dtype=np.uint8
-        )
+        bordered = cv2.copyMakeBorder(inside, above, below, before, behind, cv2.BORDER_REPLICATE)
+        return np.asarray(bordered, dtype=np.uint8)
 
 
 PORTRAIT = FaceBox(1.25)
@@ -250,9 +245,8 @@ def _sides(box: Box, rows: int, columns: int) -> tuple[float, float]:
         inside = (min(right, columns) - max(left, 0), min(bottom, rows) - max(top, 0))
         if min(inside) > 0 and inside[0] * inside[1] >= width * height / 2:
             return width, height
-    raise DataError(
-        f"face box {tuple(box)} (left, top, right, bottom) does not lie on the photo, {columns}x{rows} pixels"
-    )
+    place = f"face box {tuple(box)} (left, top, right, bottom)"
+    raise DataError(f"{place} does not lie on the photo, {columns}x{rows} pixels")
 
 
 def _area(image: Pixels, size: Size) -> Pixels:

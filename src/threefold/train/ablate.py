@@ -58,8 +58,8 @@ class AblateResult(Result):
         failed = [row for row in self.trainings if row["error"]]
         if not failed:
             return ""
-        first = f"{failed[0]['change']}: {failed[0]['error']}"
-        return f"{len(failed)} of {len(self.trainings) - 1} changes failed, {first}"
+        count, first = len(self.trainings) - 1, failed[0]
+        return f"{len(failed)} of {count} changes failed, {first['change']}: {first['error']}"
 
     def lines(self) -> list[str]:
         """The table, and what it cannot say itself."""
@@ -86,19 +86,17 @@ class AblateResult(Result):
 
     def rows(self) -> list[Sequence[object]]:
         """What ablation.csv holds: score and difference are three columns each."""
-        ends = ("value", "low", "high")
-        rows: list[Sequence[object]] = []
+        table: list[Row] = []
         for row in self.trainings:
             cells: Row = {}
-            for key in (key for key in row if key not in ("scores", "differences")):
+            for key, cell in row.items():
                 if key in ("score", "difference"):
-                    number = row[key] or {}
-                    cells |= {key if end == "value" else f"{key}_{end}": number.get(end) for end in ends}
-                else:
-                    cells[key] = row[key]
-            rows = rows or [list(cells)]
-            rows.append(list(cells.values()))
-        return rows
+                    names = {"value": key, "low": f"{key}_low", "high": f"{key}_high"}
+                    cells |= {name: (cell or {}).get(end) for end, name in names.items()}
+                elif key not in ("scores", "differences"):
+                    cells[key] = cell
+            table.append(cells)
+        return [list(table[0]), *(list(cells.values()) for cells in table)]
 
     def page(self, lang: str = "en") -> str:
         """The table with a bar for every difference, and the noises of seeds and persons."""
@@ -183,8 +181,8 @@ def _train_all(start: Recipe, plan: Plan, out: Path, seeds: int, resume: bool) -
     # late: importing torch takes seconds
     import torch
 
-    from threefold.train.gather import members
     from threefold.train.repeat import repeat
+    from threefold.train.single import members
 
     for recipe in (start, *(changed for _, changed in plan.values())):
         members(recipe)
@@ -197,8 +195,8 @@ def _train_all(start: Recipe, plan: Plan, out: Path, seeds: int, resume: bool) -
         except (RecipeError, DataError, TrainingError, MemoryError, torch.OutOfMemoryError) as error:
             reason = str(error).partition("\n")[0] or "out of memory"
             progress.say(f"{text} failed: {reason}")
-            failed = {"change": text, "run": folder, "state": "failed", "error": reason}
-            rows.append(dict.fromkeys(rows[0]) | failed)
+            empty = dict.fromkeys(rows[0])
+            rows.append({**empty, "change": text, "run": folder, "state": "failed", "error": reason})
     return rows, first[0].metrics["persons"]
 
 

@@ -7,13 +7,9 @@ of the cross-fit (`evidence.ensemble.cross_fit`), and the weights it predicts wi
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import shlex
 import shutil
-import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +20,7 @@ from threefold.files import digest, write_json
 from threefold.read.backends import oof_digest
 from threefold.recipe import make_recipe
 from threefold.runs import ENSEMBLE, Run, open_runs
+from threefold.train.request import origin
 
 
 def ensemble(
@@ -45,11 +42,10 @@ def ensemble(
     for weights and numbers that do not fit, DataError naming the first photo the runs do not agree on.
     """
     home, paths = Path(out), [Path(run) for run in runs]
-    numbers = None if weights == "fit" else _numbers(weights, len(paths))
-    if members is not None and (numbers is not None or not 2 <= members <= len(paths)):
-        raise RecipeError(
-            f"members: {members} of {len(paths)} runs; expected 2..{len(paths)}, and no weights but `fit`"
-        )
+    count = len(paths)
+    numbers = None if weights == "fit" else _numbers(weights, count)
+    if members is not None and (numbers is not None or not 2 <= members <= count):
+        raise RecipeError(f"members: {members} of {count} runs; expected 2..{count}, and no weights but `fit`")
     if vote not in VOTES:
         raise RecipeError(f"vote: {vote!r} is not known ({one_of(VOTES, vote)})")
     Run.need_free(home)
@@ -59,18 +55,18 @@ def ensemble(
     if fitted:
         oof, fractions = cross_fit(parts, vote, members=members, weigh=weights == "fit", seed=seed)
     else:
-        fractions = shares(numbers, len(parts))
+        fractions = shares(numbers, count)
         oof = join_votes(parts, fractions, vote)
     rounded = [round(weight, 6) for weight in fractions.tolist()]
     run = _start(home, opened, names, vote, seed)
-    rows = [
-        {"path": os.path.relpath(member.path.resolve(), home.resolve()), "weight": weight, "digest": oof_digest(member)}
-        for member, weight in zip(opened, rounded, strict=True)
-        if weight
-    ]
+    rows = []
+    for member, weight in zip(opened, rounded, strict=True):
+        if weight:
+            path = os.path.relpath(member.path.resolve(), home.resolve())
+            rows.append({"path": path, "weight": weight, "digest": oof_digest(member)})
     write_json(home / ENSEMBLE, {"members": rows, "vote": vote})
     oof.save(home / "oof.npz")
-    about = {"members": names, "weights": rounded, "vote": vote, "fitted": fitted}
+    about: dict[str, Any] = {"members": names, "weights": rounded, "vote": vote, "fitted": fitted}
     about["disagreement"] = disagreement(parts, names)
     write_json(home / "metrics.json", {**measure(oof), "ensemble": about, "folds": [], "seconds": 0.0})
     return run
@@ -94,17 +90,13 @@ def _start(out: Path, opened: Sequence[Run], names: Sequence[str], vote: str, se
     `threefold runs` letters runs by their folds: an ensemble over several dealings has a letter of its own.
     """
     first = opened[0]
-    baseline = os.path.relpath(first.path.resolve(), out.resolve())
-    recipe = make_recipe(
-        first.recipe.flat() | {"hypothesis": f"{vote} vote of {', '.join(names)}", "baseline": baseline}
-    )
+    about = {"hypothesis": f"{vote} vote of {', '.join(names)}"}
+    about["baseline"] = os.path.relpath(first.path.resolve(), out.resolve())
+    recipe = make_recipe(first.recipe.flat() | about)
     folds = sorted({str(run.stamp.get("folds_digest")) for run in opened})
-    stamp: dict[str, Any] = {
+    stamp = {
         **first.stamp,
-        "version": importlib.metadata.version("threefold"),
-        "commit": "",
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["threefold", *sys.argv[1:]]),
+        **origin(commit=""),
         "device": "none",
         "seed": seed,
         "folds_digest": folds[0] if len(folds) == 1 else digest(*folds),

@@ -73,38 +73,25 @@ def pseudo(
     about = {"hypothesis": f"what {run} is sure of in {inputs} helps to train", "baseline": baseline}
     changed = complete_recipe(make_recipe(teacher.recipe.flat() | about), "", overrides)
     need_files(changed)
-    recipe = _with_labels(changed, labelled)
+    extra = split_sources(changed.data.extra) if changed.data.extra else []
+    sources = [f"{layout}:{root}" for layout, root in extra if not (root / NOTE).exists()]
+    recipe = make_recipe(changed.flat() | {"data.extra": ",".join([*sources, f"csv:{labelled}"])})
     labelled_before = resume and (labelled / NOTE).exists()
     if labelled_before:
-        _need_same(labelled, note)
+        stored = Run(labelled).read(NOTE)
+        for key, value in note.items():
+            if (was := stored.get(key)) != value:
+                raise RunError(f"{labelled}: --resume with {key} {value!r}, but the labels were made with {was!r}")
     elif not resume:
         Run.need_free(home)
     # late: importing torch takes seconds
-    from threefold.train.gather import members
-    from threefold.train.single import train_run
+    from threefold.train.single import members, train_run
 
     if not labelled_before:
-        first = members(recipe)[0].recipe  # what is wrong with the recipe is said before a photo is read
-        _label(teacher, folder, labelled, first, note)
+        # what is wrong with the recipe is said before a photo is read
+        _label(teacher, folder, labelled, members(recipe)[0].recipe, note)
     progress.say(HONESTY)
     return train_run(recipe, home, resume)
-
-
-def _need_same(labelled: Path, note: dict[str, Any]) -> None:
-    """RunError where the labels were made from something else, or by another rule, than `note` says."""
-    stored = Run(labelled).read(NOTE)
-    for key, value in note.items():
-        if stored.get(key) != value:
-            raise RunError(
-                f"{labelled}: --resume with {key} {value!r}, but the labels were made with {stored.get(key)!r}"
-            )
-
-
-def _with_labels(recipe: Recipe, labelled: Path) -> Recipe:
-    """The recipe with the folder `labelled` as extra photos, in the place of those of an earlier round."""
-    extra = split_sources(recipe.data.extra) if recipe.data.extra else []
-    sources = [f"{layout}:{root}" for layout, root in extra if not (root / NOTE).exists()]
-    return make_recipe(recipe.flat() | {"data.extra": ",".join([*sources, f"csv:{labelled}"])})
 
 
 def _label(teacher: Run, folder: Path, labelled: Path, recipe: Recipe, note: dict[str, Any]) -> None:
@@ -127,20 +114,17 @@ def _label(teacher: Run, folder: Path, labelled: Path, recipe: Recipe, note: dic
     if not used:
         raise DataError(f"{folder}: all {len(sure)} photos that are sure enough are copies of labelled ones")
     rows: list[tuple[str, ...]] = [("file", *labels.ATTRIBUTES, "confidence")]
-    for name in used:
-        reading = readings[name]
-        codes = (reading.mask, reading.gender, reading.age_group)
-        rows.append((f"{LINK}/{name}", *codes, f"{reading.confidence:.6f}"))
+    for name, answer in ((name, readings[name]) for name in used):
+        words = (answer.mask, answer.gender, answer.age_group)
+        rows.append((f"{LINK}/{name}", *words, f"{answer.confidence:.6f}"))
     unreadable = len(photos) - len(readings)
     counts = {"read": len(readings), "unreadable": unreadable, "copies": sum(are_copies), "used": len(used)}
     with new_folder(labelled) as building:
         (building / LINK).symlink_to(folder.resolve(), target_is_directory=True)
         write_csv(building / "labels.csv", rows)
         write_json(building / NOTE, {**note, **counts})
-    progress.say(
-        f"{len(used):,} of {len(photos):,} photos are labelled in {labelled}; left out: {counts['copies']} copies of "
-        f"labelled photos, {unreadable} that cannot be read"
-    )
+    left = f"{counts['copies']} copies of labelled photos, {unreadable} that cannot be read"
+    progress.say(f"{len(used):,} of {len(photos):,} photos are labelled in {labelled}; left out: {left}")
 
 
 def _surest(readings: dict[str, Reading], confidence: float, limit: int | None) -> list[str]:

@@ -16,8 +16,7 @@ from threefold.files import write_json
 from threefold.recipe import Recipe, make_recipe
 from threefold.results import Result
 from threefold.runs import Run
-from threefold.train.gather import members
-from threefold.train.single import train_run
+from threefold.train.single import members, train_run
 
 NOTE = "seeds.json"
 
@@ -35,10 +34,8 @@ class SeedsResult(Result):
         spread = self.spread
         scores = ", ".join(f"{score:.3f}" for score in spread.scores)
         noise = "unknown" if spread.seed_sd is None else f"SD {spread.seed_sd:.3f}"
-        persons, recipe, training = (
-            f"{number['low']:.3f} to {number['high']:.3f}"
-            for number in (spread.persons, spread.recipe, spread.training)
-        )
+        intervals = (spread.persons, spread.recipe, spread.training)
+        persons, recipe, training = (f"{number['low']:.3f} to {number['high']:.3f}" for number in intervals)
         return [
             f"seeds: {scores}; seed noise {noise}, person noise SD {spread.person_sd:.3f}.",
             f"mean {spread.metric} {spread.persons['value']:.3f}; 95 % interval for other people {persons}, for other "

@@ -1,12 +1,16 @@
 """What is asked of a training verb, checked before torch is imported: recipe, component names, paths of photos, OUT.
 
 Importing torch, timm and kornia takes seconds. Every verb of this room begins with these checks, so that a typo costs a
-moment; types, shapes and weights are checked afterwards by `gather.members`, still before any photo is read.
+moment; types, shapes and weights are checked afterwards by `single.members`, still before any photo is read.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
+import shlex
+import sys
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from threefold import progress
@@ -17,6 +21,16 @@ from threefold.data.tables import existing
 from threefold.errors import RecipeError, RunError
 from threefold.recipe import Recipe, differences, load_recipe, make_recipe
 from threefold.runs import Run
+
+
+def origin(commit: str) -> dict[str, str]:
+    """What a stamp says of where a run comes from: version, commit, time and command line."""
+    return {
+        "version": importlib.metadata.version("threefold"),
+        "commit": commit,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["threefold", *sys.argv[1:]]),
+    }
 
 
 def open_recipe(recipe: Path | str | Recipe, overrides: Iterable[str]) -> Recipe:
@@ -94,6 +108,5 @@ def need_same(home: Path, seeds: int) -> None:
     one, several = (home / "stamp.json").exists(), (home / "seed0").is_dir()
     if (one and seeds > 1) or (several and seeds == 1):
         content = "one training" if one else "trainings under several seeds"
-        raise RunError(
-            f"{home}: holds {content}, which --resume with --seeds {seeds} cannot go on with; choose another --out"
-        )
+        reason = f"holds {content}, which --resume with --seeds {seeds} cannot go on with"
+        raise RunError(f"{home}: {reason}; choose another --out")

@@ -18,7 +18,7 @@ import math
 import re
 import socket
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -66,9 +66,8 @@ class Space:
         values = {}
         for key, text in self.fixed.items():
             value = chosen[key] if text is None else text
-            if isinstance(value, str):
-                for hole in _holes(value):
-                    value = value.replace(f"{{{hole}}}", str(_short(chosen[f"{key}.{hole}"])))
+            for hole in _holes(value):
+                value = value.replace(f"{{{hole}}}", str(_short(chosen[f"{key}.{hole}"])))
             values[key] = _short(value)
         return values
 
@@ -84,10 +83,14 @@ class Space:
             for values in itertools.product(*(ends[name] for name in names)):
                 yield first | dict(zip(names, values, strict=True))
 
-    def recipes(self, recipe: Recipe, where: str) -> Iterator[Recipe]:
-        """The recipe at every corner; RecipeError beginning with `where` for a key or value that cannot be."""
+    def check(self, recipe: Recipe, where: str, test: Callable[[Recipe], object]) -> None:
+        """Call `test` with the recipe at every corner; RecipeError beginning with `where` for what cannot be."""
         for chosen in self.corners():
-            yield make_recipe(recipe.flat() | self.values(chosen), where=where)
+            candidate = make_recipe(recipe.flat() | self.values(chosen), where=where)
+            try:
+                test(candidate)
+            except RecipeError as error:
+                raise RecipeError(f"{where}: {error}") from None
 
 
 def search(
@@ -115,13 +118,9 @@ def search(
         raise RunError(f"{home}: is already there and is no search; nothing is overwritten, choose another --out")
     need_files(start)
     # late: importing torch takes seconds
-    from threefold.train.gather import members
+    from threefold.train.single import members
 
-    for candidate in layout.recipes(start, str(space)):
-        try:
-            members(candidate)
-        except RecipeError as error:
-            raise RecipeError(f"{space}: {error}") from None
+    layout.check(start, str(space), members)
     home.mkdir(parents=True, exist_ok=True)
     content = {"recipe": start.flat(), "space": yaml.safe_load(Path(space).read_text(encoding="utf-8"))}
     with lock(home / ".search"):
@@ -144,33 +143,25 @@ def read_space(path: Path, recipe: Recipe) -> Space:
         if key in FIXED:
             raise RecipeError(f"{path}: {key} cannot be searched; scores would not be comparable, or be luck")
         _add(space, f"{path}: {key}", key, value)
-    for candidate in space.recipes(recipe, str(path)):
-        try:
-            check_recipe(candidate)
-        except RecipeError as error:
-            raise RecipeError(f"{path}: {error}") from None
+    space.check(recipe, str(path), check_recipe)
     return space
 
 
 def _add(space: Space, where: str, key: str, value: Any) -> None:
     """Enter one key of SPACE.yaml: a list, {low, high, ...} or {choose: text or texts, hole: list or numbers, ...}."""
-    texts = value.get("choose") if isinstance(value, dict) else None
-    if texts is None:
-        texts, holes = value, {}
-    else:
-        holes = {name: part for name, part in value.items() if name != "choose"}
+    texts, holes = value, {}
+    if isinstance(value, dict) and value.get("choose") is not None:
+        texts, holes = value["choose"], {name: part for name, part in value.items() if name != "choose"}
     if isinstance(texts, str):
         space.fixed[key], texts = texts, [texts]
     else:
         space.fixed[key] = None
         space.params[key] = _distribution(where, texts)
-    named = {hole for text in texts if isinstance(text, str) for hole in _holes(text)}
-    if named != set(holes):
-        odd = sorted(named ^ set(holes))[0]
+    named = {hole for text in texts for hole in _holes(text)}
+    if odd := sorted(named ^ set(holes)):
         example = '{choose: "adamw(lr={lr})", lr: {low: 1e-4, high: 1e-2}}'
-        raise RecipeError(
-            f"{where}: {{{odd}}} must be both in the text to choose and among the values, like lr here: {example}"
-        )
+        rule = f"{{{odd[0]}}} must be both in the text to choose and among the values"
+        raise RecipeError(f"{where}: {rule}, like lr here: {example}")
     space.params.update({f"{key}.{name}": _distribution(f"{where}.{name}", part) for name, part in holes.items()})
 
 
@@ -182,20 +173,18 @@ def _distribution(where: str, value: Any) -> BaseDistribution:
             if isinstance(value, list) and value:
                 return CategoricalDistribution(value)
             number = _Number.model_validate(value)
-            ends = (number.low, number.high, number.step or 1)
-            if all(isinstance(end, int) for end in ends):
-                return IntDistribution(int(number.low), int(number.high), number.log, int(ends[2]))
-            return FloatDistribution(number.low, number.high, number.log, number.step)
+            low, high, step = number.low, number.high, number.step
+            if isinstance(low, int) and isinstance(high, int) and isinstance(step, int | None):
+                return IntDistribution(low, high, number.log, step or 1)
+            return FloatDistribution(low, high, number.log, step)
     except (ValidationError, ValueError, UserWarning) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise RecipeError(
-            f"{where}: {value!r} is neither a list of texts and numbers nor {{low: 1e-4, high: 1e-2, log: true}} "
-            f"({' '.join(reason.split())})"
-        ) from None
+        expected = "neither a list of texts and numbers nor {low: 1e-4, high: 1e-2, log: true}"
+        raise RecipeError(f"{where}: {value!r} is {expected} ({' '.join(reason.split())})") from None
 
 
-def _holes(text: str) -> list[str]:
-    return re.findall(r"\{(\w+)\}", text)
+def _holes(text: Any) -> list[str]:
+    return re.findall(r"\{(\w+)\}", text) if isinstance(text, str) else []
 
 
 def _short(value: Any) -> Any:
@@ -260,9 +249,8 @@ def _train_trial(
             return False
         # tree-structured Parzen estimator (Bergstra et al. 2011), of every parameter by itself, drawn from a seed of
         # (seed, trial): one stream would start again after every stop, so a stopped search would go on otherwise
-        study.sampler = optuna.samplers.TPESampler(
-            seed=int(digest("search", str(seed), str(trial.number), size=4), 16), multivariate=False
-        )
+        drawn = int(digest("search", str(seed), str(trial.number), size=4), 16)
+        study.sampler = optuna.samplers.TPESampler(seed=drawn, multivariate=False)
         values = space.values({name: _suggest(trial, name, choice) for name, choice in space.params.items()})
         progress.say(f"trial {trial.number + 1} of {trials}: {', '.join(f'{k}={v}' for k, v in values.items())}")
         home = out / f"trial{trial.number:04d}"

@@ -27,7 +27,7 @@ from threefold.learn.net import to_float
 from threefold.learn.plan import make_plan
 from threefold.learn.target import Target
 from threefold.recipe import PARTS, Recipe, make_recipe
-from threefold.train.gather import prepared, read_all
+from threefold.train.single import prepared, read_all
 
 TRIED = 16
 """Draws over which the change of a step is averaged: one with p=0.1 shows in some of them."""
@@ -49,9 +49,8 @@ class Change:
     def line(self) -> str:
         """In words; a warning where the step does nothing although it should."""
         text = f"{self.key} {self.step}: mean change of a pixel {self.size:.3f} of 1"
-        if self.step == "none" or self.size >= 0.0005:
-            return text
-        return f"! {text}: changes nothing in {TRIED} draws, look at its options"
+        idle = self.step != "none" and self.size < 0.0005
+        return f"! {text}: changes nothing in {TRIED} draws, look at its options" if idle else text
 
 
 def write_sheet(recipe: Recipe, out: Path, top: int, seed: int) -> list[Change]:
@@ -64,9 +63,12 @@ def write_sheet(recipe: Recipe, out: Path, top: int, seed: int) -> list[Change]:
     order = np.arange(len(rows))
     images, target = to_float(photos.batch(order, torch.device("cpu"))), photos.target.take(order)
     draws = [_draw(plan.augment, images, plan.recipe.seed, epoch) for epoch in range(1, DRAWS + 1)]
-    mixed, shares = _mixed(plan.mix, draws[0], target, plan.recipe.seed, 1)
+    mixed, shares = plan.mix(draws[0], target, seed_epoch(plan.recipe.seed, 0, 1))
     changes = _changes(chosen, images, target)
-    captions = [f"{face.id}\n{_labels_in_words(face)}" for face in (faces[row] for row in rows[:top])]
+    captions = []
+    for face in (faces[row] for row in rows[:top]):
+        names = [labels.name(name, code) or "?" for name, code in zip(labels.ATTRIBUTES, face.parts, strict=True)]
+        captions.append(f"{face.id}\n{' '.join(names)}" + ("" if face.age is None else f" ({face.age:g})"))
     texts = [in_words(shares, row) for row in range(len(captions))]
     sheet = _sheet(chosen, changes, [images, *draws, mixed], captions, texts)
     atomic_write(out, lambda file: file.write(sheet))
@@ -116,11 +118,6 @@ def _draw(augment: Callable[[Tensor], Tensor], images: Tensor, seed: int, epoch:
     return augment(images)
 
 
-def _mixed(mix: Callable[..., Any], images: Tensor, target: Target, seed: int, epoch: int) -> tuple[Tensor, Target]:
-    result: tuple[Tensor, Target] = mix(images, target, seed_epoch(seed, 0, epoch))
-    return result
-
-
 def _changes(recipe: Recipe, images: Tensor, target: Target) -> list[Change]:
     """Mean absolute change of a pixel, over TRIED draws, of each augmentation alone and of the mix."""
     changes = []
@@ -130,14 +127,9 @@ def _changes(recipe: Recipe, images: Tensor, target: Target) -> list[Change]:
         alone = make_plan(make_recipe(recipe.flat(), [f"train.augment={text}"])).augment
         drawn = [_draw(alone, images, recipe.seed, epoch) - images for epoch in range(1, TRIED + 1)]
         changes.append(Change("augment", text, float(torch.stack(drawn).abs().mean())))
-    mix = make_plan(recipe).mix
-    drawn = [_mixed(mix, images, target, recipe.seed, epoch)[0] - images for epoch in range(1, TRIED + 1)]
+    mix, epochs = make_plan(recipe).mix, range(1, TRIED + 1)
+    drawn = [mix(images, target, seed_epoch(recipe.seed, 0, epoch))[0] - images for epoch in epochs]
     return [*changes, Change("mix", recipe.train.mix, float(torch.stack(drawn).abs().mean()))]
-
-
-def _labels_in_words(face: Face) -> str:
-    names = [labels.name(name, code) or "?" for name, code in zip(labels.ATTRIBUTES, face.parts, strict=True)]
-    return " ".join(names) + ("" if face.age is None else f" ({face.age:g})")
 
 
 def _sheet(
@@ -174,14 +166,11 @@ def _sheet(
                 axes.set_axis_off()
         for row, (caption, share) in enumerate(zip(captions, shares, strict=True)):
             middle = 1 - (top + (tall + 0.1) * (row + 0.5)) / height
-            for left, text in ((0.1, _plain(caption)), (_LEFT + _CELL * len(batches) + 0.06, share)):
+            # wrapped to the labels' column; letters that the font lacks are escaped
+            plain = caption.encode("ascii", "backslashreplace").decode().replace("/", "/ ").split("\n")
+            wrapped = "\n".join(part for line in plain for part in textwrap.wrap(line, 32)).replace("/ ", "/")
+            for left, text in ((0.1, wrapped), (_LEFT + _CELL * len(batches) + 0.06, share)):
                 figure.text(left / width, middle, text, va="center", linespacing=1.5)
         file = io.BytesIO()
         figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()
-
-
-def _plain(text: str) -> str:
-    """Wrapped to the labels' column; letters that the font lacks are escaped."""
-    lines = text.encode("ascii", "backslashreplace").decode().split("\n")
-    return "\n".join(part for line in lines for part in textwrap.wrap(line.replace("/", "/ "), 32)).replace("/ ", "/")

@@ -1,20 +1,19 @@
 """One training of a recipe: every fold's networks, their out-of-fold predictions, and a score per fold and over all.
 
 `train_run` writes the run directory, metrics.json last; what was done before a stop is gone on with, to the same bytes.
+Photos of `data.extra` stand behind those that are dealt: they train in every fold and validate in none, and an extra
+photo that copies one of a person who validates is a leak.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
-import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +21,34 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from threefold import progress
+from threefold.data.duplicates import fingerprint, near_duplicates, person_groups
 from threefold.data.face import Face
-from threefold.data.folds import read_split, write_split
-from threefold.errors import RunError
+from threefold.data.folds import make_split, read_split, write_split
+from threefold.data.options import apply_patches, dropped, parse_ages, parse_cuts
+from threefold.data.sources import read_faces
+from threefold.errors import LeakError, RunError
 from threefold.evidence.ensemble import join_votes
 from threefold.evidence.metrics import measure, score
 from threefold.files import digest, printable, write_csv, write_json
+from threefold.labels import ATTRIBUTES
 from threefold.labels import name as label_name
-from threefold.learn.loader import Photos
+from threefold.learn.copies import expand, with_copies
+from threefold.learn.loader import Photos, make_photos
 from threefold.learn.loop import Fit, fit
-from threefold.learn.plan import Plan, make_prepare
-from threefold.photos.cache import content_digests
+from threefold.learn.plan import Plan, make_plan, make_prepare
+from threefold.learn.target import make_target
+from threefold.photos.cache import content_digests, open_cache
 from threefold.predictions import Predictions, join
-from threefold.recipe import Recipe, load_recipe
+from threefold.recipe import PARTS, Recipe, load_recipe
 from threefold.runs import Run
-from threefold.train.gather import Member, deal, labelled_digest, members, prepared, read_all, sides
-from threefold.train.journal import Journal
-from threefold.train.request import finished_run
-from threefold.train.tracking import make_tracker
-from threefold.train.tracking import start as start_tracker
+from threefold.train.request import finished_run, origin
+from threefold.train.tracking import Journal, make_tracker, start
 
 FINAL = -1
 """The fold number of the network that is trained on all people: split.csv's mark for "always training"."""
+PACKAGES = ("torch", "timm", "kornia", "lightning-fabric", "numpy", "opencv-python-headless", "simplejpeg")
+"""Their versions stand in a run's stamp."""
 
 
 def train_run(recipe: Recipe, out: Path, resume: bool, on_fold: Callable[[int, float], None] | None = None) -> Run:
@@ -57,7 +62,7 @@ def train_run(recipe: Recipe, out: Path, resume: bool, on_fold: Callable[[int, f
     run = _start(out, recipe, faces, dealt, np.asarray(photos[0].images), nets[0].plan, resume)
     split = read_split(run.path / "split.csv", faces)
     with run.training():
-        start_tracker(tracker, run.path, recipe.flat())
+        start(tracker, run.path, recipe.flat())
         epochs = max(member.plan.epochs for member in nets)
         with Journal(run.path, 1 + int(split.max()), epochs, tracker=tracker) as journal:
             _work(run, recipe, list(zip(nets, photos, strict=True)), faces, split, journal, on_fold)
@@ -84,10 +89,7 @@ def _start(
     # a recipe that is named as baseline is kept as it is now: later its file may be another, or elsewhere
     baseline = Path(recipe.baseline or "-")
     stamp = {
-        "version": importlib.metadata.version("threefold"),
-        "commit": _commit(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["threefold", *sys.argv[1:]]),
+        **origin(_commit()),
         "device": f"{plan.fabric.device} ({machine})",
         "data": recipe.data.source,
         "data_digest": data_digest,
@@ -97,15 +99,19 @@ def _start(
         "persons": len({face.person for face in faces}),
         "seed": recipe.seed,
         "duplicate_groups": _joined(faces, groups),
-        "packages": _packages(),
+        "packages": {"python": platform.python_version(), **dict(zip(PACKAGES, map(version, PACKAGES), strict=True))},
         "baseline": load_recipe(baseline).flat() if baseline.is_file() else None,
     }
     # a run killed between its first files has them written again, the same
     started = resume and (out / "stamp.json").exists()
     run = Run.open(out) if started else Run.create(out, recipe, stamp)
     write_split(out / "split.csv", faces, split)
-    header = ("photo", "path", "person", "mask", "gender", "age", "age_group")
-    write_csv(out / "photos.csv", [header, *map(_photo_row, faces)])
+    rows: list[tuple[str, ...]] = [("photo", "path", "person", "mask", "gender", "age", "age_group")]
+    for face in faces:
+        mask, gender, group = map(label_name, ATTRIBUTES, face.parts)
+        age = "" if face.age is None else f"{face.age:g}"
+        rows.append((face.id, printable(str(face.photo.resolve())), face.person, mask, gender, age, group))
+    write_csv(out / "photos.csv", rows)
     return run
 
 
@@ -125,15 +131,22 @@ def _work(
     for fold in folds:
         halves = [sides(recipe, photos, faces, split, fold) for _, photos in nets]
         fits.append([_fold(run, net, fold, *half, journal) for (net, _), half in zip(nets, halves, strict=True)])
-        _join_parts(run, fold, [member for member, _ in nets])
+        if nets[0][0].part:
+            home = run.path / f"fold{fold}"
+            parts = [Predictions.load(home / member.part / "valid.npz") for member, _ in nets]
+            join_votes(parts, None, "marginals").save(home / "valid.npz")
         if on_fold:
             done = [Predictions.load(run.path / f"fold{f}" / "valid.npz") for f in folds[: len(fits)]]
             on_fold(len(fits), score(join(done)))
     if recipe.train.final or not folds:
         last = []
         for place, (member, photos) in enumerate(nets):
-            whole = replace(member, plan=_final_plan(member.plan, [fit[place] for fit in fits]))
-            last.append(_fold(run, whole, FINAL, *sides(recipe, photos, faces, split, None), journal))
+            plan = member.plan
+            if fits and plan.stop.epochs != float("inf"):
+                # all people leave nobody to stop by: as many epochs as the folds' best ones on average
+                plan = replace(plan, epochs=max(1, round(float(np.mean([fit[place].best_epoch for fit in fits])))))
+            everybody = sides(recipe, photos, faces, split, None)
+            last.append(_fold(run, replace(member, plan=plan), FINAL, *everybody, journal))
         fits.append(last)
     metrics: dict[str, Any] = {"photos": 0, "persons": 0, "macro_f1": None, "accuracy": None}
     if folds:
@@ -160,14 +173,6 @@ def _fold(run: Run, member: Member, fold: int, train_side: Photos, valid: Photos
         return fit(net, train_side, valid, plan, fold, home, on_epoch=log.epoch, on_batch=log.batch)
 
 
-def _join_parts(run: Run, fold: int, nets: Sequence[Member]) -> None:
-    """valid.npz of a fold of separate networks: the product of what each says of its attribute."""
-    home = run.path / f"fold{fold}"
-    if nets[0].part:
-        parts = [Predictions.load(home / member.part / "valid.npz") for member in nets]
-        join_votes(parts, None, "marginals").save(home / "valid.npz")
-
-
 def _fit_row(run: Run, fits: Sequence[Fit], parts: Sequence[str]) -> dict[str, Any]:
     """A fold's line in metrics.json: of one network its numbers, of several their joint score and every one's line."""
     names = ("fold", "macro_f1", "best_epoch", "epochs", "seconds")
@@ -185,20 +190,6 @@ def _fit_row(run: Run, fits: Sequence[Fit], parts: Sequence[str]) -> dict[str, A
     }
 
 
-def _final_plan(plan: Plan, fits: Sequence[Fit]) -> Plan:
-    """All people leave nobody to stop by: as many epochs as the folds' best ones on average, if those could stop."""
-    if not fits or plan.stop.epochs == float("inf"):
-        return plan
-    return replace(plan, epochs=max(1, round(float(np.mean([f.best_epoch for f in fits])))))
-
-
-def _photo_row(face: Face) -> tuple[str, ...]:
-    mask, gender, group = face.parts
-    age = "" if face.age is None else f"{face.age:g}"
-    names = label_name("mask", mask), label_name("gender", gender), age, label_name("age_group", group)
-    return (face.id, printable(str(face.photo.resolve())), face.person, *names)
-
-
 def _joined(faces: Sequence[Face], groups: NDArray[np.int64]) -> int:
     """How many groups hold more than one person: near duplicates across persons, kept in one fold."""
     pairs = {(int(group), face.person) for group, face in zip(groups, faces, strict=True)}
@@ -206,17 +197,85 @@ def _joined(faces: Sequence[Face], groups: NDArray[np.int64]) -> int:
     return int((counts > 1).sum())
 
 
-def _packages() -> dict[str, str]:
-    names = ("torch", "timm", "kornia", "lightning-fabric", "numpy", "opencv-python-headless", "simplejpeg")
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
-
-
 def _commit() -> str:
     """Commit of the checkout threefold runs from, with `+` when it has uncommitted changes; '' outside one."""
     try:
-        root = Path(__file__).parent
-        command = ["git", "describe", "--always", "--dirty=+", "--abbrev=12"]
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=10, check=True)
-        return done.stdout.strip()
+        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--abbrev=12"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network of a run: of all three attributes (`part` is "") or of one (`separate` systems)."""
+
+    part: str
+    recipe: Recipe
+    plan: Plan
+
+
+def members(recipe: Recipe) -> list[Member]:
+    """The networks a recipe trains in each fold, everything of them checked (weights too); raises RecipeError."""
+    parts = {part: recipe.part(part) for part in PARTS} if recipe.parts else {"": recipe}
+    nets = [Member(part, part_recipe, make_plan(part_recipe)) for part, part_recipe in parts.items()]
+    parse_cuts(recipe.data.train_cuts)
+    parse_ages(recipe.data.drop_ages)
+    # weights that cannot be had and stages that a network has not are refused before any photo is read
+    for member in nets:
+        member.plan.freeze.at(member.plan.make_net(member.plan.prepare), 0)
+    return nets
+
+
+def labelled_digest(faces: Sequence[Face], contents: Sequence[str]) -> str:
+    """What a run's stamp says its photos and labels were; contents: of `content_digests`, in the same order."""
+    return digest(*(f"{f.id}|{f.person}|{f.parts}|{f.age}" for f in faces), *contents)
+
+
+def read_all(recipe: Recipe) -> tuple[list[Face], int]:
+    """Faces of a recipe with its patches applied, and how many of them are dealt; those behind are `data.extra`."""
+    faces = read_faces(recipe.data.source)
+    if recipe.data.patches:
+        faces, done = apply_patches(faces, Path(recipe.data.patches))
+        about = f"{done.unmatched} of {done.rows} rows are about others"
+        first = f" (the first is {done.first})" if done.first else ""
+        progress.say(f"data.patches: {done.photos} photos relabelled; {about}{first}")
+    extra = read_faces(recipe.data.extra) if recipe.data.extra else []
+    return faces + [replace(f, id=f"extra/{f.id}", person=f"extra/{f.person}") for f in extra], len(faces)
+
+
+def prepared(recipe: Recipe, faces: Sequence[Face]) -> Photos:
+    """All photos as one network sees them, with the targets and the copies that training shows it."""
+    with progress.bar("preparing photos") as report:
+        images = open_cache(faces, make_prepare(recipe), progress=report)
+    photos = make_photos(images, faces)
+    target = make_target(photos.truth, photos.ages, parse_cuts(recipe.data.train_cuts))
+    return with_copies(replace(photos, target=target), recipe.data.copies)
+
+
+def deal(
+    recipe: Recipe, faces: Sequence[Face], dealt: int, images: NDArray[np.uint8]
+) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
+    """[N] fold of each photo (-1: always training) and [N] group numbers; LeakError for a copy among the extra ones."""
+    # people who share a near duplicate have one number, and so stay in one fold
+    persons = [face.person for face in faces]
+    groups = person_groups(persons, near_duplicates(np.stack([fingerprint(image) for image in images]), persons))
+    split = np.full(len(faces), -1, dtype=np.int8)
+    split[:dealt] = make_split(recipe.data.folds, faces[:dealt], seed=recipe.data.seed, groups=groups[:dealt])
+    judged = {int(group): row for row, group in enumerate(groups[:dealt]) if split[row] >= 0}
+    for row in range(dealt, len(faces)):
+        if (other := judged.get(int(groups[row]))) is not None:
+            copy = f"{faces[row].id} is a copy of a photo of {persons[other]!r}"
+            raise LeakError(f"data.extra: {copy}, who validates in fold {split[other]}; leave it out")
+    return split, groups
+
+
+def sides(
+    recipe: Recipe, photos: Photos, faces: Sequence[Face], split: NDArray[np.int8], fold: int | None
+) -> tuple[Photos, Photos | None]:
+    """(training, validation) side of a fold; fold None: everybody trains. `data.drop_ages` leaves validation be."""
+    usable = ~dropped(faces, parse_ages(recipe.data.drop_ages))
+    if fold is None:
+        return photos.at(expand(photos, np.flatnonzero(usable))), None
+    train = photos.at(expand(photos, np.flatnonzero((split != fold) & usable)))
+    return train, photos.at(np.flatnonzero(split == fold))

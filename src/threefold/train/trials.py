@@ -50,12 +50,11 @@ class SearchResult(Result):
     def lines(self) -> list[str]:
         """The trials as a table, best first, then the best one and how much of its lead is luck."""
         keys = list(self.best["values"])
-        rows = []
+        rows: list[Sequence[object]] = []
         for row in ordered(self.trials):
-            values = (row["values"].get(key) for key in keys)
-            rows.append(
-                (row["run"], with_interval(row), row["state"], row["folds"], f"{row['seconds'] or 0:,.0f}", *values)
-            )
+            values = [row["values"].get(key) for key in keys]
+            seconds = f"{row['seconds'] or 0:,.0f}"
+            rows.append((row["run"], with_interval(row), row["state"], row["folds"], seconds, *values))
         return [
             *table_lines(("trial", "macro F1", "state", "folds", "seconds", *keys), rows),
             f"best: {self.path / self.best['run']}, macro F1 {with_interval(self.best)}",
@@ -65,22 +64,15 @@ class SearchResult(Result):
 
     def data(self) -> Row:
         """What search.json holds."""
-        return {
-            "best": self.best["trial"],
-            "trials": self.trials,
-            "importances": self.importances,
-            "luck": self.luck,
-            "seed": self.seed,
-        }
+        shared = {"importances": self.importances, "luck": self.luck, "seed": self.seed}
+        return {"best": self.best["trial"], "trials": self.trials, **shared}
 
     def rows(self) -> list[Sequence[object]]:
         """One row a trial, in order: what search.json says of it, values by recipe key."""
         columns = [key for key in self.best if key != "values"]
         keys = list(self.best["values"])
-        table: list[Sequence[object]] = [(*columns, *keys)]
-        for row in self.trials:
-            table.append((*(row[column] for column in columns), *(row["values"].get(key) for key in keys)))
-        return table
+        rows = [[row[key] for key in columns] + [row["values"].get(key) for key in keys] for row in self.trials]
+        return [columns + keys, *rows]
 
     def page(self, lang: str = "en") -> str:
         """The best values, the history, what mattered, and all trials."""
@@ -113,7 +105,7 @@ def summarise(study: optuna.Study, out: Path, base: Recipe, values: Values, seed
         reasons = [f": {row['error']}" for row in rows if row["error"]]
         raise RunError(f"{out}: not one of {len(rows)} trials was finished{reasons[-1] if reasons else ''}")
     best = max(complete, key=lambda row: row["score"])
-    importances = _importances(study, len(complete), seed)
+    importances = _importances(study, seed) if len(complete) >= LEAST else {}
     result = SearchResult(out, rows, best, importances, _luck(out, complete, seed), seed)
     write_recipe(make_recipe(base.flat() | best["values"]), out / "best.yaml")
     write_json(out / "search.json", result.data())
@@ -151,7 +143,7 @@ def _row(trial: FrozenTrial, values: Values) -> Row:
     chosen: Row = {}
     with contextlib.suppress(KeyError):  # stopped before all of its values were drawn
         chosen = values(trial.params)
-    state = {"fail": "failed"}.get(trial.state.name.lower(), trial.state.name.lower())
+    state = "failed" if trial.state == TrialState.FAIL else trial.state.name.lower()
     scores = (trial.values or []) if trial.state == TrialState.COMPLETE else by_fold[-1:]
     return {
         "trial": trial.number,
@@ -167,13 +159,11 @@ def _row(trial: FrozenTrial, values: Values) -> Row:
     }
 
 
-def _importances(study: optuna.Study, complete: int, seed: int) -> dict[str, float]:
-    """Share of each parameter in the variance of the score (fANOVA, Hutter et al. 2014), largest first; {} if unknown.
+def _importances(study: optuna.Study, seed: int) -> dict[str, float]:
+    """Share of each parameter in the variance of the score (fANOVA, Hutter et al. 2014), largest first.
 
-    Unknown with few trials, and where all scores are the same.
+    {} where they are unknown, as when all scores are the same.
     """
-    if complete < LEAST:
-        return {}
     try:
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
         shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
