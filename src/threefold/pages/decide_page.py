@@ -27,8 +27,7 @@ from threefold.predictions import Predictions
 from threefold.read.backends import averaged_folds, oof_digest, open_run
 from threefold.read.inputs import find_photos
 from threefold.read.reader import Reader
-from threefold.read.scored import read_whole
-from threefold.read.unseen import check_unseen
+from threefold.read.scored import check_unseen, read_whole
 from threefold.runs import Run
 
 PLACES = {"oof": "out of fold", "test": "scored eval photos"}

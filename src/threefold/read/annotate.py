@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from threefold.errors import DataError
 from threefold.files import atomic_write
-from threefold.photos.decode import Box
 from threefold.photos.quality import OK
 from threefold.read.reader import read_image
 from threefold.read.reading import INDETERMINATE, Reading
@@ -48,7 +47,10 @@ def annotate(image: NDArray[np.uint8], readings: Sequence[Reading]) -> NDArray[n
     rows, columns = drawn.shape[:2]
     height = max(TEXT[1], TEXT[0] * max(rows, columns))
     ordered = sorted(readings, key=lambda reading: reading.face)
-    boxes = [_whole_pixels(reading.box, rows, columns) for reading in ordered]
+    boxes: list[Area] = []
+    for reading in ordered:
+        left, top, right, bottom = map(round, reading.box or (0, 0, columns, rows))
+        boxes.append((left, top, min(right, columns - 1), min(bottom, rows - 1)))
     plates: list[_Plate] = []
     for place, (reading, box) in enumerate(zip(ordered, boxes, strict=True)):
         hidden = [*boxes[:place], *boxes[place + 1 :], *(plate.area for plate in plates)]
@@ -97,11 +99,6 @@ def drawing(folder: Path, inputs: Sequence[Path]) -> Draw:
         atomic_write(target, lambda file: file.write(data))
 
     return draw
-
-
-def _whole_pixels(box: Box | None, rows: int, columns: int) -> Area:
-    left, top, right, bottom = (round(side) for side in box or (0, 0, columns, rows))
-    return left, top, min(right, columns - 1), min(bottom, rows - 1)
 
 
 @dataclass(frozen=True)

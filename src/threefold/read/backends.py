@@ -67,12 +67,24 @@ def open_run(path: Path, *, fold: int | None = None) -> Backend:
     """
     run = Run.open(path)
     run.need_complete()
-    if (path / ENSEMBLE).exists():
-        return _members(run, fold)
-    recipe = run.recipe
-    if recipe.parts:
+    if not (path / ENSEMBLE).exists():
+        recipe = run.recipe
+        if not recipe.parts:
+            return _networks(run, recipe, fold)
         return JoinedBackend([_networks(run, recipe.part(part), fold, f"{part}/") for part in PARTS], rule="marginals")
-    return _networks(run, recipe, fold)
+    plan = run.read(ENSEMBLE)
+    members: list[Backend] = []
+    try:
+        for row in plan["members"]:
+            member = run.path / row["path"]
+            if not member.is_dir():
+                raise RunError(f"{run.path}: its member {member} is gone; an ensemble reads with its members' networks")
+            if oof_digest(Run.open(member)) != row["digest"]:
+                raise RunError(f"{run.path}: its member {member} is another run than the one that was joined")
+            members.append(open_run(member, fold=fold))
+        return JoinedBackend(members, [row["weight"] for row in plan["members"]], plan["vote"])
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{run.path / ENSEMBLE}: is not what an ensemble writes ({error})") from None
 
 
 def oof_digest(run: Run) -> str:
@@ -96,22 +108,6 @@ def averaged_folds(run: Run) -> list[int]:
         return []
     folds = sorted(int(path.name.removeprefix("fold")) for path in run.path.glob("fold[0-9]*"))
     return folds if len(folds) > 1 else []
-
-
-def _members(run: Run, fold: int | None) -> JoinedBackend:
-    plan = run.read(ENSEMBLE)
-    members: list[Backend] = []
-    try:
-        for row in plan["members"]:
-            path = run.path / row["path"]
-            if not path.is_dir():
-                raise RunError(f"{run.path}: its member {path} is gone; an ensemble reads with its members' networks")
-            if oof_digest(Run.open(path)) != row["digest"]:
-                raise RunError(f"{run.path}: its member {path} is another run than the one that was joined")
-            members.append(open_run(path, fold=fold))
-        return JoinedBackend(members, [row["weight"] for row in plan["members"]], plan["vote"])
-    except (KeyError, TypeError) as error:
-        raise RunError(f"{run.path / ENSEMBLE}: is not what an ensemble writes ({error})") from None
 
 
 def _networks(run: Run, recipe: Recipe, fold: int | None, part: str = "") -> Backend:

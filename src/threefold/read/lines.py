@@ -22,7 +22,7 @@ from threefold.errors import DataError, PhotoError
 from threefold.files import lock, printable
 from threefold.read.annotate import Draw
 from threefold.read.inputs import Input, walk
-from threefold.read.reader import Reader
+from threefold.read.reader import Faces, Reader
 from threefold.read.reading import Reading, reading_model
 from threefold.read.videos import frame_name, frames
 
@@ -37,12 +37,6 @@ class Line:
     file: str
     faces: Sequence[Reading] = ()
     error: str = ""
-
-    def json(self, probabilities: bool) -> bytes:
-        """The line as the spool keeps it."""
-        if self.error:
-            return json_line({"file": self.file, "error": self.error})
-        return json_line({"file": self.file, "faces": [face.data(probabilities=probabilities) for face in self.faces]})
 
 
 def json_line(values: dict[str, Any]) -> bytes:
@@ -66,7 +60,7 @@ def read_lines(
     Raises DataError where the photos are not those of `earlier`.
     """
 
-    def line(name: str, readings: list[Reading] | PhotoError, place: str, photo: Path | NDArray[np.uint8]) -> Line:
+    def line(name: str, readings: Faces, place: str, photo: Path | NDArray[np.uint8]) -> Line:
         if isinstance(readings, PhotoError):
             return Line(name, error=printable(str(readings)))
         faces = [reading.only(attributes) for reading in readings]
@@ -89,9 +83,7 @@ def read_lines(
                 yield line(item.name, error, "", item.path)
 
 
-def _photos(
-    reader: Reader, items: Iterator[Input], which: str | None
-) -> Iterator[tuple[Input, list[Reading] | PhotoError]]:
+def _photos(reader: Reader, items: Iterator[Input], which: str | None) -> Iterator[tuple[Input, Faces]]:
     waiting: deque[Input] = deque()  # the reader takes photos ahead of what it gives
 
     def paths() -> Iterator[Path]:
@@ -141,7 +133,8 @@ class Spool:
 
     def add(self, line: Line) -> None:
         """Append a Line; `flush` or the end of the run brings it to the disk."""
-        self._file.write(line.json(self._probabilities))
+        faces = [face.data(probabilities=self._probabilities) for face in line.faces]
+        self._file.write(json_line({"file": line.file} | ({"error": line.error} if line.error else {"faces": faces})))
 
     def flush(self) -> None:
         """Hand what was added to the operating system, which keeps it when this process is killed."""
@@ -149,8 +142,7 @@ class Spool:
 
     def earlier(self) -> Iterator[str]:
         """The names of what an earlier run added, in its order."""
-        for values in self._read(self._end):
-            yield str(values["file"])
+        return (str(values["file"]) for values in self._read(self._end))
 
     def lines(self) -> Iterator[Line]:
         """Everything that was added, in order."""
@@ -189,7 +181,13 @@ def spool(out: Path, about: dict[str, Any], *, resume: bool = False) -> Iterator
                 f"{out}: an earlier run read {count:,} photos for it; --resume goes on, or delete {path} to start anew"
             )
         if count:
-            _check_same(out, path, about)
+            file.seek(0)
+            stored = _parse(path, file.readline())
+            for key, value in {"format": FORMAT, **json.loads(json.dumps(about))}.items():
+                if stored.get(key) != value:
+                    raise DataError(
+                        f"{out}: --resume with {key} {value!r}, but it was started with {stored.get(key)!r}"
+                    )
             file.truncate(end)
         else:
             file.truncate(0)
@@ -210,14 +208,6 @@ def _whole(file: IO[bytes]) -> tuple[int, int, int]:
         if text.endswith(b"\n"):
             end, count = end + len(text), count + 1
     return start, end, count
-
-
-def _check_same(out: Path, path: Path, about: dict[str, Any]) -> None:
-    with path.open("rb") as file:
-        stored = _parse(path, file.readline())
-    for key, value in {"format": FORMAT, **json.loads(json.dumps(about))}.items():
-        if stored.get(key) != value:
-            raise DataError(f"{out}: --resume with {key} {value!r}, but it was started with {stored.get(key)!r}")
 
 
 def _parse(path: Path, text: bytes) -> dict[str, Any]:

@@ -48,14 +48,25 @@ class OnnxBackend:
         where = "model" if isinstance(model, bytes) else str(model)
         if threads is not None and threads < 1:
             raise RecipeError(f"threads: {threads}; expected 1 or more")
-        self._session = _open(model if isinstance(model, bytes) else _read(Path(model)), where, threads or cores())
+        try:
+            data = model if isinstance(model, bytes) else Path(model).read_bytes()
+        except OSError as error:
+            raise RunError(
+                f"{where}: cannot be read ({error.strerror}); expected a model.onnx of `threefold export`"
+            ) from None
+        self._session = _open(data, where, threads or cores())
         self.info = _info(self._session.get_modelmeta().custom_metadata_map, where)
-        self.prepares = _prepares(self.info["prepares"], where)
+        try:
+            self.prepares = tuple(Prepare.from_dict(values) for values in self.info["prepares"])
+        except (RecipeError, AttributeError, TypeError) as error:
+            raise RunError(f"{where}: its preprocessing cannot be used ({error})") from None
+        if not self.prepares:
+            raise RunError(f"{where}: names no preprocessing; export it again")
         stored = self.info["decision"]
         self.decision = None if stored is None else Decision.from_dict(stored, f"{where}: decision")
         self._names = input_names(len(self.prepares))
         self._outputs = [PROBABILITIES, YEARS] if self.info["years"] else [PROBABILITIES]
-        _check_ports(self._session, self._names, self._outputs, self.prepares, where)
+        self._check_ports(where)
 
     def __call__(self, photos: tuple[Batch, ...]) -> Answer:
         """See `Backend`; raises DataError for what is not uint8 [B, H, W, 3] of the model's sizes."""
@@ -70,19 +81,20 @@ class OnnxBackend:
         outputs: list[NDArray[np.float32]] = self._session.run(self._outputs, inputs)
         return outputs[0], outputs[1] if self.info["years"] else None
 
+    def _check_ports(self, where: str) -> None:
+        """The graph takes and gives what its metadata say: a file that was put together by hand is refused here."""
+        ports = [*self._session.get_inputs(), *self._session.get_outputs()]
+        has = {port.name: (port.type, port.shape[1:]) for port in ports}
+        sizes = {name: [*prepare.size, 3] for name, prepare in zip(self._names, self.prepares, strict=True)}
+        wanted = {name: ("tensor(uint8)", size) for name, size in sizes.items()}
+        wanted |= {name: ("tensor(float)", [CLASSES] if name == PROBABILITIES else []) for name in self._outputs}
+        if has != wanted:
+            raise RunError(f"{where}: its graph does not fit its metadata ({has}; expected {wanted})")
+
 
 def input_names(count: int) -> list[str]:
     """Names of the inputs of a model of so many preprocessings."""
     return ["photos"] if count == 1 else [f"photos{number}" for number in range(count)]
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise RunError(
-            f"{path}: cannot be read ({error.strerror}); expected a model.onnx of `threefold export`"
-        ) from None
 
 
 def _open(data: bytes, where: str, threads: int) -> Any:
@@ -119,27 +131,3 @@ def _info(metadata: dict[str, str], where: str) -> dict[str, Any]:
     if info["precision"] not in PRECISIONS:
         raise RunError(f"{where}: precision {info['precision']!r} is not one of {', '.join(PRECISIONS)}")
     return info
-
-
-def _prepares(stored: list[Any], where: str) -> tuple[Prepare, ...]:
-    try:
-        prepares = tuple(Prepare.from_dict(values) for values in stored)
-    except (RecipeError, AttributeError, TypeError) as error:
-        raise RunError(f"{where}: its preprocessing cannot be used ({error})") from None
-    if not prepares:
-        raise RunError(f"{where}: names no preprocessing; export it again")
-    return prepares
-
-
-def _check_ports(
-    session: Any, inputs: list[str], outputs: list[str], prepares: tuple[Prepare, ...], where: str
-) -> None:
-    """The graph takes and gives what its metadata say: a file that was put together by hand is refused here."""
-    has = {port.name: (port.type, port.shape[1:]) for port in [*session.get_inputs(), *session.get_outputs()]}
-    wanted: dict[str, tuple[str, list[int]]] = {
-        name: ("tensor(uint8)", [*prepare.size, 3]) for name, prepare in zip(inputs, prepares, strict=True)
-    }
-    wanted |= {PROBABILITIES: ("tensor(float)", [CLASSES]), YEARS: ("tensor(float)", [])}
-    wanted = {name: port for name, port in wanted.items() if name in [*inputs, *outputs]}
-    if has != wanted:
-        raise RunError(f"{where}: its graph does not fit its metadata ({has}; expected {wanted})")

@@ -39,13 +39,11 @@ class Table:
         Of fewer than all attributes: no class, no age without age_group, and `mask_worn` and the like for p00..p17.
         """
         whole = len(self.attributes) == len(ALL)
-        names = ["file", "face"]
-        if whole:
-            names.append("class")
-        names += self.attributes
-        if "age_group" in self.attributes:
-            names.append("age")
-        names.append("confidence")
+        names = ["file", "face", "class", *self.attributes, "age", "confidence"]
+        if not whole:
+            names.remove("class")
+        if "age_group" not in self.attributes:
+            names.remove("age")
         if self.boxes:
             names += [*SIDES, "score", "quality"]
         if self.probabilities and whole:
@@ -104,13 +102,11 @@ def _csv(table: Table, file: IO[bytes], lines: Iterable[Line]) -> None:
 
 def _jsonl(table: Table, file: IO[bytes], lines: Iterable[Line]) -> None:
     """One object per face, less what no column was asked for."""
-    left_out = () if table.boxes else ("box", "score", "quality")
+    left_out = set() if table.boxes else {"box", "score", "quality"}
     for line in lines:
         for face in line.faces:
-            values = face.data(probabilities=table.probabilities).items()
-            file.write(
-                json_line({"file": line.file, **{name: value for name, value in values if name not in left_out}})
-            )
+            values = {"file": line.file, **face.data(probabilities=table.probabilities)}
+            file.write(json_line({name: value for name, value in values.items() if name not in left_out}))
 
 
 def _parquet(table: Table, file: IO[bytes], lines: Iterable[Line]) -> None:

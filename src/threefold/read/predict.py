@@ -18,8 +18,7 @@ from threefold.read.lines import Line, read_lines, spool
 from threefold.read.output import Table, check_format
 from threefold.read.reader import BUNDLED, check_which, load
 from threefold.read.reading import ALL, Reading, check_attributes
-from threefold.read.scored import matching, read_whole, score
-from threefold.read.unseen import check_decision, check_unseen
+from threefold.read.scored import Photos, check_decision, check_unseen, matching, read_whole, score
 from threefold.results import Result
 from threefold.runs import ENSEMBLE, score_line
 
@@ -148,14 +147,12 @@ class _Job:
             check_format(self.out)
         elif self.resume:
             raise DataError("--resume goes on with a table in a file; name it with --out")
-        refused: dict[str, object] = {}
-        if whole:
-            refused = {"--faces all": self.faces == "all", "--annotate": self.annotate, "--resume": self.resume}
+        refused = {"--faces all": self.faces == "all", "--annotate": self.annotate, "--resume": self.resume}
         if whole == SUBMISSION:
             refused |= {"--boxes": self.table.boxes, "--probabilities": self.table.probabilities}
             refused |= {"--attributes": self.table.attributes != ALL}
-        for option in (option for option, chosen in refused.items() if chosen):
-            raise DataError(f"{option} does not go with {whole}")
+        if whole and any(refused.values()):
+            raise DataError(f"{next(filter(refused.get, refused))} does not go with {whole}")
         if whole == SUBMISSION and self.out is not None and self.out.suffix.lower() != ".csv":
             raise DataError(f"{self.out}: {SUBMISSION} is a .csv")
 
@@ -187,18 +184,15 @@ class _Tally:
             if line.error:
                 self.broken.append(line.error)
             else:
-                self.photos += 1
-                self.faces += len(line.faces)
-                for face in line.faces:
-                    self.indeterminate.update(face.indeterminate)
+                self.photos, self.faces = self.photos + 1, self.faces + len(line.faces)
+            self.indeterminate.update(name for face in line.faces for name in face.indeterminate)
             yield line
         self.seconds = perf_counter() - self.begin
 
     def result(self, readings: dict[str, Reading], out: Path | None, done: int, **more: Any) -> Predicted:
         """What `predict` returns."""
-        counts = {name: getattr(self, name) for name in ("photos", "faces", "seconds")}
-        counts |= {"indeterminate": dict(self.indeterminate), "broken": tuple(self.broken)}
-        return Predicted(readings=readings, out=out, done=done, **counts, **more)
+        unsure, broken = dict(self.indeterminate), tuple(self.broken)
+        return Predicted(readings, out, self.photos, self.faces, unsure, self.seconds, done, broken=broken, **more)
 
 
 def _table(job: _Job, write: Write | None) -> Predicted:
@@ -235,13 +229,11 @@ def _table(job: _Job, write: Write | None) -> Predicted:
                     stored.flush()
             job.table.write(job.out, tally.count(stored.lines()))
     everything = tally.photos + len(tally.broken)
-    incomplete = before > 0 or (limit is not None and everything > limit)
-    return tally.result({} if incomplete else readings, job.out, everything - before)
+    whole = before == 0 and (limit is None or everything <= limit)
+    return tally.result(readings if whole else {}, job.out, everything - before)
 
 
-def _scored(
-    job: _Job, eval_set: list[tuple[str, Path]] | None, answers: Path | str | None, write: Write | None
-) -> Predicted:
+def _scored(job: _Job, eval_set: Photos | None, answers: Path | str | None, write: Write | None) -> Predicted:
     """A submission, or a table that is scored: one reading a photo, all of them or nothing."""
     photos = eval_set if eval_set is not None else find_photos(job.inputs)
     truth = matching(Path(answers), photos) if answers else None

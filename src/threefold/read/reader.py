@@ -32,8 +32,11 @@ from threefold.runs import Run
 BUNDLED = Path(__file__).parents[1] / "models" / "reader.onnx"
 """The reader that comes with the package: what `load()` opens."""
 Which = Literal["all", "largest", "none"]
-Photo = Path | str | NDArray[np.uint8]
+Image = NDArray[np.uint8]
+Photo = Path | str | Image
 Boxed = tuple[Photo, Box | None]
+Faces = list[Reading] | PhotoError
+"""Of a photo, the largest first, or why it cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +103,7 @@ class Reader:
         for answer in self.stream_faces(photos, None):
             yield answer if isinstance(answer, PhotoError) else answer[0]
 
-    def stream_faces(
-        self, photos: Iterable[Photo | Boxed], which: str | None = "all"
-    ) -> Iterator[list[Reading] | PhotoError]:
+    def stream_faces(self, photos: Iterable[Photo | Boxed], which: str | None = "all") -> Iterator[Faces]:
         """What `faces` gives, or the PhotoError, of each photo, in order; of a (photo, box) the face in the box.
 
         A photo is decoded and its faces are found once, whatever the number of models. Decoding uses all cores. Not
@@ -128,29 +129,20 @@ class Reader:
         try:
             image = photo if isinstance(photo, np.ndarray) else decode(Path(photo))
             if box is not None:
-                return [self._face(image, 0, box, None, asked=True)]
-            faces = [(face.box, face.score) for face in self._detections(image, which)]
-            if not faces and which != "all":
-                return [self._face(image, 0, None, None, asked=False)]
-            return [
-                self._face(image, number, box, score, asked=which is not None)
-                for number, (box, score) in enumerate(faces)
-            ]
+                return [self._face(image, 0, box, None)]
+            look = (which or self.default_faces) != "none"
+            faces = by_size(detect_faces(image, far=which == "all")) if look else []
+            if which == "all":
+                return [self._face(image, number, face.box, face.score) for number, face in enumerate(faces)]
+            if not faces:
+                return [self._face(image, 0, None, None)]
+            return [self._face(image, 0, faces[0].box, faces[0].score, asked=which is not None)]
         except PhotoError as error:
             return error
         except DataError as error:
             return PhotoError(f"{'photo' if isinstance(photo, np.ndarray) else photo}: {error}")
 
-    def _detections(self, image: NDArray[np.uint8], which: Which | None) -> list[Detection]:
-        """The faces to read, the largest first."""
-        if (which or self.default_faces) == "none":
-            return []
-        faces = by_size(detect_faces(image, far=which == "all"))
-        return faces if which == "all" else faces[:1]
-
-    def _face(
-        self, image: NDArray[np.uint8], number: int, box: Box | None, score: float | None, *, asked: bool
-    ) -> _Face:
+    def _face(self, image: Image, number: int, box: Box | None, score: float | None, asked: bool = True) -> _Face:
         """asked: for this face; else each network sees what it was trained on, a part or the whole of the photo. The
         detector has been asked, and no Prepare asks it again."""
         crops = tuple(
@@ -159,21 +151,21 @@ class Reader:
         )
         return _Face(crops, number, box, score, OK if box is None else quality(image, box, self.limits))
 
-    def _read(self, part: list[list[_Face] | PhotoError]) -> Iterator[list[Reading] | PhotoError]:
+    def _read(self, part: list[list[_Face] | PhotoError]) -> Iterator[Faces]:
         faces = [face for item in part if not isinstance(item, PhotoError) for face in item]
-        batches = [faces[start : start + self.batch] for start in range(0, len(faces), self.batch)]
-        readings = iter([reading for batch in batches for reading in self._ask(batch)])
+        readings: list[Reading] = []
+        for start in range(0, len(faces), self.batch):
+            batch = faces[start : start + self.batch]
+            joint, years = self.backend(tuple(map(np.stack, zip(*(face.crops for face in batch), strict=True))))
+            for row, face in enumerate(batch):
+                age = None if years is None else float(years[row])
+                reading = make_reading(
+                    joint[row], age, face.box, self.decision, score=face.score, quality=face.quality, face=face.number
+                )
+                readings.append(reading)
+        answers = iter(readings)
         for item in part:
-            yield item if isinstance(item, PhotoError) else list(islice(readings, len(item)))
-
-    def _ask(self, faces: list[_Face]) -> Iterator[Reading]:
-        crops = zip(*(face.crops for face in faces), strict=True)
-        joint, years = self.backend(tuple(np.stack(batch) for batch in crops))
-        for row, face in enumerate(faces):
-            age = None if years is None else float(years[row])
-            yield make_reading(
-                joint[row], age, face.box, self.decision, score=face.score, quality=face.quality, face=face.number
-            )
+            yield item if isinstance(item, PhotoError) else list(islice(answers, len(item)))
 
 
 def check_which(which: str | None) -> Which | None:
@@ -208,22 +200,18 @@ def load(model: Path | str | None = None, *, decision: bool = True, threads: int
     path = BUNDLED if model is None else Path(model)
     if model is None and not path.is_file():
         raise RunError("this install has no bundled reader; name a run directory or an .onnx file with --model")
-    if path.is_file() or (path.suffix.lower() == ".onnx" and not path.is_dir()):
-        return _load_exported(path, decision, threads)
+    if path.is_file():
+        from threefold.read.onnx import OnnxBackend  # onnxruntime takes a third of a second to load
+
+        backend = OnnxBackend(path, threads=threads)
+        limits = Limits.from_dict(backend.info.get("limits"), path)
+        return Reader(backend, decision=backend.decision if decision else None, limits=limits, info=backend.info)
+    if path.suffix.lower() == ".onnx" and not path.is_dir():
+        near = [file.name for file in path.parent.glob("*.onnx")]
+        raise RunError(f"{path}: no such file ({one_of(near, path.name)} in {path.parent})")
     if threads is not None:
         raise RunError(f"{path}: threads are of an exported model; a run computes with torch's (OMP_NUM_THREADS)")
     return _load_run(path, decision)
-
-
-def _load_exported(path: Path, decision: bool, threads: int | None) -> Reader:
-    if not path.is_file():
-        near = [file.name for file in path.parent.glob("*.onnx")]
-        raise RunError(f"{path}: no such file ({one_of(near, path.name)} in {path.parent})")
-    from threefold.read.onnx import OnnxBackend  # onnxruntime takes a third of a second to load
-
-    backend = OnnxBackend(path, threads=threads)
-    limits = Limits.from_dict(backend.info.get("limits"), path)
-    return Reader(backend, decision=backend.decision if decision else None, limits=limits, info=backend.info)
 
 
 def _load_run(path: Path, decision: bool) -> Reader:

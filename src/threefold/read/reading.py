@@ -124,8 +124,14 @@ class Reading(BaseModel):
             return self
         model = reading_model(names)
         values = {name: value for name, value in self if name in model.model_fields}
-        values["confidence"] = _confidence(self, names)
         values["confidences"] = {name: self.confidences[name] for name in names}
+        if len(names) == 1:
+            values["confidence"] = self.confidences[names[0]]
+        else:  # the joint probability of the two parts that the class has
+            cube = self.joint.astype(np.float64).reshape(*labels.SIZES.values())
+            parts = dict(zip(ALL, map(int, labels.decode(self.code)), strict=True))
+            both = cube[tuple(parts[name] if name in names else slice(None) for name in ALL)]
+            values["confidence"] = _share(both.sum())
         return model(**values | {"probabilities": shares(self.joint, names)})
 
     def data(self, *, probabilities: bool = True) -> dict[str, Any]:
@@ -178,11 +184,9 @@ def reading_model(
 @lru_cache(maxsize=64)
 def _model(names: tuple[str, ...], probabilities: bool, whole: bool) -> type[Reading]:
     values: dict[str, Any] = {name: _dict(f"Shares_{name}", dict.fromkeys(labels.NAMES[name], Share)) for name in names}
-    if whole:
-        count = labels.CLASSES
-        values["classes"] = Annotated[list[Share], Field(min_length=count, max_length=count)]
     fields: dict[str, Any] = {}
     if whole:
+        values["classes"] = Annotated[list[Share], Field(min_length=labels.CLASSES, max_length=labels.CLASSES)]
         fields["class"] = (int, Field(ge=0, lt=labels.CLASSES))
     fields |= {name: (Literal[(*labels.NAMES[name], INDETERMINATE)], ...) for name in names}
     if "age_group" in names:
@@ -255,15 +259,6 @@ def check_attributes(attributes: Iterable[str]) -> tuple[str, ...]:
     if not asked:
         raise DataError(f"no attribute was asked for ({one_of(ALL, '')})")
     return tuple(name for name in ALL if name in asked)
-
-
-def _confidence(reading: Reading, names: tuple[str, ...]) -> float:
-    """Of one attribute its own confidence; of two the joint probability of the two parts that the class has."""
-    if len(names) == 1:
-        return reading.confidences[names[0]]
-    cube = reading.joint.astype(np.float64).reshape(*labels.SIZES.values())
-    parts = dict(zip(ALL, map(int, labels.decode(reading.code)), strict=True))
-    return _share(cube[tuple(parts[name] if name in names else slice(None) for name in ALL)].sum())
 
 
 def _share(value: Any) -> float:

@@ -1,6 +1,11 @@
-"""Readings that must be whole: the contest's submission, and what is scored against answers. Kept in memory."""
+"""Readings that must be whole: the contest's submission, and what is scored against answers. Kept in memory.
 
-from collections.abc import Sequence
+Also whether the photos were among those a run was made from: what is measured on them would say nothing of it. The
+contest's eval photos have hashed names, so names prove nothing; bytes do. A copy that was saved anew is not found here
+(`threefold check` and training look for those among the photos they are given).
+"""
+
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -9,16 +14,21 @@ import numpy as np
 
 from threefold import labels, progress
 from threefold.data.sources import Answers, read_answers
-from threefold.errors import DataError, PhotoError
-from threefold.evidence.decide import Decision, as_certain
+from threefold.data.tables import read_rows
+from threefold.errors import DataError, LeakError, PhotoError
+from threefold.evidence.decide import FILE, Decision, as_certain
 from threefold.evidence.metrics import measure
 from threefold.files import write_json
+from threefold.photos.cache import content_digests
 from threefold.predictions import Predictions
 from threefold.read.reader import Reader
 from threefold.read.reading import Reading
+from threefold.runs import Run
 
 Photos = Sequence[tuple[str, Path]]
 """(name, file) of each."""
+EXTRA = "extra/"
+"""How ids and persons of `data.extra` begin: photos that train in every fold, pseudo-labelled ones among them."""
 
 
 def matching(answers: Path, photos: Photos) -> Answers:
@@ -63,10 +73,9 @@ def score(
 
     Predictions without answers never take the place of scored ones.
     """
-    count = len(readings)
-    ids = np.array(list(readings))
+    count, ids = len(readings), np.array(list(readings))
     order = {name: row for row, name in enumerate(truth.ids)} if truth else {}
-    rows = np.array([order[name] for name in readings], dtype=np.int64) if truth else np.empty(0, np.int64)
+    rows = [order[name] for name in readings] if truth else []
     years = [np.nan if reading.raw_age is None else reading.raw_age for reading in readings.values()]
     predictions = Predictions(
         photos=ids,
@@ -87,3 +96,47 @@ def score(
         if metrics:
             write_json(run / "eval.json", metrics)
     return metrics
+
+
+def check_unseen(run: Path, photos: Photos, persons: Collection[str] = ()) -> list[str]:
+    """Sentences about people who may be on both sides; [] for a run without photos.csv.
+
+    run: its directory. photos: (name, file) of those the run must not have seen; persons: who is on them, where known.
+    Raises LeakError naming the first photo whose bytes are those of a photo the run trained or validated with; of one
+    that only `data.extra` brought it is a sentence, since `threefold pseudo` puts the very photos of a test there,
+    without their answers.
+    """
+    listed = run / "photos.csv"
+    if not listed.is_file():
+        return []
+    names = ("photo", "path", "person")
+    rows = [tuple(map(row.get, names)) for row in read_rows(listed, names)[1]]
+    digests = content_digests([Path(path) for _, path, _ in rows])
+    seen = {digest: photo for digest, (photo, _, _) in zip(digests, rows, strict=True) if digest}
+    extra = 0
+    for (name, path), digest in zip(photos, content_digests([path for _, path in photos]), strict=True):
+        photo = seen.get(digest, "")
+        if photo.startswith(EXTRA):
+            extra += 1
+        elif photo:
+            raise LeakError(
+                f"{path}: {name} is {photo} of {listed}, which the run was made from; expected photos of people it "
+                f"has never seen, for what it says of these tells nothing (its honest score is out of fold)"
+            )
+    warnings = [f"{extra} of the {len(photos)} photos trained too (data.extra)"] if extra else []
+    if both := {person for _, _, person in rows} & set(persons):
+        warnings.append(
+            f"{len(both)} of the people have names that people of the run have ({min(both)!r}); if they are the same "
+            "people, what is measured here is too good"
+        )
+    return warnings
+
+
+def check_decision(run: Path) -> list[str]:
+    """A sentence where the run's decision was fitted on scored photos, which may be those that are scored again."""
+    if (run / FILE).exists() and Run(run).read(FILE).get("on") == "test":
+        return [
+            f"{FILE} was fitted on scored photos (decide --on test); if these are among them, the score is too good "
+            "(decide tells the honest one, --plain leaves it aside)"
+        ]
+    return []

@@ -84,9 +84,7 @@ class Video:
 
     def ended(self) -> bool:
         """After the last frame: was that the end of it all (True), or did it break off?"""
-        if self.live and not self.count:
-            return False
-        return self.seconds + SLACK >= WHOLE * self.length
+        return not (self.live and not self.count) and self.seconds + SLACK >= WHOLE * self.length
 
     def close(self) -> None:
         """Let go; may be called twice."""

@@ -7,9 +7,8 @@ count. Hours are those of the clock where the watch ran.
 
 import sqlite3
 import threading
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -79,14 +78,11 @@ class Events:
             if not path.parent.is_dir():
                 raise DataError(f"{path}: its folder does not exist")
         self._lock = threading.Lock()
-        with _writing(path):
+        with _writing(path), ExitStack() as stack:
             self._base = sqlite3.connect(path or ":memory:", timeout=10, isolation_level=None, check_same_thread=False)
-        try:
-            with _writing(path):
-                self._begin(names)
-        except DataError:
-            self._base.close()
-            raise
+            stack.callback(self._base.close)
+            self._begin(names)
+            stack.pop_all()
 
     def _begin(self, names: tuple[str, ...]) -> None:
         present = tuple(row[1] for row in self._base.execute("PRAGMA table_info(events)"))
@@ -98,7 +94,17 @@ class Events:
         self._base.execute("PRAGMA journal_mode=WAL")
         self._base.execute("PRAGMA synchronous=FULL")  # in WAL, NORMAL may lose the last rows in a power cut
         if empty:
-            self._base.executescript(_schema(names))
+            kinds = {"track": "INTEGER", "frames": "INTEGER", "age": "REAL", "confidence": "REAL", "seconds": "REAL"}
+            fields = [f"{name} {kinds.get(name, 'TEXT')}{'' if name in _ASKED else ' NOT NULL'}" for name in names]
+            sums = ", ".join(f"sum(mask = '{name}') AS \"{name}\"" for name in STATES)
+            self._base.executescript(f"""
+                BEGIN;
+                CREATE TABLE IF NOT EXISTS events ({", ".join(fields)});
+                CREATE INDEX IF NOT EXISTS events_time ON events (time);
+                CREATE VIEW IF NOT EXISTS hours AS SELECT substr(time, 1, 13) || ':00' AS hour, {sums}
+                    FROM events WHERE kind != 'changed' GROUP BY 1;
+                COMMIT;
+            """)
 
     def add(self, event: Event) -> None:
         """Keep it, durably; raises DataError where that fails."""
@@ -167,20 +173,6 @@ def _writing(path: Path | None) -> Iterator[None]:
         raise DataError(f"{path}: events cannot be written ({error})") from None
 
 
-def _schema(names: Sequence[str]) -> str:
-    kinds = {"track": "INTEGER", "frames": "INTEGER", "age": "REAL", "confidence": "REAL", "seconds": "REAL"}
-    fields = ", ".join(f"{name} {kinds.get(name, 'TEXT')}{'' if name in _ASKED else ' NOT NULL'}" for name in names)
-    sums = ", ".join(f"sum(mask = '{name}') AS \"{name}\"" for name in STATES)
-    return f"""
-        BEGIN;
-        CREATE TABLE IF NOT EXISTS events ({fields});
-        CREATE INDEX IF NOT EXISTS events_time ON events (time);
-        CREATE VIEW IF NOT EXISTS hours AS SELECT substr(time, 1, 13) || ':00' AS hour, {sums}
-            FROM events WHERE kind != 'changed' GROUP BY 1;
-        COMMIT;
-    """
-
-
 def _summary(base: sqlite3.Connection, hours: int, recent: int, now: datetime | None) -> dict[str, Any]:
     since = (now or datetime.now().astimezone()) - timedelta(hours=max(1, hours) - 1)
     # by the index over time: the view alone would add up every hour there ever was
@@ -188,10 +180,10 @@ def _summary(base: sqlite3.Connection, hours: int, recent: int, now: datetime | 
         "SELECT substr(time, 1, 13) || ':00', mask, count(*) FROM events"
         " WHERE time >= ? AND kind != 'changed' GROUP BY 1, 2"
     )
-    counts: Mapping[tuple[str, str], int] = Counter(
-        {(hour, mask): count for hour, mask, count in base.execute(query, (since.strftime("%Y-%m-%dT%H"),))}
-    )
-    table = [{"hour": hour, **{name: counts[hour, name] for name in STATES}} for hour in sorted({h for h, _ in counts})]
+    hourly: dict[str, dict[str, Any]] = {}
+    for hour, mask, count in base.execute(query, (since.strftime("%Y-%m-%dT%H"),)):
+        hourly.setdefault(hour, {"hour": hour, **dict.fromkeys(STATES, 0)})[mask] = count
+    table = [hourly[hour] for hour in sorted(hourly)]
     newest = base.execute("SELECT * FROM events ORDER BY rowid DESC LIMIT ?", (max(0, recent),))
     names = [column[0] for column in newest.description]
     rows = [dict(zip(names, row, strict=True)) for row in newest]

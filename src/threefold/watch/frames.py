@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -68,12 +68,13 @@ class Source(Protocol):
 
     def ended(self) -> bool:
         """After None: was that the end of it all (True), or did it break off?"""
+        return True
 
     def close(self) -> None:
         """Let go; may be called twice."""
 
 
-class Folder:
+class Folder(Source):
     """The photos of a folder in their natural order (frame9 before frame10), `fps` a second. See `Source`."""
 
     live = patient = False
@@ -81,36 +82,32 @@ class Folder:
     def __init__(self, path: Path, fps: float, fault: OnFault) -> None:
         self.path, self.name, self.fps, self.fault = path, printable(str(path)), fps, fault
         self.broken = 0
-        self._files: list[tuple[str, Path]] = []
-        self._next = 0
+        self._photos: Iterator[tuple[int, tuple[str, Path]]] = iter(())
 
     def open(self) -> None:
         """See `Source`."""
-        self._files, self._next = sorted(find_photos([self.path]), key=lambda item: _natural(item[0])), 0
+        self._photos = enumerate(sorted(find_photos([self.path]), key=lambda photo: _natural(photo[0])))
 
     def read(self) -> tuple[Image, float | None] | None:
         """See `Source`. A photo that cannot be read is reported and passed over; the others keep their times."""
-        while self._next < len(self._files):
-            file, seconds = self._files[self._next][1], self._next / self.fps
-            self._next += 1
+        for number, (_, file) in self._photos:
             try:
-                return read_image(file, str(file), MAX_PIXELS), seconds
+                return read_image(file, str(file), MAX_PIXELS), number / self.fps
             except PhotoError as error:
                 self.broken += 1
                 self.fault(f"left out: {error}")
         return None
 
-    def ended(self) -> bool:
-        """See `Source`."""
-        return True
-
     def close(self) -> None:
         """See `Source`."""
-        self._files = []
+        self._photos = iter(())
 
 
-class Paced:
-    """A file or folder played at its own speed, as if it were live (`--realtime`). See `Source`."""
+class Paced(Source):
+    """A file or folder played at its own speed, as if it were live (`--realtime`). See `Source`.
+
+    It has always ended: a file that breaks off cannot be opened at that place again.
+    """
 
     live, patient = True, False
 
@@ -130,10 +127,6 @@ class Paced:
             self._last = rising(taken[1], self._last, self.fps)
             self._stop.wait(max(0.0, self._begin + self._last - self._clock()))
         return taken
-
-    def ended(self) -> bool:
-        """See `Source`: a file that breaks off cannot be opened at that place again."""
-        return True
 
     def close(self) -> None:
         """See `Source`."""
@@ -188,7 +181,6 @@ class Newest:
         self.put_count = self.dropped = 0
         self._frame: Frame | None = None
         self._ending: Exception | None = None
-        self._over = False
         self._changed = threading.Condition()
 
     def put(self, frame: Frame) -> None:
@@ -202,16 +194,16 @@ class Newest:
     def finish(self, error: Exception | None = None) -> None:
         """There will be no more; `error` is raised to whoever asks after the last one."""
         with self._changed:
-            self._over, self._ending = True, error
+            self._ending = error or EOFError()
             self._changed.notify_all()
 
     def take(self, timeout: float) -> Frame | None:
         """The newest frame, or None after `timeout` seconds without one. Raises EOFError, or the error, at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._frame is not None or self._over, timeout)
+            self._changed.wait_for(lambda: self._frame is not None or self._ending is not None, timeout)
             frame, self._frame = self._frame, None
-            if frame is None and self._over:
-                raise self._ending or EOFError
+            if frame is None and self._ending:
+                raise self._ending
             return frame
 
 
@@ -271,8 +263,8 @@ class Live(AbstractContextManager["Live"]):
                 try:
                     self.source.open()
                     reason = f"{self.source.name}: gives no more frames"
-                    back, lost = self._flow(lost_at)
-                    failures, lost_at = (0, None) if back else (failures, lost)
+                    if self._flow(lost_at):
+                        failures, lost_at = 0, None
                     if self.source.ended() or self.stop.is_set():
                         return None
                 except DataError as error:
@@ -280,7 +272,8 @@ class Live(AbstractContextManager["Live"]):
             failures += 1
             hopeless = not self.source.patient and not self.newest.put_count
             if hopeless or 0 <= self.retries < failures:
-                return self._gone(reason, failures - 1)
+                after = f" (tried again {failures - 1:,} times)" if failures > 1 else ""
+                return (CheckFailed if self.newest.put_count else DataError)(f"{reason}{after}")
             if failures == 1:
                 self.fault(f"{reason}; trying again")
             lost_at = self._clock() if lost_at is None else lost_at
@@ -288,8 +281,8 @@ class Live(AbstractContextManager["Live"]):
                 return None
         return None
 
-    def _flow(self, lost_at: float | None) -> tuple[bool, float | None]:
-        """Frames until there are none: (has it flowed long enough to end an outage?, since when it is lost)."""
+    def _flow(self, lost_at: float | None) -> bool:
+        """Frames until there are none: has it flowed long enough to end an outage, of since `lost_at`?"""
         begin = self._clock()
         back = False
         while not self.stop.is_set() and (taken := self.source.read()) is not None:
@@ -299,14 +292,9 @@ class Live(AbstractContextManager["Live"]):
                 if lost_at is not None:
                     self.fault(f"{self.source.name}: is back after {begin - lost_at:.0f} s")
             self.newest.put(Frame(taken[0], now, datetime.now().astimezone()))
-        return back, lost_at
-
-    def _gone(self, reason: str, tries: int) -> Exception:
-        after = f" (tried again {tries:,} times)" if tries else ""
-        kind = CheckFailed if self.newest.put_count else DataError
-        return kind(f"{reason}{after}")
+        return back
 
 
-def _natural(name: str) -> list[tuple[int, int | str]]:
-    parts = re.split(r"(\d+)", name)
-    return [(0, int(part)) if part.isdigit() and part.isascii() else (1, part) for part in parts]
+def _natural(name: str) -> list[Any]:
+    """Text and numbers in turn."""
+    return [int(part) if place % 2 else part for place, part in enumerate(re.split("([0-9]+)", name))]

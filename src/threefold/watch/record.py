@@ -19,10 +19,10 @@ class Recording:
 
     The file appears under its name when it is closed, whole; until then it stands beside it, hidden. Raises DataError
     for a suffix that is not known, a file that is there already, or a place that cannot be written. fps: frames per
-    second of the file; None: to be set before the first frame.
+    second of the file; may be set until the first frame.
     """
 
-    def __init__(self, path: Path, fps: float | None) -> None:
+    def __init__(self, path: Path, fps: float = USUAL_FPS) -> None:
         if path.suffix.lower() not in CODECS:
             raise DataError(f"{path}: unknown kind of video ({one_of(CODECS, path.suffix.lower())})")
         if path.exists():
@@ -32,20 +32,22 @@ class Recording:
         self.path, self.fps = path, fps
         self._part = path.with_name(f".{path.stem}.part{path.suffix}")
         self._writer: cv2.VideoWriter | None = None
-        self._size = (0, 0)
-        self._begin = 0.0
-        self._written = 0
+        self._size, self._begin, self._written = (0, 0), 0.0, 0
 
     def add(self, time: float, image: NDArray[np.uint8]) -> None:
         """A frame, uint8 RGB [H, W, 3], at `time` seconds of a clock that never falls. All get the first one's size."""
         if self._writer is None:
-            self._writer = self._open(image.shape[1], image.shape[0])
-            self._begin = time
-        fps = self.fps or USUAL_FPS
-        due = round((time - self._begin) * fps) + 1 - self._written
-        most = max(1, int(LONGEST_REPEAT * fps))
+            height, width = (side - side % 2 or 2 for side in image.shape[:2])  # codecs want even sides
+            self._size, self._begin = (width, height), time
+            hush()
+            codec = cv2.VideoWriter.fourcc(*CODECS[self.path.suffix.lower()])
+            self._writer = cv2.VideoWriter(str(self._part), codec, self.fps, self._size)
+            if not self._writer.isOpened():
+                raise DataError(f"{self.path}: a video cannot be written here")
+        due = round((time - self._begin) * self.fps) + 1 - self._written
+        most = max(1, int(LONGEST_REPEAT * self.fps))
         if due > most:  # from here on the file's clock is behind the source's by what was cut out
-            self._begin += (due - most) / fps
+            self._begin += (due - most) / self.fps
             due = most
         picture = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         if image.shape[1::-1] != self._size:
@@ -62,12 +64,3 @@ class Recording:
         self._writer = None
         self._part.replace(self.path)
         return True
-
-    def _open(self, width: int, height: int) -> cv2.VideoWriter:
-        self._size = (width - width % 2 or 2, height - height % 2 or 2)  # codecs want even sides
-        hush()
-        codec = cv2.VideoWriter.fourcc(*CODECS[self.path.suffix.lower()])
-        writer = cv2.VideoWriter(str(self._part), codec, self.fps or USUAL_FPS, self._size)
-        if not writer.isOpened():
-            raise DataError(f"{self.path}: a video cannot be written here")
-        return writer

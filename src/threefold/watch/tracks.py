@@ -77,7 +77,7 @@ class Track:
         """
         self.frames += 1
         n, gap = self.frames, time - self.last
-        place, speed = (max(steady, line) for steady, line in zip(STEADY, _line_gains(n), strict=True))
+        place, speed = max(STEADY[0], 2 * (2 * n - 1) / (n * (n + 1))), max(STEADY[1], 6 / (n * (n + 1)))
         expected = self.at(time)
         miss = _place(detection.box) - expected
         self.place = expected + place * miss
@@ -108,10 +108,8 @@ class Tracker:
         reach = min(FAR, max(REACH, PACE * (time - self._time))) if self._time > -math.inf else REACH
         before, self._time = self._time, time
         seen: list[tuple[Track, Detection]] = []
-        for stage in (
-            [face for face in faces if face.score >= STRONG],
-            [face for face in faces if face.score < STRONG],
-        ):
+        for strong in (True, False):
+            stage = [face for face in faces if (face.score >= STRONG) == strong]
             left = list(stage)
             for row, column in _match(free, stage, time, before, reach):
                 free[row].see(time, stage[column])
@@ -203,10 +201,6 @@ def _cost(places: Floats, seen: Floats, reach: float) -> Floats:
     grown = np.abs(places[:, None, 2:] - seen[None, :, 2:]).mean(-1)
     cost[(away > reach) | (grown > math.log(GROWTH))] = np.inf
     return cost
-
-
-def _line_gains(n: int) -> tuple[float, float]:
-    return 2 * (2 * n - 1) / (n * (n + 1)), 6 / (n * (n + 1))
 
 
 def _place(box: Box) -> Floats:

@@ -10,6 +10,7 @@ dilutes; one that is not good enough to be read (`quality`) weighs nothing. Each
 for all values alike: no single frame, however sure of itself, can veto the others.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,9 +71,7 @@ class Vote:
     @property
     def posterior(self) -> NDArray[np.float64]:
         """[size] probabilities; all alike before the first reading."""
-        logs = self.logs
-        if self.weight > 1:
-            logs = logs / (1 + (self.weight - 1) * self.correlation)
+        logs = self.logs / (1 + max(0.0, self.weight - 1) * self.correlation)
         shares = np.exp(logs - logs.max())
         return np.asarray(shares / shares.sum())
 
@@ -95,22 +94,18 @@ class Opinion:
         self.mask: str | None = None
         self._model = reading_model(attributes, probabilities=False, classes=False)
         self._doubt: Vote | None = None
-        self._read: float | None = None
-        self._readings = 0
+        self._read, self._readings = -math.inf, 0
         self._sure_since: float | None = None
         self._years, self._years_weight = 0.0, 0.0
 
     def due(self, time: float) -> bool:
         """Should the face be read now? Often until it is sure or when it seems to have changed, else now and then."""
         rules = self.rules
-        if self._read is None:
-            return True
-        if self._doubt is not None:
-            pause = rules.quick
-        elif self.mask is not None:
+        pause = rules.quick
+        if self._doubt is None and self.mask is not None:
             pause = rules.rare
-        else:
-            pause = rules.quick if self._readings < rules.many else rules.slow
+        elif self._doubt is None and self._readings >= rules.many:
+            pause = rules.slow
         return time - self._read >= pause - 1e-9
 
     def add(self, time: float, reading: Reading, trust: float) -> None:
@@ -127,7 +122,13 @@ class Opinion:
                 vote.add(time, shares[name][0], trust)
         if reading.age is not None and "age_group" in self.votes:
             self._years, self._years_weight = self._years + trust * reading.age, self._years_weight + trust
-        self._mask(time, shares["mask"][0], trust)
+        mask = shares["mask"][0]
+        if self.mask is None or labels.NAMES["mask"][int(mask.argmax())] == self.mask:
+            self.votes["mask"].add(time, mask, trust)
+            self._doubt = None
+        else:  # readings that contradict the announced mask gather in another vote, which one that agrees dissolves
+            self._doubt = self._doubt or Vote(labels.SIZES["mask"], self.rules.correlation)
+            self._doubt.add(time, mask, trust)
 
     def settle(self, time: float) -> str | None:
         """What is to be announced now: `event`, the first sure mask, or `changed`, a new one; None most of the time."""
@@ -140,10 +141,8 @@ class Opinion:
             self._sure_since = None
             return None
         self._sure_since = time if self._sure_since is None else self._sure_since
-        others = all(vote.sure(self.rules) for name, vote in self.votes.items() if name != "mask")
-        if others or time - self._sure_since >= self.rules.patience - 1e-9:
-            return self._announce("event")
-        return None
+        waited = time - self._sure_since >= self.rules.patience - 1e-9
+        return self._announce("event") if waited or all(vote.sure(self.rules) for vote in self.votes.values()) else None
 
     def end(self, seconds: float, frames: int) -> str | None:
         """The track is over after `seconds` in view and `frames` seen: what is left to tell (`event`, or
@@ -164,24 +163,13 @@ class Opinion:
         """
         words = {}
         for name, vote in self.votes.items():
-            likeliest = labels.NAMES[name][int(vote.posterior.argmax())]
-            announced = name == "mask" and self.mask is not None
-            words[name] = likeliest if announced or vote.sure(self.rules) else INDETERMINATE
+            sure = vote.sure(self.rules) or (name == "mask" and self.mask is not None)
+            words[name] = labels.NAMES[name][int(vote.posterior.argmax())] if sure else INDETERMINATE
         confidences = {name: min(1.0, float(vote.posterior.max())) for name, vote in self.votes.items()}
         values: dict[str, Any] = {**words, "confidence": confidences["mask"], "confidences": confidences}
         if "age_group" in words:
             values["age"] = self._years / self._years_weight if self._years_weight else None
         return self._model(face=track.number, box=track.box, score=track.score, quality=OK, **values)
-
-    def _mask(self, time: float, shares: NDArray[np.floating], trust: float) -> None:
-        """Readings that contradict the announced mask gather in another vote, which one that agrees dissolves."""
-        if self.mask is None or labels.NAMES["mask"][int(shares.argmax())] == self.mask:
-            self.votes["mask"].add(time, shares, trust)
-            self._doubt = None
-            return
-        if self._doubt is None:
-            self._doubt = Vote(labels.SIZES["mask"], self.rules.correlation)
-        self._doubt.add(time, shares, trust)
 
     def _announce(self, kind: str) -> str:
         self.mask = labels.NAMES["mask"][int(self.votes["mask"].posterior.argmax())]

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from time import monotonic
@@ -39,6 +40,7 @@ from threefold.watch.webhook import Webhook
 if TYPE_CHECKING:
     from threefold.watch.monitor import Monitor
 
+Frames = AbstractContextManager[Iterable[Frame]]
 Find = Callable[[NDArray[np.uint8]], Sequence[Detection]]
 LATELY = 5.0
 """Seconds over which frames per second are counted."""
@@ -82,15 +84,13 @@ class Watched(Result):
             f"{self.source}: {self.frames:,} frames, {self.seconds:,.1f} s",
             f"{people:,} {'person' if people == 1 else 'people'} ({counts})",
         ]
-        for count, words in (
-            (self.changed, "changed"),
-            (self.dropped, "frames dropped to keep up"),
-            (self.broken, "frames could not be read"),
-            (self.unsent, "events not delivered"),
-        ):
-            if count:
-                parts.append(f"{count:,} {words}")
-        return ["; ".join(parts)]
+        more = {
+            "changed": self.changed,
+            "frames dropped to keep up": self.dropped,
+            "frames could not be read": self.broken,
+            "events not delivered": self.unsent,
+        }
+        return ["; ".join([*parts, *(f"{count:,} {words}" for words, count in more.items() if count)])]
 
     def data(self) -> dict[str, Any]:
         """See `Result`."""
@@ -118,21 +118,19 @@ class Watch:
         rules: Rules | None = None,
         max_gap: float = 1.0,
     ) -> None:
-        self.name, self.attributes, self.find, self.reader, self.keep = name, attributes, find, reader, keep
-        self.rules = rules or Rules()
-        self.tracker = Tracker(max_gap)
-        self.opinions: dict[int, Opinion] = {}
+        self.name, self.find, self.reader, self.keep = name, find, reader, keep
+        self.tracker, self.clock = Tracker(max_gap), datetime.min
+        self.opinions: dict[int, Opinion] = defaultdict(partial(Opinion, attributes, rules or Rules()))
         self.counts: Counter[str] = Counter()
         self.changed = self.frames = self.readings = 0
-        self.last: Frame | None = None
 
     def step(self, frame: Frame) -> list[Reading]:
         """One frame -> what is thought now of the faces that were seen in it."""
-        self.last = frame
+        self.clock = frame.clock
         seen, ended = self.tracker.update(frame.time, self.find(frame.image))
         for track in ended:
-            self._end(track, frame.clock)
-        faces = [(track, detection, self._opinion(track)) for track, detection in seen]
+            self._end(track)
+        faces = [(track, detection, self.opinions[track.number]) for track, detection in seen]
         due = [(detection, opinion) for _, detection, opinion in faces if opinion.due(frame.time)]
         self.readings += len(due)
         readings = self.reader.read((frame.image, detection.box) for detection, _ in due) if due else []
@@ -140,48 +138,47 @@ class Watch:
             opinion.add(frame.time, reading, detection.score)
         for track, _, opinion in faces:
             if kind := opinion.settle(frame.time):
-                self._announce(kind, track, opinion, frame.clock)
+                self._announce(kind, track, opinion)
         self.frames += 1
         return [opinion.reading(track) for track, _, opinion in faces]
 
     def close(self) -> None:
         """All tracks end where they are."""
-        if self.last is not None:
-            for track in self.tracker.close():
-                self._end(track, self.last.clock)
+        for track in self.tracker.close():
+            self._end(track)
 
-    def _opinion(self, track: Track) -> Opinion:
-        return self.opinions.setdefault(track.number, Opinion(self.attributes, self.rules))
-
-    def _end(self, track: Track, clock: datetime) -> None:
+    def _end(self, track: Track) -> None:
         opinion = self.opinions.pop(track.number)
         if kind := opinion.end(track.seconds, track.frames):
-            self._announce(kind, track, opinion, clock)
+            self._announce(kind, track, opinion)
 
-    def _announce(self, kind: str, track: Track, opinion: Opinion, clock: datetime) -> None:
+    def _announce(self, kind: str, track: Track, opinion: Opinion) -> None:
         reading = opinion.reading(track)
         if kind == "changed":
             self.changed += 1
         else:
             self.counts[reading.mask] += 1
-        self.keep(Event(clock, self.name, kind, reading, track.seconds, track.frames))
+        self.keep(Event(self.clock, self.name, kind, reading, track.seconds, track.frames))
 
 
 class Pulse:
     """How a watch keeps up, for the terminal and the monitor, which asks from another thread."""
 
-    def __init__(self, eye: Watch, live: Live | None) -> None:
-        self.eye, self.live = eye, live
-        self.since = datetime.now().astimezone()
-        self.running = True
+    def __init__(self, eye: Watch, feed: Source, live: Live | None) -> None:
+        self.eye, self.feed, self.live = eye, feed, live
+        self.since, self.running, self.seconds = datetime.now().astimezone(), True, 0.0
         self._beats: deque[float] = deque(maxlen=1000)
         self._first: float | None = None
-        self.seconds = 0.0
 
     @property
     def dropped(self) -> int:
         """Frames lost because they came too fast."""
         return self.live.newest.dropped if self.live else 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """People by mask, those of whom there is none as well."""
+        return {name: self.eye.counts[name] for name in STATES}
 
     @property
     def fps(self) -> float:
@@ -196,8 +193,14 @@ class Pulse:
         self._first = frame.time if self._first is None else self._first
         self.seconds = frame.time - self._first
         late = monotonic() - (frame.time if self.live else begin)
-        counts = {name: self.eye.counts[name] for name in STATES}
-        return State(self.eye.frames, self.dropped, self.fps, late * 1000, faces, counts)
+        return State(self.eye.frames, self.dropped, self.fps, late * 1000, faces, self.counts)
+
+    def result(self, events: Path | None, unsent: int, gone: str) -> Watched:
+        """What `watch` returns."""
+        source = self.feed.source if isinstance(self.feed, Paced) else self.feed
+        broken, changed = source.broken if isinstance(source, Folder) else 0, self.eye.changed
+        frames = (self.eye.frames, self.dropped, broken)
+        return Watched(self.feed.name, *frames, self.seconds, self.counts, changed, unsent, events, gone)
 
     def data(self) -> dict[str, Any]:
         """The `state` of `/v1/events`."""
@@ -245,15 +248,15 @@ def watch(
         live = Live(feed, stop, view.fault, retries=retries) if feed.live else None
         reader = model if isinstance(model, Reader) else load(model)
         store = stack.enter_context(closing(Events(Path(events) if events else None, names)))
-        recording = Recording(Path(save), LIVE_FPS if live else None) if save else None
+        recording = Recording(Path(save)) if save else None
         post = stack.enter_context(closing(Webhook(webhook, view.fault))) if webhook else None
         eye = Watch(feed.name, names, find, reader, _keeper(store, view, post), rules=rules, max_gap=max_gap)
-        pulse = Pulse(eye, live)
+        pulse = Pulse(eye, feed, live)
         if monitor is not None:
             stack.enter_context(closing(_monitor(str(monitor), store, pulse, view)))
         frames = live or _whole(feed, start, stop, view.fault)
-        gone = _loop(frames, feed, eye, pulse, view, recording, stop)
-    return _watched(feed, eye, pulse, post, store, gone)
+        gone = _loop(frames, pulse, view, recording, stop)
+    return pulse.result(store.path, post.failed if post else 0, gone)
 
 
 def _names(attributes: Iterable[str]) -> tuple[str, ...]:
@@ -270,27 +273,19 @@ def _feed(source: str | Path | int | Source, fps: float, realtime: bool, stop: t
     return Paced(feed, stop) if realtime and not feed.live else feed
 
 
-def _loop(
-    frames: AbstractContextManager[Iterable[Frame]],
-    feed: Source,
-    eye: Watch,
-    pulse: Pulse,
-    view: View,
-    recording: Recording | None,
-    stop: threading.Event,
-) -> str:
+def _loop(frames: Frames, pulse: Pulse, view: View, recording: Recording | None, stop: threading.Event) -> str:
     """Take frames until the end; why a stream is gone for good, else ''."""
     with ExitStack() as stack:
         stack.enter_context(_signals(stop))
         opened = stack.enter_context(frames)
-        stack.callback(eye.close)  # undone from the last: the video is finished, tracks end, the source is let go
+        stack.callback(pulse.eye.close)  # undone from the last: the video is finished, tracks end, the source is let go
         if recording:
             stack.callback(recording.close)
-            recording.fps = recording.fps or feed.fps
+            recording.fps = LIVE_FPS if pulse.live else pulse.feed.fps
         try:
             for frame in opened:
                 begin = monotonic()
-                readings = eye.step(frame)
+                readings = pulse.eye.step(frame)
                 if recording:
                     recording.add(frame.time, annotate(frame.image, readings))
                 view.state(pulse.beat(frame, begin, len(readings)))
@@ -299,22 +294,6 @@ def _loop(
         finally:
             pulse.running = False
     return ""
-
-
-def _watched(feed: Source, eye: Watch, pulse: Pulse, post: Webhook | None, store: Events, gone: str) -> Watched:
-    folder = feed.source if isinstance(feed, Paced) else feed
-    return Watched(
-        source=feed.name,
-        frames=eye.frames,
-        dropped=pulse.dropped,
-        broken=folder.broken if isinstance(folder, Folder) else 0,
-        seconds=pulse.seconds,
-        counts={name: eye.counts[name] for name in STATES},
-        changed=eye.changed,
-        unsent=post.failed if post else 0,
-        events=store.path,
-        gone=gone,
-    )
 
 
 def _keeper(store: Events, view: View, post: Webhook | None) -> Callable[[Event], None]:
@@ -358,11 +337,12 @@ def _signals(stop: threading.Event) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def ask(number: int, _: object) -> None:
         stop.set()
-        signal.signal(number, before[signal.Signals(number)])
+        signal.signal(number, before[number])
 
     for number in before:
         signal.signal(number, ask)

@@ -84,8 +84,7 @@ class Webhook:
 
     def _work(self) -> None:
         while not (self._hurry.is_set() and self._queue.empty()) and (body := self._queue.get()) is not None:
-            error = self._deliver(body)
-            if error:
+            if error := self._deliver(body):
                 self._fail(error)
                 continue
             self.sent += 1
@@ -137,6 +136,4 @@ def post(address: str, body: bytes, timeout: float = TIMEOUT) -> None:
             answer.read(1)
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code in _AGAIN:
-            raise OSError(f"HTTP {error.code}") from None
-        raise DataError(f"HTTP {error.code}") from None
+        raise (OSError if error.code in _AGAIN else DataError)(f"HTTP {error.code}") from None
