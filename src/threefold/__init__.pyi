@@ -2,6 +2,7 @@
 from threefold.assets import assets as assets
 from threefold.components import describe as describe
 from threefold.components import list_components as list_components
+from threefold.components import recipes as recipes
 from threefold.data.check import check as check
 from threefold.data.face import Face as Face
 from threefold.data.folds import deal_folds as deal_folds
@@ -41,7 +42,6 @@ from threefold.recipe import load_recipe as load_recipe
 from threefold.results import Result as Result
 from threefold.runs import Run as Run
 from threefold.serve.server import serve as serve
-from threefold.shipped import recipes as recipes
 from threefold.train.ablate import ablate as ablate
 from threefold.train.join import ensemble as ensemble
 from threefold.train.pseudo import pseudo as pseudo

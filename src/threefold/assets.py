@@ -93,12 +93,11 @@ def asset_path(name: str, *, get: bool = False) -> Path:
     """
     asset = _asset(name)
     present = _present(asset)
-    for path, sha256 in present.items():
-        if sha256 == asset.sha256:
-            return path
+    if asset.sha256 in present:
+        return present[asset.sha256]
     if get:
         return fetch(name)
-    for path, sha256 in present.items():
+    for sha256, path in present.items():
         raise AssetError(
             f"{path}: sha256 is {sha256[:12]}..., expected {asset.sha256[:12]}...; `threefold assets {name}` brings it"
         )
@@ -115,9 +114,8 @@ def fetch(name: str) -> Path:
     path = _place(asset)
     try:
         with lock(path.parent / "locks" / path.name):  # threads and processes that want it at once fetch it once
-            for present, sha256 in _present(asset).items():
-                if sha256 == asset.sha256:
-                    return present
+            if present := _present(asset).get(asset.sha256):
+                return present
             data = _download(name, asset)
             if (sha256 := hashlib.sha256(data).hexdigest()) != asset.sha256:
                 raise AssetError(
@@ -143,15 +141,14 @@ def _place(asset: Asset) -> Path:
     return assets_root() / f"{asset.sha256[:8]}-{Path(asset.file).name}"  # another pin is another file
 
 
-def _present(asset: Asset) -> dict[Path, str]:
-    """Every place that has the file -> the sha256 of what is there; an installed package first."""
+def _present(asset: Asset) -> dict[str, Path]:
+    """The sha256 of every file that is there under its name -> the first place that has it, an installed package's."""
     spec = find_spec(asset.module) if asset.module else None
     places = [Path(spec.origin).parent / asset.file] if spec and spec.origin else []
-    sums = {}
+    sums: dict[str, Path] = {}
     for path in [*places, _place(asset)]:
         if path.is_file():
-            with path.open("rb") as file:
-                sums[path] = hashlib.file_digest(file, "sha256").hexdigest()
+            sums.setdefault(hashlib.sha256(path.read_bytes()).hexdigest(), path)
     return sums
 
 
@@ -222,9 +219,6 @@ def assets(names: Sequence[str] = ()) -> AssetsResult:
     rows = []
     for name in names or ASSETS | HELPERS:
         asset = _asset(name)
-        if names:
-            path: Path | None = asset_path(name, get=True)
-        else:
-            path = next((path for path, sha256 in _present(asset).items() if sha256 == asset.sha256), None)
+        path = asset_path(name, get=True) if names else _present(asset).get(asset.sha256)
         rows.append((name, asset.licence, asset.package, path))
     return AssetsResult(tuple(rows))

@@ -1,4 +1,4 @@
-"""What a recipe may name: every component with its options, readable without torch.
+"""What a recipe may name, readable without torch: every component with its options; and the recipes of the package.
 
 `components.json` is generated from the tables, signatures and docstrings (tools/reference.py); a test says when it is
 stale. From it come `threefold list` and `threefold describe`, docs/components.md, and the first look at a recipe: a
@@ -14,7 +14,8 @@ from pydantic import TypeAdapter
 
 from threefold import spec
 from threefold.errors import RecipeError, one_of
-from threefold.recipe import PARTS, Recipe
+from threefold.files import write_text
+from threefold.recipe import PARTS, Recipe, find_recipe, load_recipe, shipped_recipes
 from threefold.results import Result, table_lines
 
 FILE = Path(__file__).with_name("components.json")
@@ -108,11 +109,9 @@ class ComponentsResult(Result):
 
 def list_components(table: str = "") -> ComponentsResult:
     """All tables of components, or what one holds; RecipeError for a table that is none."""
-    if not table:
-        return ComponentsResult(tables())
-    if table not in tables():
+    if table and table not in tables():
         raise RecipeError(f"table {table!r} is not known ({one_of(tables(), table)})")
-    return ComponentsResult({table: tables()[table]}, whole=True)
+    return ComponentsResult({table: tables()[table]}, whole=True) if table else ComponentsResult(tables())
 
 
 @dataclass(frozen=True)
@@ -148,3 +147,39 @@ def describe(name: str) -> Description:
         names = {component for table in tables().values() for component in table.components}
         raise RecipeError(f"component {name!r} is not known ({one_of(names, name)})")
     return Description(name, holding)
+
+
+@dataclass(frozen=True)
+class RecipesResult(Result):
+    """hypotheses: what each recipe is for, by name. copied: where one was copied to."""
+
+    hypotheses: dict[str, str]
+    copied: Path | None = None
+
+    def lines(self) -> list[str]:
+        """Names and hypotheses, and how to use one."""
+        if self.copied:
+            return [f"recipe: {self.copied}"]
+        how = "`threefold train NAME --data DATA` trains with one; `threefold recipes NAME --out FILE` copies it"
+        return [*table_lines(("recipe", "hypothesis"), self.hypotheses.items()), how]
+
+    def data(self) -> dict[str, Any]:
+        """{"recipes": {name: hypothesis}, "copied": path or None}."""
+        return {"recipes": self.hypotheses, "copied": self.copied}
+
+
+def recipes(name: str = "", *, out: Path | str | None = None) -> RecipesResult:
+    """List the recipes of the package, or those whose name begins with `name`; with `out` copy the one called `name`.
+
+    Raises RecipeError for a name that is none, and where `out` is there already.
+    """
+    if out is not None:
+        source, target = find_recipe(name), Path(out)
+        if target.exists():
+            raise RecipeError(f"{target}: is already there and nothing is overwritten; choose another --out")
+        write_text(target, source.read_text(encoding="utf-8"))
+        return RecipesResult({name: load_recipe(source).hypothesis}, target)
+    chosen = {key: path for key, path in shipped_recipes().items() if key.startswith(name)}
+    if not chosen:
+        find_recipe(name)  # refuses it with the nearest name
+    return RecipesResult({key: load_recipe(path).hypothesis for key, path in chosen.items()})

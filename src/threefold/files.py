@@ -109,10 +109,8 @@ def is_locked(path: Path) -> bool:
         # not at once: somebody else who asks at this moment holds it for an instant
         with FileLock(path, timeout=0.1, poll_interval=0.01):
             return False
-    except Timeout:
-        return True
-    except OSError:
-        return False
+    except OSError as error:
+        return isinstance(error, Timeout)
 
 
 def printable(name: str) -> str:

@@ -49,7 +49,7 @@ NAMES: dict[str, tuple[str, ...]] = {
 CUTS = (30, 60)
 """First year of the middle and of the old group; the groups that are scored."""
 
-_WORDS: dict[str, tuple[str, ...]] = {
+_WORDS = {
     "mask": (
         "worn, wear, mask, correct, 0",
         "incorrect, incorrect_mask, 1",

@@ -76,7 +76,7 @@ class Predictions:
 
     def take(self, rows: NDArray[Any]) -> Predictions:
         """The same predictions for some rows (mask or indices), in that order."""
-        return Predictions(**{name: value[rows] for name, value in self._arrays().items()})
+        return Predictions(**{name: value[rows] for name, value in vars(self).items()})
 
     def align(self, photos: Sequence[str]) -> Predictions:
         """Rows in the order of `photos`; raises DataError naming the first that is missing."""
@@ -88,7 +88,7 @@ class Predictions:
 
     def save(self, path: Path) -> None:
         """Write atomically as .npz."""
-        arrays: dict[str, Any] = {**self._arrays(), "format": np.array(FORMAT)}
+        arrays: dict[str, Any] = {**vars(self), "format": np.array(FORMAT)}
         atomic_write(path, lambda file: np.savez_compressed(file, **arrays))
 
     @classmethod
@@ -107,14 +107,10 @@ class Predictions:
         except Exception as error:  # a damaged or foreign zip fails in a dozen ways, down to zlib.error and EOFError
             raise RunError(f"{path}: not a predictions file ({error})") from None
 
-    def _arrays(self) -> dict[str, NDArray[Any]]:
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
-
 
 def join(parts: Sequence[Predictions]) -> Predictions:
     """Predictions of different photos, one after the other (the folds of a cross-validation)."""
-    arrays = [part._arrays() for part in parts]
-    return Predictions(**{name: np.concatenate([a[name] for a in arrays]) for name in arrays[0]})
+    return Predictions(**{name: np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])})
 
 
 def product(marginals: Mapping[str, NDArray[np.floating]]) -> NDArray[np.float32]:

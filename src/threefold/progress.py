@@ -33,30 +33,25 @@ def say(text: str) -> None:
 def bar(title: str, unit: str = "photos") -> Iterator[Advance]:
     """`with bar("decoding") as report: report(done, total)`. Work that never reports prints nothing."""
     console = Console(stderr=True)
+    begin = last = perf_counter()
     if not (console.is_terminal and _shown):
-        yield _lines(title, unit)
+        shown = -1
+
+        def line(done: int, total: int) -> None:
+            nonlocal shown, last
+            tenth = done * 10 // max(total, 1)
+            if tenth > shown and perf_counter() - last >= QUIET:
+                shown, last = tenth, perf_counter()
+                say(f"{title}: {done:,} of {total:,} {unit}, {perf_counter() - begin:.0f} s")
+
+        yield line
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as progress:
         task = progress.add_task(title, total=None, visible=False, rate="")
-        begin = perf_counter()
 
         def report(done: int, total: int) -> None:
             rate = f"{done / max(perf_counter() - begin, 1e-9):,.0f} {unit}/s"
             progress.update(task, completed=done, total=total, visible=True, rate=rate)
 
         yield report
-
-
-def _lines(title: str, unit: str) -> Advance:
-    begin = last = perf_counter()
-    shown = -1
-
-    def report(done: int, total: int) -> None:
-        nonlocal shown, last
-        tenth = done * 10 // max(total, 1)
-        if tenth > shown and perf_counter() - last >= QUIET:
-            shown, last = tenth, perf_counter()
-            say(f"{title}: {done:,} of {total:,} {unit}, {perf_counter() - begin:.0f} s")
-
-    return report

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from threefold.errors import RecipeError, one_of
@@ -31,11 +31,15 @@ class _Part(BaseModel):
         return value
 
 
+_Text = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
+"""Text that YAML reads as a number where it is one."""
+
+
 class Data(_Part):
     """Where the photos come from and how people are dealt."""
 
     source: str = Field("", description="layout:path[,layout:path...]; usually given as --data")
-    folds: str = Field("5", description="number of folds, holdout(share), all, or the path of a split.csv")
+    folds: _Text = Field("5", description="number of folds, holdout(share), all, or the path of a split.csv")
     seed: int = Field(0, ge=0, description="seed of the dealing of people, apart from the training seed")
     extra: str = Field("", description="layout:path of photos that train in every fold and never validate")
     patches: str = Field("", description="CSV of corrected labels: person or photo, field, value")
@@ -43,17 +47,12 @@ class Data(_Part):
     drop_ages: str = Field("", description="years left out of training, never of validation: 57-59,27-29")
     copies: str = Field("none", description="turned and mirrored copies of the old in the training half: old(times=2)")
 
-    @field_validator("folds", mode="before")
-    @classmethod
-    def _text(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
 
 class PrepareKeys(_Part):
     """The one preprocessing, stored with the model."""
 
     crop: str = Field("none", description="none, centre(h,w) or face(margin)")
-    size: str = Field("128x96", description="height x width in pixels")
+    size: _Text = Field("128x96", description="height x width in pixels")
     background: str = Field("keep", description="keep, or how what is behind the person is blanked out")
     interpolation: str = Field("area", description="area or bilinear")
     normalise: str = Field(
@@ -63,9 +62,7 @@ class PrepareKeys(_Part):
     @field_validator("size", mode="before")
     @classmethod
     def _text(cls, value: Any) -> Any:
-        if isinstance(value, list | tuple):
-            return "x".join(str(v) for v in value)
-        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        return "x".join(map(str, value)) if isinstance(value, list | tuple) else value
 
 
 class Model(_Part):
@@ -145,16 +142,11 @@ class Recipe(_Part):
         return make_recipe({**shared, "model.head": f"one({attribute})", **changes}, where=f"parts.{attribute}")
 
 
-def recipes_folder() -> Path:
-    """The recipes that come with the package: inside it in an install, beside `src` in a checkout."""
-    package = Path(__file__).parent
-    installed = package / "recipes"
-    return installed if installed.is_dir() else package.parents[1] / "recipes"
-
-
 def shipped_recipes() -> dict[str, Path]:
     """Name -> file of every recipe that comes with the package: `base`, `contest/004`, ..."""
-    folder = recipes_folder()
+    folder = Path(__file__).with_name("recipes")  # of an install; in a checkout it lies beside `src`
+    if not folder.is_dir():
+        folder = Path(__file__).parents[2] / "recipes"
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
 
 
@@ -168,11 +160,10 @@ def find_recipe(recipe: Path | str) -> Path:
         return path
     shipped = shipped_recipes()
     name = path.as_posix().removeprefix("recipes/").removesuffix(".yaml")
-    if name in shipped:
-        return shipped[name]
-    if f"contest/{name}" in shipped:
-        return shipped[f"contest/{name}"]
-    near = [file.name for file in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+    for called in (name, f"contest/{name}"):
+        if called in shipped:
+            return shipped[called]
+    near = [file.name for file in path.parent.glob("*.yaml")]
     if path.parent != Path():
         raise RecipeError(f"{path}: no such recipe ({one_of(near, path.name)} in {path.parent})")
     raise RecipeError(f"{path}: no such recipe ({one_of([*near, *shipped], path.name)})")
@@ -240,11 +231,11 @@ def differences(one: Recipe, other: Recipe) -> list[tuple[str, Any, Any]]:
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
     """Write every key, flat, atomically."""
-    lines = (  # PyYAML reads back what it writes of unusual white space only when that is escaped
-        yaml.safe_dump({key: value}, allow_unicode=str(value).isprintable(), width=1000)
-        for key, value in recipe.flat().items()
-    )
-    write_text(path, "".join(lines))
+    text = ""
+    for key, value in recipe.flat().items():
+        # PyYAML reads back what it writes of unusual white space only when that is escaped
+        text += yaml.safe_dump({key: value}, allow_unicode=str(value).isprintable(), width=1000)
+    write_text(path, text)
 
 
 class _Loader(yaml.SafeLoader):

@@ -6,6 +6,7 @@ the same in every verb, and a library call is silent. A verb subclasses Result, 
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
 from json import dumps
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,8 @@ class Result:
         return []
 
     def data(self) -> dict[str, Any]:
-        """Everything as plain values, for JSON."""
-        return {}
+        """Everything as plain values, for JSON: the fields of a dataclass."""
+        return asdict(self) if is_dataclass(self) else {}
 
     def page(self, lang: str = "en") -> str | None:
         """One self-contained HTML page in `lang` (`en` or `ko`); None for a verb without one."""

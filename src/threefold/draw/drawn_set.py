@@ -1,8 +1,7 @@
 """What `sample`, `synth` and `dress` share: the Result, and how numbers out of range are refused."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from threefold.errors import DataError
 from threefold.results import Result
@@ -28,10 +27,6 @@ class DrawnSet(Result):
             f"{self.out}: {people}, {self.photos:,} photos",
             *(f"{count:,} {remark}" for remark, count in self.remarks.items()),
         ]
-
-    def data(self) -> dict[str, Any]:
-        """The fields."""
-        return asdict(self)
 
 
 def need_number(name: str, number: int, least: int, most: int | None = None) -> None:

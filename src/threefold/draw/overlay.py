@@ -8,17 +8,16 @@ contact shadows. All arithmetic on colour is in linear light.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from threefold.draw.landmarks import FaceGeometry
+from threefold.draw.landmarks import Array, FaceGeometry
 from threefold.draw.masks import COLOURS, MaskDesign, Wear, fabric, linear, surface
 from threefold.errors import DataError
 
-Array = NDArray[Any]
 Image = NDArray[np.uint8]
 
 _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)

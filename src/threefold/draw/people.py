@@ -91,10 +91,5 @@ def draw_person(seed: int, index: int) -> Person:
     skin = mix(_SKINS[int(tone)], _SKINS[int(tone) + 1], tone % 1)
     hair = _HAIRS[int(len(_HAIRS) * rng.random() ** 1.5)]
     grey = 1 / (1 + np.exp(-(apparent - 52 + rng.normal(0, 7)) / 5))
-    return Person(
-        gender=gender,
-        age=age,
-        traits=traits,
-        skin=mix(skin, _SALLOW * (skin.mean() / 190), 0.45 * traits["wrinkles"]),
-        hair=mix(hair, _GREY * rng.uniform(0.85, 1.12), grey),
-    )
+    skin = mix(skin, _SALLOW * (skin.mean() / 190), 0.45 * traits["wrinkles"])
+    return Person(gender, age, traits, skin, mix(hair, _GREY * rng.uniform(0.85, 1.12), grey))

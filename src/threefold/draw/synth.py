@@ -25,9 +25,9 @@ from threefold.data.face import Face
 from threefold.data.layouts import CONTEST_MASKS, write_eval_tables, write_train_table
 from threefold.data.sources import read_faces, split_sources
 from threefold.draw.drawn_set import DrawnSet, need_number
-from threefold.draw.landmarks import FaceGeometry, fit_geometry
+from threefold.draw.landmarks import Array, FaceGeometry, fit_geometry
 from threefold.draw.masks import MaskDesign, random_design
-from threefold.draw.overlay import draw_mask, wrong_ways
+from threefold.draw.overlay import Image, draw_mask, wrong_ways
 from threefold.errors import DataError, one_of
 from threefold.files import digest, new_folder, write_csv
 from threefold.labels import Mask
@@ -35,8 +35,8 @@ from threefold.parallel import processes
 from threefold.photos.decode import decode
 from threefold.progress import bar
 
-Image = NDArray[np.uint8]
 Match = Literal["contest", "none"]
+Size = tuple[int, int]
 
 _GROUPS = {(0, 0): 549, (0, 1): 410, (0, 2): 83, (1, 0): 732, (1, 1): 817, (1, 2): 109}
 """People of the contest by (gender, age group)."""
@@ -114,13 +114,9 @@ def _candidates(source: str, match: Match) -> tuple[list[_Person], int]:
     roots = [root if root.is_dir() else root.parent for _, root in split_sources(source)]
     files = [root / place for root in roots for place in _PLACES if (root / place).is_file()]
     if not files:
-        where = ", ".join(str(root) for root in roots)
-        raise DataError(
-            f"{where}: no landmarks; looked for {', '.join(_PLACES)}, which hold `files` [N] and `xy` [N, K, 2]"
-        )
-    points: dict[Path, NDArray[np.float32]] = {}
-    for file in files:
-        points |= _landmarks(file)
+        where, places = (", ".join(map(str, paths)) for paths in (roots, _PLACES))
+        raise DataError(f"{where}: no landmarks; looked for {places}, which hold `files` [N] and `xy` [N, K, 2]")
+    points = {photo: xy for file in files for photo, xy in _landmarks(file).items()}
     people: dict[str, _Person] = {}
     persons = set()
     for face in read_faces(source):
@@ -179,8 +175,8 @@ def choose(
         gives = _quota(shares, wanted)
     train: list[_Person] = []
     held: list[_Person] = []
-    for key, n in takes.items():
-        need = n + gives[key]
+    for key, taken in takes.items():
+        need = taken + gives[key]
         if len(cells[key]) < need:
             who = f"{labels.name('gender', key[0])} {labels.name('age_group', key[1])} " if match == "contest" else ""
             raise DataError(
@@ -286,9 +282,7 @@ def _shrink(photo: Image, points: NDArray[np.float32], size: tuple[int, int]) ->
     return np.asarray(cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA), np.uint8), points * ratio
 
 
-def _frame(
-    photo: Image, geometry: FaceGeometry, size: tuple[int, int], rng: np.random.Generator
-) -> tuple[NDArray[np.float64], float]:
+def _frame(photo: Image, geometry: FaceGeometry, size: Size, rng: np.random.Generator) -> tuple[Array, float]:
     """The point of the portrait that goes to the picture's middle, and its enlargement.
 
     The portrait covers the picture, eyes at 42 % of the height where its borders allow that, no face too small.
@@ -302,9 +296,7 @@ def _frame(
     return np.clip(eyes, np.minimum(low, high), np.maximum(low, high)), float(zoom)
 
 
-def _photograph(
-    shown: Image, middle: NDArray[np.float64], zoom: float, size: tuple[int, int], rng: np.random.Generator
-) -> bytes:
+def _photograph(shown: Image, middle: Array, zoom: float, size: Size, rng: np.random.Generator) -> bytes:
     """One exposure as JPEG: moved a little; light, colour, blur and grain by lot, the same way for every photo.
 
     A drawn mask first goes through a JPEG at the portrait's size, so that it has the portrait's blocks and ringing.

@@ -21,6 +21,7 @@ from typing import Any, get_args
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
@@ -29,7 +30,7 @@ from starlette.staticfiles import StaticFiles
 from threefold import labels
 from threefold.read.reader import Reader, Which
 from threefold.read.reading import reading_model
-from threefold.serve import counters, schema
+from threefold.serve import schema
 from threefold.serve.body import read_body
 from threefold.serve.door import Door
 from threefold.serve.limits import Hold, RequestLimits
@@ -39,8 +40,6 @@ from threefold.serve.work import Service, while_connected
 STATIC = Path(__file__).with_name("static")
 # Enough threads for full batches. How much they decode at once is bounded by memory, not by their number.
 WORKERS = 16
-MODEL_KEYS = ("created", "precision", "licence")
-"""What else a model says of itself in GET /v1/model."""
 
 
 def create_app(
@@ -80,7 +79,11 @@ def create_app(
     app.include_router(_probes(service))
     if monitor is not None:
         app.include_router(monitor, dependencies=secured)
-    app.add_api_route("/", _page, methods=["GET", "HEAD"], include_in_schema=False)
+
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
+    async def page() -> Response:
+        return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
+
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_middleware(Door, service=service, key=key)
     if cors:
@@ -96,7 +99,7 @@ def create_app(
 
 
 def _description(attributes: Sequence[str], key: str | None) -> str:
-    words = ", ".join(name.replace("_", " ") for name in attributes)
+    words = ", ".join(attributes).replace("_", " ")
     secured = "/v1 asks for the header `Authorization: Bearer KEY`. " if key else ""
     return (
         f"Reads {words} from photos of faces. A reading is about one photo; it never says who somebody is, and it is "
@@ -157,14 +160,8 @@ def _readings(service: Service) -> APIRouter:
             start = time.perf_counter()
             answers = await while_connected(request, service.read(photos, which))
         milliseconds = round((time.perf_counter() - start) * 1000, 1)
-        return JSONResponse(
-            {
-                "request_id": request.state.request_id,
-                "model": service.model,
-                "milliseconds": milliseconds,
-                "photos": answers,
-            }
-        )
+        content = {"request_id": request.state.request_id, "model": service.model}
+        return JSONResponse(content | {"milliseconds": milliseconds, "photos": answers})
 
     @router.get("/model", summary="The model", responses=_errors(401, 429))
     async def model() -> dict[str, Any]:
@@ -179,7 +176,7 @@ def _model(service: Service) -> dict[str, Any]:
     # `data` tells what the model could read, so only where everything is served; and of an exported model alone, since
     # that of a run has paths of the machine that trained it
     with_data = "licence" in info and len(service.attributes) == len(labels.ATTRIBUTES)
-    keys = [*MODEL_KEYS, "data"] if with_data else MODEL_KEYS
+    keys = ("created", "precision", "licence", *(["data"] if with_data else []))
     limits = service.limits
     return {
         **service.model,
@@ -189,12 +186,8 @@ def _model(service: Service) -> dict[str, Any]:
         "faces": list(get_args(Which)),
         "events": service.events,
         "types": ["image/jpeg", "image/png", "image/webp"],
-        "limits": {
-            "photo_bytes": limits.photo_bytes,
-            "pixels": limits.pixels,
-            "photos": limits.photos,
-            "requests_per_second": limits.rate,
-        },
+        "limits": {name: getattr(limits, name) for name in ("photo_bytes", "pixels", "photos")}
+        | {"requests_per_second": limits.rate},
     }
 
 
@@ -211,7 +204,7 @@ def _probes(service: Service) -> APIRouter:
         """200 once the model has answered, and until the service is ending."""
         if not service.open:
             reason = "the service is ending" if service.ready else "the model has not answered yet"
-            raise busy(f"{service.error or reason}", 5)
+            raise busy(str(service.error or reason), 5)
         return {"status": "ready"}
 
     exposition: dict[int | str, dict[str, Any]] = {
@@ -221,13 +214,9 @@ def _probes(service: Service) -> APIRouter:
     @router.get("/metrics", summary="Numbers", responses=exposition, response_class=PlainTextResponse)
     async def metrics() -> Response:
         """For Prometheus. Open, as the probes are: it has numbers, never a photo, a name or an address."""
-        return Response(service.metrics.text(), media_type=counters.CONTENT_TYPE)
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return router
-
-
-async def _page() -> Response:
-    return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -245,5 +234,5 @@ async def _validation_error(request: Request, error: Exception) -> Response:
     """What FastAPI finds wrong in a path or query, as one line without the value."""
     assert isinstance(error, RequestValidationError)
     fault = error.errors()[0]
-    where = ".".join(str(part) for part in fault["loc"])
+    where = ".".join(map(str, fault["loc"]))
     return error_response(Refusal("invalid", f"{where}: {fault['msg']}"), request.state.request_id)

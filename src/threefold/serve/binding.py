@@ -1,5 +1,6 @@
 """Taking an address to listen at, for the service and for the page of a watch."""
 
+import os
 import socket
 
 from threefold.errors import RecipeError, ThreefoldError
@@ -10,20 +11,14 @@ def bind(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65535:
         raise RecipeError(f"port: {port}; expected 0 to 65535")
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except OSError as error:
         raise ThreefoldError(f"host {host!r}: {error.strerror or error}") from None
-    listening = socket.socket(family, kind, protocol)
     try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(1024)  # an address that another process listens at is refused here, not by `bind`
+        both = family == socket.AF_INET6  # `::` takes IPv4 as well
+        return socket.create_server(address, family=family, backlog=1024, dualstack_ipv6=both)
     except OSError as error:
-        listening.close()
-        raise ThreefoldError(f"{host}:{port}: cannot be listened to ({error.strerror or error})") from None
-    return listening
+        raise ThreefoldError(f"{host}:{port}: cannot be listened to ({os.strerror(error.errno or 0)})") from None
 
 
 def url_of(listening: socket.socket) -> str:

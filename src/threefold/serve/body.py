@@ -8,7 +8,7 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 from pydantic import ValidationError
 from python_multipart.exceptions import FormParserError
@@ -95,20 +95,10 @@ class _Form:
         self.field = self.file_name = ""  # of the part that is read now
         self.data = bytearray()
         self.header_name = self.header_value = self.disposition = b""
+        # the methods are named as the parser calls them
+        callbacks: Any = {name: getattr(self, name) for name in dir(self) if name.startswith("on_")}
         try:
-            self.parser = MultipartParser(
-                boundary,
-                {
-                    "on_part_begin": self._begin_part,
-                    "on_header_field": self._add_header_name,
-                    "on_header_value": self._add_header_value,
-                    "on_header_end": self._end_header,
-                    "on_headers_finished": self._end_headers,
-                    "on_part_data": self._add_data,
-                    "on_part_end": self._end_part,
-                    "on_end": self._end_form,
-                },
-            )
+            self.parser = MultipartParser(boundary, callbacks)
         except FormParserError:
             raise Refusal("invalid", "Content-Type: its boundary cannot be used") from None
 
@@ -127,21 +117,21 @@ class _Form:
             raise Refusal("invalid", "no photo: expected files in the field `photos`")
         return self.photos, self.faces
 
-    def _begin_part(self) -> None:
+    def on_part_begin(self) -> None:
         self.data, self.disposition = bytearray(), b""
 
-    def _add_header_name(self, data: bytes, start: int, end: int) -> None:
+    def on_header_field(self, data: bytes, start: int, end: int) -> None:
         self.header_name += data[start:end]
 
-    def _add_header_value(self, data: bytes, start: int, end: int) -> None:
+    def on_header_value(self, data: bytes, start: int, end: int) -> None:
         self.header_value += data[start:end]
 
-    def _end_header(self) -> None:
+    def on_header_end(self) -> None:
         if self.header_name.lower() == b"content-disposition":
             self.disposition = self.header_value
         self.header_name = self.header_value = b""
 
-    def _end_headers(self) -> None:
+    def on_headers_finished(self) -> None:
         options = parse_options_header(self.disposition)[1]
         self.field = options.get(b"name", b"").decode("utf-8", "replace")
         if self.field not in FIELDS:
@@ -152,7 +142,7 @@ class _Form:
         name = options.get(b"filename", b"").decode("utf-8", "replace")
         self.file_name = name[:NAME_LENGTH] or f"photo {len(self.photos) + 1}"
 
-    def _add_data(self, data: bytes, start: int, end: int) -> None:
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
         size = len(self.data) + end - start
         if self.field == "photos" and size > self.limits.photo_bytes:
             raise too_large(self.file_name, self.limits.photo_bytes)
@@ -160,7 +150,7 @@ class _Form:
             raise Refusal("invalid", f"faces: expected one of {', '.join(get_args(Which))}")
         self.data += data[start:end]
 
-    def _end_part(self) -> None:
+    def on_part_end(self) -> None:
         if self.field == "photos":
             self.photos.append(Upload(self.file_name, bytes(self.data)))
         elif self.faces is not None:
@@ -171,20 +161,23 @@ class _Form:
             except DataError as error:
                 raise Refusal("invalid", str(error)) from None
 
-    def _end_form(self) -> None:
+    def on_end(self) -> None:
         self.ended = True
 
 
 def _parse_json(body: bytearray, limits: RequestLimits) -> tuple[list[Upload], Which | None]:
     """(photos, the value of `faces`) of a `schema.ReadRequest`. Raises Refusal: too_large, too_many, invalid."""
     if sum(map(body.count, (b"[", b"{", b","))) > MOST_BRACKETS:
-        raise Refusal(
-            "invalid", f"body: JSON with more than {MOST_BRACKETS:,} brackets and commas is no list of photos"
-        )
+        message = f"body: JSON with more than {MOST_BRACKETS:,} brackets and commas is no list of photos"
+        raise Refusal("invalid", message)
     try:
         request = ReadRequest.model_validate_json(body)
     except ValidationError as error:
-        raise Refusal("invalid", _first_fault(error)) from None
+        # `photos.0.data: Field required (and 2 more)`; the value is left out, since it may be a photo
+        fault, *others = error.errors(include_url=False, include_input=False, include_context=False)
+        where = ".".join(map(str, fault["loc"])) or "body"
+        more = f" (and {len(others)} more)" if others else ""
+        raise Refusal("invalid", f"{where}: {fault['msg']}{more}") from None
     if len(request.photos) > limits.photos:
         raise Refusal("too_many", f"more than {limits.photos} photos in one request")
     photos = []
@@ -193,19 +186,10 @@ def _parse_json(body: bytearray, limits: RequestLimits) -> tuple[list[Upload], W
         if len(photo.data) > limits.photo_bytes * 11 // 8 + 4:
             raise too_large(name, limits.photo_bytes)
         try:
-            text = "".join(photo.data.split()) if "\n" in photo.data else photo.data
-            data = base64.b64decode(text, validate=True)
+            data = base64.b64decode("".join(photo.data.split()) if "\n" in photo.data else photo.data, validate=True)
         except ValueError:  # not ASCII, or not base64
             raise Refusal("invalid", f"photos.{number}.data: not base64 (RFC 4648)") from None
         if len(data) > limits.photo_bytes:
             raise too_large(name, limits.photo_bytes)
         photos.append(Upload(name, data))
     return photos, request.faces
-
-
-def _first_fault(error: ValidationError) -> str:
-    """`photos.0.data: Field required (and 2 more)`; the value is left out, since it may be a photo."""
-    faults = error.errors(include_url=False, include_input=False, include_context=False)
-    where = ".".join(str(part) for part in faults[0]["loc"]) or "body"
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return f"{where}: {faults[0]['msg']}{more}"

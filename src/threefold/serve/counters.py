@@ -8,14 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from threefold import labels
 from threefold.read.reading import INDETERMINATE
 
 SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 FACES = (1, 2, 4, 8, 16, 32, 64, 128)
-CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
 class Metrics:
@@ -24,16 +22,11 @@ class Metrics:
     def __init__(self, attributes: Sequence[str]) -> None:
         self.registry = registry = CollectorRegistry()
         self.attributes = tuple(attributes)
-        self.latency = Histogram(
-            "threefold_request_seconds",
-            "From a request's headers to the end of its answer.",
-            ["route", "status"],
-            buckets=SECONDS,
-            registry=registry,
-        )
-        self.batches = Histogram(
-            "threefold_batch_faces", "Faces that the model read in one call.", buckets=FACES, registry=registry
-        )
+        about = "From a request's headers to the end of its answer."
+        routes = ["route", "status"]
+        self.latency = Histogram("threefold_request_seconds", about, routes, buckets=SECONDS, registry=registry)
+        about = "Faces that the model read in one call."
+        self.batches = Histogram("threefold_batch_faces", about, buckets=FACES, registry=registry)
         self.photos = Counter("threefold_photos", "Photos by what became of them.", ["outcome"], registry=registry)
         self.faces = Counter("threefold_faces", "Faces by their quality.", ["quality"], registry=registry)
         about = "Readings of faces, by attribute and value."

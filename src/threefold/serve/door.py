@@ -100,16 +100,15 @@ class Door:
     def __init__(self, app: ASGIApp, service: Service, key: str | None) -> None:
         self.app, self.service = app, service
         self.key = None if key is None else b"Bearer " + key.encode()
-        rate = service.limits.rate
-        self.rate = None if rate is None else RateLimit(rate)
+        self.rate = None if service.limits.rate is None else RateLimit(service.limits.rate)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI; lifespan passes through."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        sent_id = Headers(scope=scope).get("x-request-id", "")
-        request_id = sent_id if REQUEST_ID.fullmatch(sent_id) else uuid.uuid4().hex
+        sent_id = REQUEST_ID.fullmatch(Headers(scope=scope).get("x-request-id", ""))
+        request_id = sent_id[0] if sent_id else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         # all that reads photos or tells of readings needs the key; the page, probes and metrics are open
         needs_key = f"{scope['path']}/".startswith("/v1/")
@@ -140,33 +139,24 @@ class Door:
 
     def _check(self, scope: Scope) -> None:
         """Raise Refusal: unauthorised, rate_limited."""
-        if self.key is not None:
-            authorization = Headers(scope=scope).get("authorization", "").encode("latin-1")
-            if not hmac.compare_digest(authorization, self.key):
-                headers = {"WWW-Authenticate": 'Bearer realm="threefold"'}
-                raise Refusal("unauthorised", "expected the header `Authorization: Bearer KEY`", headers=headers)
-        if self.rate is not None:
-            client = (scope.get("client") or ("", 0))[0]
-            if wait := self.rate.wait(client):
-                headers = {"Retry-After": f"{max(1, round(wait + 0.5))}"}
-                raise Refusal("rate_limited", f"more than {self.rate.rate:g} requests a second", headers=headers)
+        authorization = Headers(scope=scope).get("authorization", "").encode("latin-1")
+        if self.key is not None and not hmac.compare_digest(authorization, self.key):
+            headers = {"WWW-Authenticate": 'Bearer realm="threefold"'}
+            raise Refusal("unauthorised", "expected the header `Authorization: Bearer KEY`", headers=headers)
+        if self.rate is not None and (wait := self.rate.wait((scope.get("client") or ("", 0))[0])):
+            headers = {"Retry-After": f"{max(1, round(wait + 0.5))}"}
+            raise Refusal("rate_limited", f"more than {self.rate.rate:g} requests a second", headers=headers)
 
     def _record(self, visit: _Visit) -> None:
         """One line of log, one observation."""
         seconds = time.monotonic() - visit.start
-        route = _route(visit.scope)
+        scope, path = visit.scope, visit.scope["path"]
+        # The route as it is written in the program: what a client puts into an address reaches no log and no metric.
+        # A request that was refused before it came to its route is named by its path, where a route has exactly this.
+        route = getattr(scope.get("route"), "path", None) or (
+            path if path in scope["app"].openapi()["paths"] else "other"
+        )
         status = visit.status or CLIENT_LEFT
         self.service.metrics.latency.labels(route, f"{status}").observe(seconds)
-        level = logging.DEBUG if visit.scope["path"] in QUIET else logging.INFO
-        LOG.log(level, "%s %s %d %.1f ms %s", visit.scope["method"], route, status, seconds * 1000, visit.id)
-
-
-def _route(scope: Scope) -> str:
-    """The route as it is written in the program: what a client puts into an address reaches no log and no metric.
-
-    A request that was refused before it came to its route is named by its path, where a route has exactly this path.
-    """
-    route = getattr(scope.get("route"), "path", None)
-    if route:
-        return str(route)
-    return scope["path"] if scope["path"] in scope["app"].openapi()["paths"] else "other"
+        level = logging.DEBUG if path in QUIET else logging.INFO
+        LOG.log(level, "%s %s %d %.1f ms %s", scope["method"], route, status, seconds * 1000, visit.id)

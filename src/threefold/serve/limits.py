@@ -13,7 +13,7 @@ import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from threefold.errors import RecipeError
 from threefold.serve.refusal import Refusal, busy
@@ -41,11 +41,10 @@ class RequestLimits:
     patience: float = 30.0
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            least = 0 if field.name in ("rate", "patience") else 1
-            if value is not None and not (value >= least and value > 0):
-                raise RecipeError(f"{field.name}: {value}; expected {'more than 0' if least == 0 else '1 or more'}")
+        for name, value in vars(self).items():
+            fraction = name in ("rate", "patience")
+            if value is not None and not (value > 0 if fraction else value >= 1):
+                raise RecipeError(f"{name}: {value}; expected {'more than 0' if fraction else '1 or more'}")
 
     @property
     def form_bytes(self) -> int:

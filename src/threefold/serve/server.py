@@ -7,10 +7,9 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import cv2
 import uvicorn
@@ -47,10 +46,6 @@ class ServeResult(Result):
     def lines(self) -> list[str]:
         """See Result."""
         return [f"{self.url}: {self.requests:,} requests answered"]
-
-    def data(self) -> dict[str, Any]:
-        """See Result."""
-        return asdict(self)
 
 
 def serve(

@@ -60,9 +60,8 @@ class Service:
     @property
     def model(self) -> dict[str, str]:
         """{name, version} of what answers."""
-        info = self.reader.info
-        version = info.get("version") or importlib.metadata.version("threefold")
-        return {"name": str(info.get("name") or "reader"), "version": str(version)}
+        version = self.reader.info.get("version") or importlib.metadata.version("threefold")
+        return {"name": str(self.reader.info.get("name") or "reader"), "version": str(version)}
 
     async def read(self, photos: Sequence[Upload], which: Which | None) -> list[dict[str, Any]]:
         """The answer about each photo, or the error in its place; raises Refusal when none of them can be read.
@@ -71,8 +70,7 @@ class Service:
         """
         with self.load.admit(len(photos)):
             results = await asyncio.gather(*(self._photo(photo, which) for photo in photos), return_exceptions=True)
-        answers: list[dict[str, Any]] = []
-        refusals: list[Refusal] = []
+        answers, refusals = [], []
         for photo, result in zip(photos, results, strict=True):
             if isinstance(result, Refusal):
                 self.metrics.photos.labels(result.code).inc()
@@ -91,8 +89,10 @@ class Service:
 
     async def warm(self) -> None:
         """Let the model and the face detector answer once; `error` is what keeps them from it."""
+        grey = np.full((64, 64, 3), 128, dtype=np.uint8)
         try:
-            await self._run(0, self._warm)
+            await self._run(0, self.reader.faces, grey, "none")  # the model
+            await self._run(0, self.reader.faces, grey, "all")  # the detector; it finds no face
             self.ready = True
         except ThreefoldError as error:
             self.error = error
@@ -143,14 +143,8 @@ class Service:
             raise busy(str(error)) from None
         except (PhotoError, DataError) as error:
             raise Refusal("unreadable", str(error)) from None
-        height, width = image.shape[:2]
         faces = [reading.only(self.attributes).data() for reading in readings]
-        return {"name": photo.name, "width": width, "height": height, "faces": faces}
-
-    def _warm(self) -> None:
-        grey = np.full((64, 64, 3), 128, dtype=np.uint8)
-        self.reader.faces(grey, "none")  # the model
-        self.reader.faces(grey, "all")  # the detector; it finds no face
+        return {"name": photo.name, "width": image.shape[1], "height": image.shape[0], "faces": faces}
 
 
 def count_pixels(photo: Upload, limit: int) -> int:
