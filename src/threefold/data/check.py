@@ -5,8 +5,6 @@ Every photo is read once: header, full decode, digest and fingerprint, on all co
 across persons are a leak, yet a warning: training looks for them itself and keeps such persons in one fold.
 """
 
-from __future__ import annotations
-
 import hashlib
 import time
 from collections import Counter, defaultdict

@@ -7,8 +7,6 @@ Psarakis 2008, PAMI 30(10)) with a correlation of fine detail for the last few. 
 pixels on, so on the rows of a cache too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import cv2

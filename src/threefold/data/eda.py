@@ -6,8 +6,6 @@ persons as well as photos wherever both make sense: the contest's seven photos o
 gender.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """`Face`: one photo of one person with its labels. The only record that the data room hands on."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -5,8 +5,6 @@ What is dealt are units: a person, or persons joined because they share a photo 
 depends on names, labels and the seed, never on the order of the photos.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ collects all. Ids and persons are local here (paths below the root); `sources.re
 sources. Photos are not opened.
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import os

@@ -6,8 +6,6 @@ scored stay 30 and 60, and nobody is taken out of a validation half. A published
 both halves scored itself on an easier set.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence

@@ -5,8 +5,6 @@ made unique here and are the same on every machine; the order is by id, never by
 eval folder and its answers. How each layout is read is in `layouts.py`.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections import Counter

@@ -3,8 +3,6 @@
 Reading is forgiving in form (BOM, CRLF, quotes, capital letters, backslashes, extra columns) and strict in content.
 """
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import os

@@ -6,8 +6,6 @@ people whom it has never seen; for averages and final networks only on photos th
 says so.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib.metadata
 import json

@@ -5,8 +5,6 @@ by a vote or by their marginals (`Joined`), as `read.backends` does it outside a
 afterwards (`halve`, `quantise`).
 """
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import copy

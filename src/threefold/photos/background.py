@@ -4,8 +4,6 @@ Applied inside `Prepare` to the crop, at the photo's resolution and before it is
 hair, hats and dark clothes, also in tight crops. Same pixels, same result, for any number of threads.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal

@@ -6,8 +6,6 @@ that was moved, copied or touched does not. An index beside the caches remembers
 times and inode, so that naming a file does not take reading every photo again.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import hashlib

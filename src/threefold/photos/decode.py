@@ -6,8 +6,6 @@ oddity is read the way a viewer shows it, and what cannot be read whole is refus
 ICC profiles are not applied.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 import threading

@@ -6,8 +6,6 @@ that a network is shown the same crop on both sides. Same photo, same boxes, for
 for drawing masks (`threefold dress`); nothing that reads a photo needs it.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What the small networks that look at photos share: a copy for every caller at a time, and one way to scale."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Generic, TypeVar
 

@@ -6,8 +6,6 @@ breaks (a loss that is not finite, too little memory) is listed as failed and th
 as a failure, since whoever asked for five answers has four, and --resume tries the broken one again.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass

@@ -5,8 +5,6 @@ members (ensemble.json), so it goes where they go. Where weights or members were
 of the cross-fit (`evidence.ensemble.cross_fit`), and the weights it predicts with are those fitted on everybody.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Sequence

@@ -6,8 +6,6 @@ pseudo.json, which says how they came about. That the unlabelled people are othe
 can know.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -4,8 +4,6 @@
 read the same prepared photos from the cache. `train --seeds` and `ablate` share it.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ Importing torch, timm and kornia takes seconds. Every verb of this room begins w
 moment; types, shapes and weights are checked afterwards by `single.members`, still before any photo is read.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import shlex
 import sys

@@ -9,8 +9,6 @@ SPACE.yaml names recipe keys and what may stand there:
 The best of many scores is too high (`evidence.ensemble.lead`), and the result says by about how much.
 """
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import itertools

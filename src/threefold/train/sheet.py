@@ -4,8 +4,6 @@ A row is a photo: as prepared, under several draws of the augmentation, and afte
 The draws are seeded as the first epochs of fold 0 are.
 """
 
-from __future__ import annotations
-
 import io
 import textwrap
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """What a search brought: the table of its trials, search.json, best.yaml and the page; `search.py` is the search."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """`threefold validate RECIPE`: is it right? Names first, without torch; then every component is built on a toy."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
