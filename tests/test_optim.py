@@ -76,9 +76,8 @@ def test_biases_are_not_decayed(text: str) -> None:
 
 def test_options_arrive() -> None:
     assert all(group["betas"] == (0.8, 0.99) for group in make_optimizer("adamp(betas=[0.8,0.99])").param_groups)
-    assert make_optimizer("madgrad(momentum=0.5)").param_groups[0]["momentum"] == 0.5
     kinds = {type(make_optimizer(name)).__name__ for name in OPTIMS}
-    assert {"Adam", "AdamW", "AdamP", "RAdam", "Lion", "MADGRAD", "SGD"} <= kinds
+    assert {"Adam", "AdamW", "AdamP", "Lion", "SGD"} <= kinds
 
 
 def scales(groups: list[dict], net: nn.Module) -> dict[str, tuple[float, float]]:
@@ -168,16 +167,6 @@ def test_step_halves_every_few_epochs() -> None:
     assert [curve[epoch * UPDATES] for epoch in range(EPOCHS)] == pytest.approx([0.1] * 4 + [0.05] * 4 + [0.025] * 2)
 
 
-@pytest.mark.parametrize(("text", "at"), [("multistep(at=[2,7.5], gamma=0.3)", [40, 150]), ("multistep", [100, 150])])
-def test_multistep_is_torchs_and_counts_the_warm_up(text: str, at: list[int]) -> None:
-    gamma = 0.3 if "(" in text else 0.1
-    theirs = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
-    reference = torch.optim.lr_scheduler.MultiStepLR(theirs, at, gamma)
-    assert rates(text) == pytest.approx(steps(reference, theirs))
-    warm = rates(text.replace("multistep(", "multistep(warmup=0.1, ") if "(" in text else f"{text}(warmup=0.1)")
-    assert warm[20:] == pytest.approx(rates(text)[20:])
-
-
 METRICS = [0.1, 0.3, 0.2, 0.3, 0.25, 0.2, 0.1, 0.1, 0.4, 0.4, 0.3, 0.2]
 
 
@@ -235,8 +224,6 @@ def test_restarts_start_again_lower_each_time() -> None:
         ("schedule", "cosine(warmup=1)", "warmup cannot be 1"),
         ("schedule", "cosine_restarts(cycles=0)", "cycles cannot be 0"),
         ("schedule", "step(every=0)", "every cannot be 0"),
-        ("schedule", "multistep(at=[])", "at cannot be"),
-        ("schedule", "multistep(at=[0])", "at cannot be"),
         ("schedule", "cosine(floor=2)", "floor cannot be 2"),
         ("schedule", "plateau(patience=-1)", "patience cannot be -1"),
         ("schedule", "plateau(factor=1)", "factor cannot be 1"),

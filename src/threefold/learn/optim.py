@@ -6,7 +6,6 @@ absolute floor, put steps one update early and no longer keep a plateau.
 """
 
 import math
-from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
@@ -94,26 +93,12 @@ class AdamP(Optim):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RAdam(Optim):
-    """Liu et al., "On the Variance of the Adaptive Learning Rate and Beyond", 2020."""
-
-    betas: Betas = (0.9, 0.999)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Lion(Optim):
     """Chen et al., "Symbolic Discovery of Optimization Algorithms", 2023: AdamW's rate / 10, decay x 10."""
 
     lr: float = 1e-4
     weight_decay: float = 0.5
     betas: Betas = (0.9, 0.99)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Madgrad(Optim):
-    """Defazio & Jelassi, "Adaptivity without Compromise: A Momentumized, Adaptive, Dual Averaged Method", 2022."""
-
-    momentum: float = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,23 +163,6 @@ def step(
     return Schedule(optimizer, lambda update: gamma ** (update // length), _warm(epochs * updates, warmup))
 
 
-def multistep(
-    optimizer: Optimizer,
-    epochs: int,
-    updates: int,
-    *,
-    at: list[float] | None = None,
-    gamma: float = 0.1,
-    warmup: float = 0.0,
-) -> Schedule:
-    """Times `gamma` when `at` epochs are done, those of the warm-up included; default: 1/2 and 3/4 of all."""
-    marks = [epochs / 2, epochs * 3 / 4] if at is None else at
-    need(bool(marks) and min(marks) > 0, "schedule: at", at, "epochs above 0, such as [5,8]")
-    need(gamma >= 0, "schedule: gamma", gamma, "0 or more")
-    warm, bounds = _warm(epochs * updates, warmup), sorted(round(mark * updates) for mark in marks)
-    return Schedule(optimizer, lambda update: gamma ** bisect_right(bounds, update + warm), warm)
-
-
 def cosine(optimizer: Optimizer, epochs: int, updates: int, *, warmup: float = 0.0, floor: float = 0.0) -> Schedule:
     """Half a cosine down to `floor` (share of the rate); Loshchilov & Hutter, "SGDR", 2017, without restarts."""
     return cosine_restarts(optimizer, epochs, updates, cycles=1, warmup=warmup, floor=floor)
@@ -251,5 +219,5 @@ def _warm(total: int, warmup: float) -> int:
     return round(warmup * total)
 
 
-OPTIMS = {optim.__name__.lower(): optim for optim in (Adam, AdamW, AdamP, RAdam, Lion, Madgrad, Sgd)}
-SCHEDULES = {schedule.__name__: schedule for schedule in (step, multistep, cosine, cosine_restarts, plateau)}
+OPTIMS = {optim.__name__.lower(): optim for optim in (Adam, AdamW, AdamP, Lion, Sgd)}
+SCHEDULES = {schedule.__name__: schedule for schedule in (step, cosine, cosine_restarts, plateau)}
