@@ -115,11 +115,10 @@ def list_components(table: str = "") -> ComponentsResult:
 
 
 @dataclass(frozen=True)
-class Description(Result):
+class Description(ComponentsResult):
     """A component in full, by the name of each table that has one of its name."""
 
-    name: str
-    tables: dict[str, Table]
+    name: str = ""
 
     def lines(self) -> list[str]:
         """Usage, docstring and options, table by table."""
@@ -130,10 +129,6 @@ class Description(Result):
             rows = [(option.name, option.type, option.default or "must be set") for option in component.options]
             lines += [*table_lines(("option", "type", "default"), rows), ""]
         return lines[:-1]
-
-    def data(self) -> dict[str, Any]:
-        """{table: {key, description, closed, components: {name: ...}}} of the tables that hold it."""
-        return {name: asdict(table) for name, table in self.tables.items()}
 
 
 def describe(name: str) -> Description:
@@ -146,7 +141,7 @@ def describe(name: str) -> Description:
     if not holding:
         names = {component for table in tables().values() for component in table.components}
         raise RecipeError(f"component {name!r} is not known ({one_of(names, name)})")
-    return Description(name, holding)
+    return Description(holding, name=name)
 
 
 @dataclass(frozen=True)

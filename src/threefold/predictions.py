@@ -97,15 +97,13 @@ class Predictions:
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
                 stored = int(data["format"]) if "format" in data else None
-                if stored != FORMAT:
-                    raise RunError(f"{path}: predictions of format {stored}, this version reads {FORMAT}")
-                return cls(**{name: data[name] for name in cls.__dataclass_fields__})
+                if stored == FORMAT:
+                    return cls(**{name: data[name] for name in cls.__dataclass_fields__})
         except FileNotFoundError:
             raise RunError(f"{path}: no predictions here") from None
-        except RunError:
-            raise
         except Exception as error:  # a damaged or foreign zip fails in a dozen ways, down to zlib.error and EOFError
             raise RunError(f"{path}: not a predictions file ({error})") from None
+        raise RunError(f"{path}: predictions of format {stored}, this version reads {FORMAT}")
 
 
 def join(parts: Sequence[Predictions]) -> Predictions:

@@ -59,7 +59,7 @@ class Run(Result):
             raise RunError(f"{path}: no such run ({one_of(near, path.name)} in {path.parent})")
         if not (path / "stamp.json").exists():
             # two levels down, as a search or an ablation lies; all of a disk would take minutes
-            stamps = [stamp for depth in ("*", "*/*") for stamp in path.glob(f"{depth}/stamp.json")]
+            stamps = [*path.glob("*/stamp.json"), *path.glob("*/*/stamp.json")]
             inside = sorted(str(stamp.parent.relative_to(path)) for stamp in stamps)
             names = ", ".join([*inside[:8], "..."] if len(inside) > 8 else inside)
             hint = f"; runs in it: {names}" if names else ""
@@ -146,8 +146,7 @@ class Run(Result):
         baseline = self.recipe.baseline
         if not baseline:
             raise RecipeError(f"{self.path}: its recipe names no baseline")
-        for place in (Path(), self.path, self.path.parent):
-            path = place / baseline
+        for path in (Path(baseline), self.path / baseline, self.path.parent / baseline):
             if path.is_dir():
                 other = Run.open(path)
                 return other.recipe, other
@@ -209,16 +208,14 @@ def run_folders(root: Path) -> list[Path]:
 
 def score_line(metrics: dict[str, Any]) -> str:
     """`macro F1 0.712 (95 % interval 0.650 to 0.761), accuracy 0.802; 840 photos of 120 people`."""
-    words = [
-        f"{word} {score['value']:.3f} (95 % interval {score['low']:.3f} to {score['high']:.3f})"
-        for word, score in (("macro F1", metrics["macro_f1"]), ("accuracy", metrics["accuracy"]))
-        if score and score["value"] is not None
-    ]
-    words += [
-        f"{name} macro F1 {metrics[name]['macro_f1']['value']:.3f}"
-        for name in ("mask", "gender", "age_group")
-        if name in metrics and metrics[name]["macro_f1"] and metrics[name]["macro_f1"]["value"] is not None
-    ]
+    words = []
+    for word, score in (("macro F1", metrics["macro_f1"]), ("accuracy", metrics["accuracy"])):
+        if score and score["value"] is not None:
+            words.append(f"{word} {score['value']:.3f} (95 % interval {score['low']:.3f} to {score['high']:.3f})")
+    for name in ("mask", "gender", "age_group"):
+        score = metrics.get(name, {}).get("macro_f1")
+        if score and score["value"] is not None:
+            words.append(f"{name} macro F1 {score['value']:.3f}")
     if not words:
         return "no validation: trained on all people"
     return f"{', '.join(words)}; {metrics['photos']:,} photos of {metrics['persons']:,} people"

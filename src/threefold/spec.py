@@ -140,9 +140,9 @@ def _bind(call: Call, table: Table, key: str, provided: int) -> Factory:
         signature = inspect.signature(factory)
     except (TypeError, ValueError) as error:  # not callable, or built in without a signature
         raise RecipeError(f"{key}: {call.name} is not a component ({error})") from None
-    options = dict(call.options)
-    names = [name for name, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD][provided:]
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    options, parameters = dict(call.options), signature.parameters
+    names = [name for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD][provided:]
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for option in options:
         if option not in names and not open_ended:
             raise RecipeError(f"{key}: {call.name} has no option {option!r} ({one_of(names, option)})")
@@ -155,8 +155,7 @@ def _bind(call: Call, table: Table, key: str, provided: int) -> Factory:
     except (NameError, TypeError, AttributeError):  # a component from outside may be annotated with names we cannot see
         hints = {}
     for name in names:
-        parameter = signature.parameters[name]
-        if name in bound.arguments and name in hints and parameter.kind is not parameter.VAR_POSITIONAL:
+        if name in bound.arguments and name in hints and parameters[name].kind is not inspect.Parameter.VAR_POSITIONAL:
             bound.arguments[name] = _checked(bound.arguments[name], hints[name], f"{key}: {call.name}({name}=...)")
     args, keywords = bound.args[provided:], bound.kwargs
     return lambda *leading: factory(*leading, *args, **keywords)

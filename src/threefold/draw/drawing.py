@@ -1,4 +1,4 @@
-"""Soft shapes on a turned head: the brush that `portrait` paints with. Geometry and pixels, nothing about people.
+"""Soft shapes on a turned head: the brush that `camera.py` paints with. Geometry and pixels, nothing about people.
 
 All places are in face units: the eyes lie on y = 0, x points right, y down, and 1 is about half the width of a face.
 A `Brush` turns that into pixels; a face that looks aside gets its parallax from the depth of an average face.

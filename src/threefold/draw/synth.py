@@ -194,8 +194,7 @@ def choose(
 
 def _quota(shares: dict[Any, int], total: int) -> dict[Any, int]:
     """`total` dealt by shares, equal to rounding: the largest remainders get what rounding down leaves."""
-    whole = sum(shares.values())
-    exact = {key: total * share / whole for key, share in shares.items()}
+    exact = {key: total * share / sum(shares.values()) for key, share in shares.items()}
     dealt = {key: int(value) for key, value in exact.items()}
     for key in sorted(exact, key=lambda k: dealt[k] - exact[k])[: total - sum(dealt.values())]:
         dealt[key] += 1

@@ -79,11 +79,7 @@ def create_app(
     app.include_router(_probes(service))
     if monitor is not None:
         app.include_router(monitor, dependencies=secured)
-
-    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
-    async def page() -> Response:
-        return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
-
+    app.add_api_route("/", _page, methods=["GET", "HEAD"], include_in_schema=False)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_middleware(Door, service=service, key=key)
     if cors:
@@ -217,6 +213,10 @@ def _probes(service: Service) -> APIRouter:
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return router
+
+
+async def _page() -> Response:
+    return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

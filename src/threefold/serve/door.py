@@ -4,6 +4,7 @@ The log has method, route, status and milliseconds: no address, no query, no nam
 """
 
 import asyncio
+import contextlib
 import hmac
 import logging
 import re
@@ -86,12 +87,10 @@ class _Visit:
     async def drop_body(self) -> None:
         """Read and drop what still arrives, for a while."""
         dropped = 0
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LINGER_SECONDS):
                 while not self.body_ended and dropped < LINGER_BYTES:
                     dropped += len((await self.receive_message()).get("body", b""))
-        except TimeoutError:
-            return
 
 
 class Door:
