@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
-from threefold.progress import bar
+import pytest
+
+from threefold import progress
+from threefold.progress import bar, say, show
+
+
+@pytest.fixture(autouse=True)
+def shown(monkeypatch):
+    """As under the command line, which switches it on."""
+    monkeypatch.setattr(progress, "_shown", False)
+    show()
+
+
+def test_a_library_call_is_silent(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "_shown", False)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with bar("decoding") as report:
+        report(3, 12)
+    say("a note")
+    assert capsys.readouterr() == ("", "")
 
 
 def test_short_work_is_quiet_in_a_log(capsys, monkeypatch):

@@ -108,7 +108,9 @@ def _component(name: str, factory: Callable[..., Any], kind: Kind) -> dict[str, 
             # as a recipe writes it: words without quotes
             is_word = isinstance(parameter.default, str) and parameter.default.isidentifier()
             default = parameter.default if is_word else repr(parameter.default)
-        annotation = "" if parameter.annotation is parameter.empty else str(parameter.annotation)
+        annotation = parameter.annotation
+        if not isinstance(annotation, str):
+            annotation = "" if annotation is parameter.empty else inspect.formatannotation(annotation)
         options.append({"name": word, "type": re.sub(r"\b[a-z_]+\.", "", annotation), "default": default})
         arguments.append(word if default is None else f"{word}={default}")
     usage = f"{name}({', '.join(arguments)})" if arguments else name
