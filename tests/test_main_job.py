@@ -96,7 +96,7 @@ def test_prediction_of_a_validation_photo_is_what_validation_saw(home: Path) -> 
 
 
 def test_report_and_runs(home: Path) -> None:
-    assert "report: runs/whole/report.html" in threefold("report", "runs/whole", cwd=home).stdout
+    assert "written: runs/whole/report.html" in threefold("report", "runs/whole", cwd=home).stderr
     page = (home / "runs/whole/report.html").read_text()
     assert "<img" in page and "http://" not in page.replace("http://www.w3.org", "")
     threefold("report", "runs/whole", "--no-photos", "--html", "plain.html", cwd=home)

@@ -360,7 +360,7 @@ def test_the_command_writes_the_page_and_leaves_the_old_one_where_it_cannot(tmp_
         (tmp_path / "oof.csv").touch()
         assert f"{html}: {words}" in refused("report", "run", *options, "--html", html, cwd=tmp_path)
     done = threefold("report", "run", *options, "--json", "--html", "a/page.html", "--lang", "ko", cwd=tmp_path)
-    assert json.loads(done.stdout)["name"] == "run" and done.stderr == "report: a/page.html\n"
+    assert json.loads(done.stdout)["name"] == "run" and done.stderr == "written: a/page.html\n"
     assert '<html lang="ko">' in (tmp_path / "a/page.html").read_text(encoding="utf-8")
 
 
