@@ -124,7 +124,7 @@ def _prepared_otherwise(data: Path, run: Path) -> tuple[str, dict[str, str]]:
     backend = threefold.load(run).backend
     if not isinstance(backend, NetBackend):
         raise RecipeError(f"{run}: is a run of several preprocessings; expected one of a single network a fold")
-    own = backend.prepare
+    own = backend.prepares[0]
     height, width = own.size
     same = judged(backend, data)
     ways: dict[str, tuple[Prepare, Callable[[Images], Images]]] = {

@@ -63,6 +63,7 @@ def _need(name: str, data: Path, folder: Path, overrides: Sequence[str]) -> Run:
         members = [_need(each, data, folder, overrides) for each in VOTES[name]]
         return _voted(home, members) if home.exists() else ensemble([run.path for run in members], out=home)
     if not home.exists():
+        progress.show()
         progress.say(f"{home}: is not there, training recipes/{RUNS[name][0]}")
         return train(_recipe(name, data, overrides), out=home)
     run = Run.open(home)

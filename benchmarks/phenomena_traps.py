@@ -73,7 +73,7 @@ def _noise(name: str, path: Path, data: Path) -> str:
         def change(images: Images) -> Images:
             return np.asarray(np.clip(images + drawn.normal(0, std * 255, images.shape), 0, 255), dtype=np.uint8)
 
-        return score(judged(Altered(backend, backend.prepare, change), data))
+        return score(judged(Altered(backend, backend.prepares[0], change), data))
 
     little, much = read(0.05), read(0.24)
     return (

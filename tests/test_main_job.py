@@ -88,7 +88,7 @@ def test_prediction_of_a_validation_photo_is_what_validation_saw(home: Path) -> 
     backend = open_run(run)
     oof = Predictions.load(run / "oof.npz")
     for fold in range(3):
-        reader = Reader(type(backend)([backend.nets[fold]], backend.prepare))
+        reader = Reader(type(backend)([backend.nets[fold]], backend.prepares[0]))
         part = oof.take(oof.fold == fold)
         readings = reader.read([home / "data/train" / photo for photo in part.photos.tolist()])
         probabilities = np.stack([reading.joint for reading in readings])
@@ -283,7 +283,7 @@ def test_face_boxes_of_the_source_are_used_and_never_forgotten(tmp_path: Path, m
     run = tf.train(BASE, data=f"csv:{tmp_path}", out=tmp_path / "run", overrides=short)
     oof, faces = tf.Predictions.load(run.path / "oof.npz"), tf.read_faces(f"csv:{tmp_path}")
     reader = tf.load(run.path)
-    fold0 = tf.Reader(type(reader.backend)([reader.backend.nets[0]], reader.backend.prepare))
+    fold0 = tf.Reader(type(reader.backend)([reader.backend.nets[0]], reader.backend.prepares[0]))
     part = oof.align([face.id for face in faces])
     for row, face in enumerate(faces):
         if part.fold[row] == 0:

@@ -65,6 +65,7 @@ def test_plain_text_holds_everything_on_one_line_each(root):
 @pytest.mark.parametrize("width", [60, 80, 100, 130, 200, 500])
 def test_no_terminal_cuts_a_score(root, width, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(width))  # as a terminal of this width tells
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     text = str(runs(root))
     for row in runs_table(root):
         if row.macro_f1:

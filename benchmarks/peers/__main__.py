@@ -20,7 +20,7 @@ from benchmarks.peers.scores import joined, milliseconds, score_all
 from benchmarks.peers.tables import page, short_table
 from threefold.errors import DataError, ThreefoldError, one_of
 from threefold.files import write_json
-from threefold.progress import say
+from threefold.progress import say, show
 
 ALL_SETS = "all lists"
 SCALES = (0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.6, 1.8, 2.0)
@@ -152,6 +152,7 @@ def _arguments() -> argparse.ArgumentParser:
 
 def main(words: list[str] | None = None) -> int:
     """Exit code: 2 with one line for what cannot be done."""
+    show()
     options = _arguments().parse_args(words)
     try:
         if options.verb == "setup":

@@ -8,6 +8,7 @@ recipe key (`train.mix`).
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from operator import ge, gt, le, lt
@@ -57,7 +58,8 @@ class RunsResult(Result):
         if not self.log:
             return [f"no runs in {self.folder}{' meet the filters' if self.filtered else ''}"]
         table = [_cells(row) for row in self.log]
-        room = shutil.get_terminal_size((10_000, 0)).columns  # what is not a terminal gets all of them
+        # what is not a terminal gets all of them
+        room = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
         shown: list[str] = []
         for title in table[0]:
             width = max(display_width(text) for text in (title, *(cells[title] for cells in table))) + 2

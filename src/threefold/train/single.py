@@ -165,7 +165,8 @@ def _fold(run: Run, member: Member, fold: int, train_side: Photos, valid: Photos
     recipe, plan = member.recipe, member.plan
     images = np.asarray(train_side.images)
     shown = np.unique(train_side.base[train_side.rows])
-    prepare = make_prepare(recipe, images[shown] if recipe.prepare.normalise == "dataset" else None)
+    dataset = recipe.prepare.normalise == "dataset"
+    prepare = make_prepare(recipe, images[shown]) if dataset else plan.prepare
     write_json(home / "prepare.json", prepare.to_dict())
     torch.manual_seed(int(digest("init", str(recipe.seed), str(fold), size=7), 16))
     net = plan.make_net(prepare)
