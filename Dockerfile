@@ -11,6 +11,7 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
+COPY recipes recipes
 RUN pip wheel --no-deps --wheel-dir /wheels .
 RUN python -m venv /opt/threefold \
     && /opt/threefold/bin/pip install "threefold[serve] @ file://$(ls /wheels/threefold-*.whl)"

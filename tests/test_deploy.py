@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import tomllib
 import urllib.error
 from pathlib import Path
 
@@ -236,7 +237,16 @@ def test_the_image_has_the_detector_where_it_looks_for_it(monkeypatch: pytest.Mo
 
 def test_what_the_image_is_made_of_is_there_and_let_through() -> None:
     ignored = (ROOT / ".dockerignore").read_text().split("\n")
-    copied = [*re.search(r"^COPY (?!--from)(.*) \./$", DOCKERFILE, flags=re.MULTILINE)[1].split(), "src"]
+    copied = re.search(r"^COPY (?!--from)(.*) \./$", DOCKERFILE, flags=re.MULTILINE)[1].split()
+    copied += re.findall(r"^COPY (\w+) \1$", DOCKERFILE, flags=re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    needed = {
+        "pyproject.toml",
+        "README.md",
+        *(path.split("/")[0] for path in [*wheel["packages"], *wheel["force-include"]]),
+    }
+    assert needed <= set(copied), "the wheel cannot be made of less"
     assert "*" in ignored and sorted(copied) == sorted(line[1:] for line in ignored if line.startswith("!"))
     assert all((ROOT / name).exists() for name in copied)
 
