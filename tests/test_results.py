@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import refused
 
 from threefold.cli.common import tell
 from threefold.results import Result, plain, table_lines
@@ -104,3 +105,13 @@ def test_an_answer_of_no_is_shown_and_ends_with_1(capsys):
         tell(Weighed(no="too heavy"))
     out = capsys.readouterr()
     assert (end.value.code, out.err) == (1, "threefold: too heavy\n") and "3 of 4" in out.out
+
+
+def test_what_cannot_be_shown_is_refused_before_the_work(tmp_path):
+    """The runs are not there either: what is told is the outputs, since a search would train for hours first."""
+    for words, message in (
+        (["--json", "--csv", "-"], "--json and --csv - both print"),
+        (["--csv", "x.csv", "--html", "./x.csv"], "expected two files"),
+        (["--csv", str(tmp_path)], "is a folder"),
+    ):
+        assert message in refused("compare", "runs/a", "runs/b", *words, cwd=tmp_path)

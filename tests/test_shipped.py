@@ -30,6 +30,8 @@ def test_a_file_of_ones_own_goes_before_a_name(tmp_path, monkeypatch):
     (tmp_path / "base.yaml").write_text("train.epochs: 77\n")
     assert load_recipe("base.yaml").train.epochs == 77
     assert load_recipe("base").train.epochs != 77
+    (tmp_path / "best").mkdir()  # a run of that name, say
+    assert find_recipe("best").name == "best.yaml"
 
 
 @pytest.mark.parametrize("name", ["bsae", "somewhere/base.yaml", "contest/999", ""])

@@ -156,13 +156,15 @@ def find_recipe(recipe: Path | str) -> Path:
     `recipes/base.yaml`, as docs and baselines write it, is found without a checkout too. Raises RecipeError.
     """
     path = Path(recipe)
-    if path.exists() and path != Path():
+    if path.is_file():
         return path
     shipped = shipped_recipes()
     name = path.as_posix().removeprefix("recipes/").removesuffix(".yaml")
     for called in (name, f"contest/{name}"):
         if called in shipped:
             return shipped[called]
+    if path.exists() and path != Path():  # a folder, which hides no recipe of its name
+        return path
     near = [file.name for file in path.parent.glob("*.yaml")]
     if path.parent != Path():
         raise RecipeError(f"{path}: no such recipe ({one_of(near, path.name)} in {path.parent})")

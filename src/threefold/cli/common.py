@@ -85,9 +85,7 @@ def verb(
                 need(package, extra)
             if callable(page) and not how["html"]:
                 how["html"] = page(options)
-            if how.get("html"):
-                need("jinja2", "train")
-                need_writable(how["html"])
+            need_outputs(how)
             work = getattr(import_module(module), name or described.__name__)
             if adapt:
                 adapt(options, how)
@@ -114,6 +112,24 @@ def need(module: str, extra: str) -> None:
         end(f"this verb needs {module}; {how_to_install(extra)}", 2)
 
 
+def need_outputs(how: Options) -> None:
+    """End with one line where a result could not be shown so: asked before the work, which may take hours."""
+    need_apart(how["json"], how.get("csv"), how.get("html"))
+    if how.get("html"):
+        need("jinja2", "train")
+    for file in (how.get("csv"), how.get("html")):
+        if file and str(file) != "-":
+            need_writable(file)
+
+
+def need_apart(json: bool, csv: Path | None, html: Path | None) -> None:
+    """End with one line where two outputs have one place."""
+    if json and str(csv) == "-":
+        end("--json and --csv - both print; give --csv a file", 2)
+    if html and csv and html.resolve() == csv.resolve():
+        end(f"--csv and --html are both {html}; expected two files", 2)
+
+
 def tell(
     result: Result,
     *,
@@ -129,10 +145,7 @@ def tell(
     close it (`| head`). quiet: its lines are left out. A result whose answer is no ends with exit code 1.
     """
     printed = str(csv) == "-"
-    if json and printed:
-        end("--json and --csv - both print; give --csv a file", 2)
-    if html and csv and html.resolve() == csv.resolve():
-        end(f"--csv and --html are both {html}; expected two files", 2)
+    need_apart(json, csv, html)
     if html and (page := result.page(lang)) is not None:
         write_text(html, page)
     if csv and not printed:

@@ -84,10 +84,6 @@ class Exported(Result):
             *(f"! {warning}" for warning in self.warnings),
         ]
 
-    def data(self) -> dict[str, Any]:
-        """All fields."""
-        return asdict(self)
-
 
 def export(
     run: Path | str,

@@ -1,8 +1,8 @@
 """`threefold report RUN`: one self-contained HTML page about a complete run.
 
 The page is made from files of the run directory alone, so it can be made again anywhere; each of their values is
-checked, and one that something else wrote is an error in one line. Only
-thumbnails need the photos, and where they are gone the page says so. No number is computed here that is not a count:
+checked, and one that something else wrote is an error in one line. Only thumbnails need the photos, and where they are
+gone the page says so. No number is computed here that is not a count:
 scores and intervals come from metrics.json, the others from `evidence` by way of report_parts.py. Only "where it looks"
 (report_looks.py) asks the networks, and only where they are here.
 """

@@ -12,7 +12,7 @@ import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import takewhile
@@ -91,10 +91,6 @@ class Watched(Result):
             "events not delivered": self.unsent,
         }
         return ["; ".join([*parts, *(f"{count:,} {words}" for words, count in more.items() if count)])]
-
-    def data(self) -> dict[str, Any]:
-        """See `Result`."""
-        return asdict(self)
 
     def rows(self) -> list[Sequence[object]] | None:
         """See `Result`: all events of the file; None without one."""
